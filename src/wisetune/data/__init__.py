@@ -1,0 +1,1 @@
+"""Point-cloud readers, tasks, splits, checks and class maps."""

@@ -1,0 +1,74 @@
+"""What a task is: labelled clouds in three splits, and the spec that loads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from wisetune.spec import Spec
+
+SplitName = Literal["train", "val", "test"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Clouds of equal size with labels. ``names`` says where each came from (a path relative to the folder, or an id)."""
+
+    points: Float32[np.ndarray, "n p 3"]
+    labels: Int64[np.ndarray, " n"]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of the content: points, labels, order. Names do not count."""
+        state = hashlib.sha256(f"{self.points.shape}".encode())
+        state.update(np.ascontiguousarray(self.points).tobytes())
+        state.update(np.ascontiguousarray(self.labels).tobytes())
+        return state.hexdigest()[:16]
+
+    def take(self, rows: Int64[np.ndarray, " m"]) -> Split:
+        """The clouds of these rows, in this order."""
+        return Split(self.points[rows], self.labels[rows], tuple(self.names[row] for row in rows))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Data:
+    """One loaded task. ``protocol`` records what was done to the files: normalisation, seeds of splits, counts, what was skipped."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    protocol: dict[str, Any]
+
+    def split(self, name: SplitName) -> Split:
+        """One of the three parts."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of classes and all three splits: what enters a recipe."""
+        parts = [list(self.classes), self.train.digest, self.val.digest, self.test.digest]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Spec):
+    """A spec that loads data: ``folder:DIR``, ``npz:FILE``, ``demo:scans``."""
+
+    def load(self, points: int) -> Data:
+        """Load with ``points`` points a cloud (what the backbone takes).
+
+        Raises:
+            DataError: the files cannot be used; the message names them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define load")

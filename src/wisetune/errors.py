@@ -1,0 +1,84 @@
+"""Everything that can go wrong by a user's hand, as one tree.
+
+    WisetuneError                 exit code
+    ├── UsageError                2    a spec, option or name that does not exist or does not fit
+    ├── DataError                 65   a file or folder that cannot be used as data
+    │   └── BadFile               65   one file: which, what is wrong, what to do
+    ├── WeightsError              65   a checkpoint that does not fit, or cannot be trusted
+    ├── MissingExtra              69   an optional library is not installed
+    ├── TrainingError             70   a loss or gradient that is not finite
+    ├── WriteError                73   the store or output folder cannot be written
+    └── Busy                      75   another process holds this run
+
+Each message says what was asked, what is there, and what to do. Exit codes follow BSD sysexits; 130 is ctrl-C.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class WisetuneError(Exception):
+    """A mistake that the user can mend; the command line prints its message without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(WisetuneError):
+    """A spec, option or name that does not exist or does not fit."""
+
+    exit_code = 2
+
+
+class DataError(WisetuneError):
+    """Data that cannot be used as asked."""
+
+    exit_code = 65
+
+
+class BadFile(DataError):
+    """One file that cannot be read as what it claims to be."""
+
+    def __init__(self, path: str | Path, wrong: str, do: str = "") -> None:
+        self.path = str(path)
+        self.wrong = wrong
+        self.do = do
+        super().__init__(f"{self.path}: {wrong}" + (f" ({do})" if do else ""))
+
+    def __reduce__(self) -> tuple[type[BadFile], tuple[str, str, str]]:
+        return type(self), (self.path, self.wrong, self.do)
+
+
+class WeightsError(WisetuneError):
+    """A checkpoint that does not fit the model, or that cannot be trusted."""
+
+    exit_code = 65
+
+
+class MissingExtra(WisetuneError):
+    """An optional library is needed and not installed."""
+
+    exit_code = 69
+
+    @classmethod
+    def of(cls, library: str, extra: str, why: str) -> MissingExtra:
+        """The standard message: which library, for what, and the command that installs it."""
+        return cls(f"{why} needs the library '{library}', which is not installed. Install it with: pip install 'wisetune[{extra}]'")
+
+
+class TrainingError(WisetuneError):
+    """Training met a loss or gradient that is not finite."""
+
+    exit_code = 70
+
+
+class WriteError(WisetuneError):
+    """Something could not be written."""
+
+    exit_code = 73
+
+
+class Busy(WisetuneError):
+    """Another process is working on the same thing."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""Measures: what a model is worth, with intervals."""

@@ -1,0 +1,1 @@
+"""Geometry on arrays and tensors: sampling, neighbours, normalisation, augmentation, corruption."""

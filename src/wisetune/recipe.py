@@ -1,0 +1,118 @@
+"""The tree of three node kinds that every robust fine-tuning method is: start, tune, mix.
+
+    full fine-tuning        Tune(Start(b), full)
+    linear probing          Tune(Start(b), linear)
+    LP-FT                   Tune(Tune(Start(b), linear), full, head_from="start")
+    WiSE-FT(alpha)          Mix((Start(b), FT), wise(alpha))
+    WiSE-FT-LP(alpha)       Tune(Mix((Start(b), FT), wise(alpha)), linear)
+
+Nodes are frozen values. ``digest`` names the weights that a tree describes: the same tree always means the same weights (on one
+build of the libraries, one device kind and one thread count), so equal subtrees are built once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from wisetune.spec import Spec, canonical, digest_of
+
+FORMAT = 1
+"""Version of what a digest means; raised when the same tree would give other weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Pre-trained weights: the backbone's spec and the digest of its weights (``random:SEED`` for an untrained one)."""
+
+    backbone: Spec
+    weights: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune:
+    """Weights tuned on a task.
+
+    ``task`` is the digest of the data. ``head_from`` says where the head begins: ``fresh`` (seeded initial values) or ``start``
+    (the head of the parent, which must have one for the same classes).
+    """
+
+    start: Recipe
+    tuning: Spec
+    head: Spec
+    task: str
+    fit: Spec
+    seed: int = 0
+    head_from: Literal["fresh", "start"] = "fresh"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """Backbones of several parents mixed by a merge; the head is that of the last parent.
+
+    ``task`` is the digest of the training data on which BatchNorm statistics are re-estimated; None when the merge does not.
+    """
+
+    parts: tuple[Recipe, ...]
+    merge: Spec
+    task: str | None = None
+
+
+Recipe = Start | Tune | Mix
+
+
+def parents(recipe: Recipe) -> tuple[Recipe, ...]:
+    """The recipes whose weights this one needs."""
+    match recipe:
+        case Start():
+            return ()
+        case Tune():
+            return (recipe.start,)
+        case Mix():
+            return recipe.parts
+
+
+def digest(recipe: Recipe) -> str:
+    """Sixteen hex digits that name the weights of a recipe."""
+    return digest_of({"format": FORMAT, "recipe": to_json(recipe)})
+
+
+def to_json(recipe: Recipe) -> dict[str, Any]:
+    """A JSON-able form with every option, defaults too."""
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if isinstance(value, (Start, Tune, Mix)):
+            fields[field.name] = to_json(value)
+        elif field.name == "parts":
+            fields[field.name] = [to_json(part) for part in value]
+        else:
+            fields[field.name] = canonical(value)
+    return {"node": type(recipe).__name__.lower(), **fields}
+
+
+def walk(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe's distinct nodes, parents before children."""
+    seen: set[Recipe] = set()
+
+    def visit(node: Recipe) -> Iterator[Recipe]:
+        if node in seen:
+            return
+        seen.add(node)
+        for parent in parents(node):
+            yield from visit(parent)
+        yield node
+
+    yield from visit(recipe)
+
+
+def describe(recipe: Recipe) -> str:
+    """One line that a person can read, for example ``wise:alpha=0.5(point-mae-mini, full(point-mae-mini))``."""
+    match recipe:
+        case Start():
+            return str(recipe.backbone)
+        case Tune():
+            return f"{recipe.tuning}({describe(recipe.start)})"
+        case Mix():
+            return f"{recipe.merge}({', '.join(describe(part) for part in recipe.parts)})"

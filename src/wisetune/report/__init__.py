@@ -1,0 +1,1 @@
+"""Records become tables, plots and one self-contained page."""

@@ -1,0 +1,74 @@
+"""Where and with what things ran: random streams, device, threads, versions. Torch is imported only inside functions."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+from wisetune.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+LIBRARIES = ("torch", "numpy", "numba", "scikit-learn", "safetensors", "trimesh")
+
+
+def version() -> str:
+    """wisetune's version."""
+    return importlib.metadata.version("wisetune")
+
+
+def seed_of(*key: int | str) -> int:
+    """A 63-bit seed that is a pure function of its key, for example ``seed_of(seed, "augment", epoch)``."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()[:8], "little") >> 1
+
+
+def generator(*key: int | str) -> np.random.Generator:
+    """A numpy random stream that is a pure function of its key, so that it never depends on what ran before."""
+    import numpy as np
+
+    return np.random.Generator(np.random.PCG64(seed_of(*key)))
+
+
+def torch_generator(*key: int | str) -> torch.Generator:
+    """The same on the torch side, on the CPU."""
+    import torch
+
+    return torch.Generator().manual_seed(seed_of(*key))
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device asked for; ``auto`` takes cuda, then mps, then cpu.
+
+    Raises:
+        UsageError: the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"device '{name}' cannot be used here: {reason}. Use --device cpu or --device auto.") from None
+    return torch.device(name)
+
+
+def stamp(device_name: str = "cpu") -> dict[str, Any]:
+    """What a result depends on besides its recipe: versions, device, threads, platform. No host or user names."""
+    import torch
+
+    return {
+        "wisetune": version(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device_name,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        **{library: importlib.metadata.version(library) for library in LIBRARIES},
+    }

@@ -1,0 +1,220 @@
+"""Specs: frozen option values with one spelling everywhere (command line, file, table row, log, error).
+
+    svm                            every default
+    svm:c=0.1                      one option
+    folder:scans/train             the first field may be given without its name
+    svm:task=[folder:a b,seed=3]   brackets keep a value whole that holds commas, brackets or equals signs
+
+``Spec.parse`` and ``str`` are inverse; defaults are left out. A ``Catalog`` is a package in which each module is one entry.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import pkgutil
+import types
+import typing
+from typing import Any, ClassVar, Generic, TypeVar
+
+from wisetune.errors import UsageError
+
+S = TypeVar("S", bound="Spec")
+_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Base of every option value. Subclasses are frozen dataclasses with ``name`` set; their fields are their options."""
+
+    name: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        options = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.default is not dataclasses.MISSING and value == field.default and type(value) is type(field.default):
+                continue
+            options.append(f"{field.name.replace('_', '-')}={_quote(_spell(value))}")
+        return self.name + (":" + ",".join(options) if options else "")
+
+    def canonical(self) -> dict[str, Any]:
+        """All options, defaults too: what a digest is made of (a changed default must change the digest)."""
+        options = {field.name: canonical(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {"spec": self.name, **options}
+
+    @classmethod
+    def from_options(cls: type[S], text: str) -> S:
+        """Parse ``key=value,key=value`` into this spec; the first item may leave its key out.
+
+        Raises:
+            UsageError: an unknown option, a value of the wrong kind, or a required option that is missing.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        given: dict[str, Any] = {}
+        for position, item in enumerate(_split(text, ",")):
+            key, equals, value = _partition(item)
+            if not equals and position == 0 and fields:
+                key, value = next(iter(fields)), item
+            elif not equals:
+                raise UsageError(f"'{cls.name}' was given '{item}', but an option is spelled key=value. Options: {_options(cls)}.")
+            key = key.strip().replace("-", "_")
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, 1)
+                hint = f" Did you mean '{near[0].replace('_', '-')}'?" if near else ""
+                raise UsageError(f"'{cls.name}' has no option '{key.replace('_', '-')}'.{hint} Options: {_options(cls)}.")
+            if key in given:
+                raise UsageError(f"'{cls.name}' was given '{key}' twice; give it once.")
+            given[key] = _read(_unquote(value), hints[key], f"option '{key.replace('_', '-')}' of '{cls.name}'")
+        missing = [
+            name
+            for name, field in fields.items()
+            if name not in given and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise UsageError(f"'{cls.name}' needs {', '.join(missing)}; for example '{cls.name}:{missing[0]}=...'.")
+        return cls(**given)
+
+
+def canonical(value: Any) -> Any:
+    """A JSON-able form of a spec value in which equal values are equal and different ones differ."""
+    if isinstance(value, Spec):
+        return value.canonical()
+    if isinstance(value, (tuple, list)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float):
+        return repr(value)
+    return value
+
+
+def digest_of(value: Any) -> str:
+    """Sixteen hex digits that name a JSON-able value."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Catalog(Generic[S]):
+    """The entries of one package: a module ``wise_ft.py`` holds the entry ``wise-ft``, a subclass of ``base``.
+
+    Modules whose names start with an underscore, and those named in ``machinery``, are not entries. Nothing is imported before
+    an entry is asked for. ``package.module:Class`` names an entry outside wisetune.
+    """
+
+    def __init__(self, noun: str, package: str, base: type[S], machinery: tuple[str, ...] = ()) -> None:
+        self.noun, self.package, self.base, self.machinery = noun, package, base, machinery
+
+    def names(self) -> list[str]:
+        """All entries, sorted, found by file name without importing them."""
+        path = importlib.import_module(self.package).__path__
+        found = [module.name for module in pkgutil.iter_modules(path)]
+        return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name not in self.machinery)
+
+    def entry(self, name: str) -> type[S]:
+        """The class behind a name.
+
+        Raises:
+            UsageError: no such entry; the message lists what there is.
+        """
+        if "." in name:
+            return self._outside(name)
+        if name not in self.names():
+            near = difflib.get_close_matches(name, self.names(), 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise UsageError(f"there is no {self.noun} '{name}'.{hint} There are: {', '.join(self.names())}.")
+        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, self.base) and value.__module__ == module.__name__ and value.name == name:
+                return value
+        raise UsageError(f"module {module.__name__} defines no {self.noun} named '{name}'; set name = \"{name}\" on its class.")
+
+    def _outside(self, name: str) -> type[S]:
+        module_name, _, class_name = name.rpartition(".")
+        try:
+            value = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"{self.noun} '{name}' cannot be imported: {error}. Spell it package.module.Class:options.") from None
+        if not (isinstance(value, type) and issubclass(value, self.base)):
+            raise UsageError(f"'{name}' is not a {self.noun}: it must be a subclass of {self.base.__name__}.")
+        return value
+
+    def parse(self, text: str) -> S:
+        """From its spelling to the value.
+
+        Raises:
+            UsageError: unknown name or option, wrong kind of value.
+        """
+        name, _, options = text.strip().partition(":")
+        return self.entry(name).from_options(options)
+
+
+def _options(cls: type[Spec]) -> str:
+    return ", ".join(field.name.replace("_", "-") for field in dataclasses.fields(cls)) or "none"
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "+".join(_spell(item) for item in value)
+    return "none" if value is None else str(value)
+
+
+def _quote(text: str) -> str:
+    return f"[{text}]" if any(mark in text for mark in ",[]=") or text != text.strip() else text
+
+
+def _unquote(text: str) -> str:
+    text = text.strip()
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
+def _split(text: str, mark: str) -> list[str]:
+    items, depth, start = [], 0, 0
+    for at, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        if letter == mark and depth == 0:
+            items.append(text[start:at])
+            start = at + 1
+    items.append(text[start:])
+    if depth:
+        raise UsageError(f"'{text}' opens and closes brackets unevenly.")
+    return [item for item in items if item.strip()]
+
+
+def _partition(item: str) -> tuple[str, str, str]:
+    """Split at the first equals sign outside brackets; a path with an equals sign needs brackets."""
+    depth = 0
+    for at, letter in enumerate(item):
+        depth += (letter == "[") - (letter == "]")
+        if letter == "=" and depth == 0:
+            return item[:at], "=", item[at + 1 :]
+    return item, "", ""
+
+
+def _read(text: str, hint: Any, where: str) -> Any:
+    """Text to the type that a field declares: bool, int, float, str, tuple of these, Literal, or None."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if text == "none" and type(None) in arguments:
+            return None
+        return _read(text, next(kind for kind in arguments if kind is not type(None)), where)
+    if origin is typing.Literal:
+        if text not in arguments:
+            raise UsageError(f"{where} is '{text}'; it can be {', '.join(map(str, arguments))}.")
+        return text
+    if origin is tuple:
+        return tuple(_read(part, arguments[0], where) for part in text.split("+") if part)
+    if hint is bool:
+        if text.lower() not in _WORDS:
+            raise UsageError(f"{where} is '{text}'; it can be true or false.")
+        return _WORDS[text.lower()]
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise UsageError(f"{where} is '{text}'; it must be {'a whole number' if hint is int else 'a number'}.") from None
+    return text

@@ -1,0 +1,1 @@
+"""Files: objects by digest, records, locks; every commit atomic."""

@@ -1,0 +1,1 @@
+"""The named trees: ft, lp, lp-ft, wise-ft, wise-ft-lp."""

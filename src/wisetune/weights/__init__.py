@@ -1,0 +1,1 @@
+"""Weight space: merges, their audit, the choice of alpha."""
