@@ -1,0 +1,84 @@
+"""What a backbone is: a module that turns clouds into tokens and says where its parts are. It knows nothing of tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+Groups = tuple[torch.Tensor, ...]
+"""What a backbone derives from clouds without weights: tensors with the batch first, computed once for all weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """A backbone's output by role: ``lead`` (class token and the like) before ``patch`` (one a patch of the input)."""
+
+    lead: Float[torch.Tensor, "b l d"]
+    patch: Float[torch.Tensor, "b g d"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One transformer block's parts by dotted name from the backbone, where a tuning may graft."""
+
+    block: str
+    norm1: str
+    attn: str
+    qkv: str
+    proj: str
+    norm2: str
+    mlp: str
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """Where a backbone's parts are. ``fresh`` names parameters without a pre-trained counterpart: they have no value at alpha = 0."""
+
+    sites: tuple[Site, ...]
+    norm: str
+    tokenizer: str
+    fresh: tuple[str, ...]
+
+
+class Backbone(nn.Module):
+    """Base of every backbone.
+
+    A subclass sets ``readout`` (the name of the pooling that its classifier uses), ``width``, and ``points`` (how many points a cloud has).
+    """
+
+    readout: str
+    width: int
+    points: int
+    head_name: ClassVar[str] = "head"
+    """The head's prefix in the official state dict of this family's classifiers."""
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Where the parts are."""
+        raise NotImplementedError(f"{type(self).__name__} must define anatomy")
+
+    def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
+        """What depends on the cloud alone; pass it to ``encode`` of any weights."""
+        raise NotImplementedError(f"{type(self).__name__} must define group")
+
+    def encode(self, groups: Groups) -> Tokens:
+        """Tokens of grouped clouds."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Tokens:
+        """Tokens of clouds."""
+        return self.encode(self.group(points))
+
+    @staticmethod
+    def rename(key: str) -> str | None:
+        """A key of one of this family's released files in this backbone's names; None for what it has no place for."""
+        return key
+
+    def no_decay(self) -> set[str]:
+        """Parameters without weight decay, by the rule of the field: one-dimensional ones, biases, names with "token"."""
+        return {name for name, value in self.named_parameters() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}

@@ -1,0 +1,71 @@
+"""Heads: from a readout's vector to logits. The names say what they are: ``mlp3`` is not a linear probe, though papers call it one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Head(Spec):
+    """Base of head specs."""
+
+    def build(self, width: int, classes: int) -> nn.Module:
+        """A head with fresh weights, drawn from torch's default generator."""
+        raise NotImplementedError(f"{type(self).__name__} must define build")
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearHead(Head):
+    """One linear map."""
+
+    name: ClassVar[str] = "linear"
+
+    def build(self, width: int, classes: int) -> nn.Module:
+        """``Linear(width, classes)``, initialised as the field does."""
+        head = nn.Linear(width, classes)
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+
+@dataclasses.dataclass(frozen=True)
+class Mlp3Head(Head):
+    """Three linear maps with BatchNorm, ReLU and dropout between: the head of Point-MAE's, ReCon's and ACT's classifiers."""
+
+    name: ClassVar[str] = "mlp3"
+
+    hidden: int = 256
+    dropout: float = 0.5
+
+    def build(self, width: int, classes: int) -> nn.Module:
+        """Positions in the Sequential are those of the released code, so that its files load by name."""
+        layers: list[nn.Module] = []
+        for inside in (width, self.hidden):
+            layers += [nn.Linear(inside, self.hidden), nn.BatchNorm1d(self.hidden), nn.ReLU(), nn.Dropout(self.dropout)]
+        head = nn.Sequential(*layers, nn.Linear(self.hidden, classes))
+        for module in head:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        return head
+
+
+HEADS: dict[str, type[Head]] = {cls.name: cls for cls in (LinearHead, Mlp3Head)}
+
+
+def parse_head(text: str) -> Head:
+    """A head from its spelling.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    name, _, options = text.partition(":")
+    if name not in HEADS:
+        raise UsageError(f"there is no head '{name}'. There are: {', '.join(HEADS)}.")
+    return HEADS[name].from_options(options)

@@ -1,0 +1,124 @@
+"""The mini-PointNet that turns each patch of points into a token, by exact but cheaper algebra than its published form.
+
+Published: ``conv(3, a) BN ReLU conv(a, b) | max over the patch, concatenated as [global, local] | conv(2b, c) BN ReLU conv(c, width) | max``.
+The names and shapes of the parameters are the published ones; what is computed is equal, by these steps (docs/performance.md):
+
+1. The third map acts on [global, local]: its global half is applied once a patch, not once a point.
+2. Nothing non-linear stands between the second map and the local half of the third: they are one map.
+3. A BatchNorm after a linear map of three coordinates needs only their mean and covariance; in eval every BatchNorm folds away.
+4. A map followed by a maximum has a gradient only at the maximal rows (``linear_max``).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import nn
+
+from wisetune.nets.linear_max import linear_max
+
+_CHUNK_ROWS = 4096
+"""Rows (points) worked on at a time without gradients, so that what one map writes is still in cache when the next reads it."""
+
+
+class MiniPointNet(nn.Module):
+    """Tokens of patches. ``widths`` are a, b, c of the module's docstring; published: 128, 256, 512."""
+
+    def __init__(self, width: int, widths: tuple[int, int, int] = (128, 256, 512)) -> None:
+        super().__init__()
+        a, b, c = widths
+        self.first_conv = nn.Sequential(nn.Conv1d(3, a, 1), nn.BatchNorm1d(a), nn.ReLU(), nn.Conv1d(a, b, 1))
+        self.second_conv = nn.Sequential(nn.Conv1d(2 * b, c, 1), nn.BatchNorm1d(c), nn.ReLU(), nn.Conv1d(c, width, 1))
+
+    def forward(self, offsets: Float[torch.Tensor, "*batch k 3"]) -> Float[torch.Tensor, "*batch d"]:
+        """Tokens of patches given as points relative to their centres."""
+        batch = offsets.shape[:-2]
+        patches = offsets.reshape(-1, *offsets.shape[-2:])
+        if torch.is_grad_enabled() or self.norm1.training or self.norm2.training:
+            tokens = self._tokens(patches)
+        else:
+            size = max(1, _CHUNK_ROWS // patches.shape[1])
+            tokens = torch.cat([self._tokens(part) for part in patches.split(size)]) if len(patches) else patches.new_zeros(0, self.width)
+        return tokens.reshape(*batch, -1)
+
+    @property
+    def norm1(self) -> nn.BatchNorm1d:
+        """The first BatchNorm."""
+        return cast(nn.BatchNorm1d, self.first_conv[1])
+
+    @property
+    def norm2(self) -> nn.BatchNorm1d:
+        """The second BatchNorm."""
+        return cast(nn.BatchNorm1d, self.second_conv[1])
+
+    @property
+    def width(self) -> int:
+        """Width of a token."""
+        return cast(nn.Conv1d, self.second_conv[3]).out_channels
+
+    def _tokens(self, patches: Float[torch.Tensor, "r k 3"]) -> Float[torch.Tensor, "r d"]:
+        r, k, _ = patches.shape
+        weight1, bias1 = _map(self.first_conv[0])
+        weight2, bias2 = _map(self.first_conv[3])
+        weight3, bias3 = _map(self.second_conv[0])
+        weight4, bias4 = _map(self.second_conv[3])
+        flat = patches.reshape(r * k, 3)
+
+        scale, shift = _fold_first(self.norm1, weight1, bias1, flat)
+        hidden = F.linear(flat, weight1 * scale[:, None], shift).relu_()
+        overall = linear_max(hidden.view(r, k, -1), weight2) + bias2
+
+        to_global, to_local = weight3[:, : len(weight2)], weight3[:, len(weight2) :]
+        per_point = to_local @ weight2
+        constant = to_local @ bias2 + bias3
+        if self.norm2.training:
+            joined = F.linear(hidden, per_point).view(r, k, -1) + F.linear(overall, to_global, constant)[:, None]
+            joined = self.norm2(joined.flatten(0, 1)).relu_()
+        else:
+            scale, shift = _fold_eval(self.norm2, constant)
+            once = F.linear(overall, to_global * scale[:, None], shift)
+            joined = (F.linear(hidden, per_point * scale[:, None]).view(r, k, -1) + once[:, None]).relu_()
+        return linear_max(joined.view(r, k, -1), weight4) + bias4
+
+
+def _map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight as a matrix and bias of a convolution of kernel size 1, which is a linear map of the channels."""
+    conv = cast(nn.Conv1d, module)
+    return conv.weight.squeeze(-1), cast(torch.Tensor, conv.bias)
+
+
+def _fold_eval(norm: nn.BatchNorm1d, constant: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale of the rows of the map before a BatchNorm in eval mode, and the constant after it, for a map with this constant before it."""
+    mean, var = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
+    scale = norm.weight * torch.rsqrt(var + norm.eps)
+    return scale, (constant - mean) * scale + norm.bias
+
+
+def _fold_first(norm: nn.BatchNorm1d, weight: torch.Tensor, bias: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for the first BatchNorm, in either mode: of a linear image, mean is W m + b and variance is diag(W C W^T)."""
+    if not norm.training:
+        return _fold_eval(norm, bias)
+    count = len(points)
+    # Moments in float64: they are 3 and 9 numbers, and a float32 sum over a million rows would lose digits.
+    rows = points.to(torch.float64)
+    middle = rows.mean(dim=0)
+    covariance = ((rows - middle).T @ (rows - middle) / count).to(points.dtype)
+    mean = weight @ middle.to(points.dtype) + bias
+    variance = ((weight @ covariance) * weight).sum(dim=1)
+    _track(norm, mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return scale, (bias - mean) * scale + norm.bias
+
+
+@torch.no_grad()
+def _track(norm: nn.BatchNorm1d, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Running statistics as torch's BatchNorm updates them; ``momentum=None`` is the cumulative mean."""
+    running_mean, running_var = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
+    tracked = cast(torch.Tensor, norm.num_batches_tracked)
+    tracked += 1
+    momentum = 1.0 / float(tracked) if norm.momentum is None else norm.momentum
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_(variance.to(running_var.dtype), momentum)

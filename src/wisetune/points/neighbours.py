@@ -1,0 +1,107 @@
+"""k nearest neighbours and the grouping of a cloud into patches around farthest points."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numba import njit
+
+from wisetune.points._threads import over_batch
+from wisetune.points.sampling import SamplingRule, farthest_points
+
+
+def nearest_neighbours(
+    points: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
+) -> Int64[torch.Tensor, "b q count"]:
+    """Indices of the ``count`` points nearest to each query, ascending; of equally far points the lower index comes first.
+
+    Squared differences are summed in float32 whatever the input, the semantics of KNN_CUDA. Numba on the CPU, torch elsewhere; both
+    give the same indices.
+
+    Raises:
+        ValueError: more neighbours wanted than there are points.
+    """
+    _check(points, count)
+    if points.device.type != "cpu":
+        return nearest_neighbours_torch(points, queries, count)
+    clouds = points.detach().to(torch.float32).contiguous().numpy()
+    centres = queries.detach().to(torch.float32).contiguous().numpy()
+    found = np.empty((len(clouds), centres.shape[1], count), np.int64)
+    over_batch(lambda rows: _nearest(clouds[rows], centres[rows], found[rows]), len(clouds))
+    return torch.from_numpy(found)
+
+
+def nearest_neighbours_torch(
+    points: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
+) -> Int64[torch.Tensor, "b q count"]:
+    """The same in plain torch, for every device; the reference that the numba kernel is tested against."""
+    _check(points, count)
+    difference = points.detach().to(torch.float32)[:, None] - queries.detach().to(torch.float32)[:, :, None]
+    x, y, z = difference.unbind(-1)
+    distance = x * x + y * y + z * z
+    return distance.sort(dim=-1, stable=True).indices[..., :count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """A cloud cut into patches: indices of the centres and of each patch's members."""
+
+    centres: Int64[torch.Tensor, "b g"]
+    members: Int64[torch.Tensor, "b g k"]
+
+
+def patches(points: Float[torch.Tensor, "b n 3"], groups: int, size: int, rule: SamplingRule = "intended") -> Patches:
+    """Patches of the ``size`` nearest points around ``groups`` farthest points; a centre belongs to its own patch.
+
+    It depends on the points alone, so it is computed once for every set of weights that looks at them.
+    """
+    centres = farthest_points(points, groups, rule)
+    return Patches(centres, nearest_neighbours(points, gather(points, centres), size))
+
+
+def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:
+    """Rows of each cloud by index."""
+    batch = torch.arange(len(points), device=points.device).view(-1, *[1] * (index.dim() - 1))
+    return points[batch, index]
+
+
+def _check(points: torch.Tensor, count: int) -> None:
+    if count > points.shape[1]:
+        raise ValueError(
+            f"{count} neighbours were asked for in clouds of {points.shape[1]} points; give clouds of at least {count} points."
+        )
+
+
+@njit(nogil=True, cache=True)
+def _nearest(clouds: np.ndarray, queries: np.ndarray, found: np.ndarray) -> None:  # pragma: no cover - compiled
+    b, n, _ = clouds.shape
+    _, q, count = found.shape
+    x, y, z, distance = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    best, index = np.empty(count, np.float32), np.empty(count, np.int64)
+    for row in range(b):
+        for i in range(n):
+            x[i], y[i], z[i] = clouds[row, i, 0], clouds[row, i, 1], clouds[row, i, 2]
+        for query in range(q):
+            cx, cy, cz = queries[row, query, 0], queries[row, query, 1], queries[row, query, 2]
+            for i in range(n):
+                dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
+                distance[i] = dx * dx + dy * dy + dz * dz
+            # An insertion sort of the best so far: after the first few points almost none enters.
+            size = 0
+            for i in range(n):
+                d = distance[i]
+                if size == count and d >= best[count - 1]:
+                    continue
+                if size < count:
+                    size += 1
+                at = size - 1
+                while at > 0 and best[at - 1] > d:
+                    best[at] = best[at - 1]
+                    index[at] = index[at - 1]
+                    at -= 1
+                best[at] = d
+                index[at] = i
+            found[row, query] = index
