@@ -1,0 +1,161 @@
+"""What one depth image shows: an object given by surface samples, in a room of planes and boxes. Used by ``scanner``; no options of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+from jaxtyping import Bool, Float64
+
+if TYPE_CHECKING:
+    from wisetune.data.scanner import Scanner
+
+BLOCK = 1.5  # a splat this many spacings wide leaves less than one hole in a thousand for hidden surfaces to be seen through
+COVER = 1.0  # pixels further than this from every visible sample are no measurement of the object: silhouettes stay slim
+JUMP = 0.05  # metres between neighbouring pixels, beyond what a tilted surface shows: an edge
+RANGE = 6.0  # metres; structured light sees no further
+
+
+def rotation(vector: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
+    """The rotation about an axis by its length in radians (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle == 0:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Room:
+    """What stands around the object: planes ``normal . x = offset`` (4 numbers) and boxes (centre, half extents, turn about z: 7 numbers)."""
+
+    planes: Float64[np.ndarray, "p 4"]
+    boxes: Float64[np.ndarray, "b 7"]
+
+    @classmethod
+    def furnish(
+        cls,
+        half: Float64[np.ndarray, "3"],
+        turn: float,
+        azimuth: float,
+        floor: float,
+        wall: float,
+        clutter: float,
+        generator: np.random.Generator,
+    ) -> Room:
+        """A floor, a wall behind the object as the camera (at ``azimuth``) sees it, and up to three boxes next to it, each by its probability."""
+        planes = []
+        if generator.random() < floor:
+            planes.append([0.0, 0.0, 1.0, 0.0])
+        # Furniture stands with one of its own sides to a wall: the side that faces away from the camera most.
+        side = round((azimuth + math.pi - turn) / (math.pi / 2))
+        angle = turn + side * math.pi / 2
+        if generator.random() < wall:
+            planes.append([math.cos(angle), math.sin(angle), 0.0, half[side % 2] + generator.uniform(0, 0.25)])
+        boxes = []
+        for _ in range(3):
+            if generator.random() < clutter:
+                size = generator.uniform([0.05, 0.05, 0.1], [0.4, 0.4, 0.6])
+                bearing, own_turn = generator.uniform(0, 2 * math.pi, 2)
+                # Next to the object's box without cutting it, or up to 20 cm away.
+                direction = np.array([math.cos(bearing - turn), math.sin(bearing - turn)])
+                reach = float(np.min(half[:2] / np.maximum(np.abs(direction), 1e-9)))
+                away = reach + float(np.hypot(size[0], size[1])) + generator.uniform(0, 0.2)
+                boxes.append([away * math.cos(bearing), away * math.sin(bearing), size[2], *size, own_turn])
+        return cls(np.array(planes).reshape(-1, 4), np.array(boxes).reshape(-1, 7))
+
+    def depth(self, eye: Float64[np.ndarray, "3"], rays: Float64[np.ndarray, "3 n"]) -> Float64[np.ndarray, " n"]:
+        """How many ray lengths away the room begins along each ray; infinite where there is nothing."""
+        nearest = np.full(rays.shape[1], np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for plane in self.planes:
+                hit = (plane[3] - eye @ plane[:3]) / (plane[:3] @ rays)
+                nearest = np.where((hit > 0) & (hit < nearest), hit, nearest)
+            for box in self.boxes:
+                axes = rotation(np.array([0, 0, box[6]]))
+                start, along, half = (eye - box[:3]) @ axes, axes.T @ rays, box[3:6]
+                first, second = (-half - start)[:, None] / along, (half - start)[:, None] / along
+                enter, leave = np.minimum(first, second).max(0), np.maximum(first, second).min(0)
+                nearest = np.where((enter > 0) & (enter <= leave) & (enter < nearest), enter, nearest)
+        return nearest
+
+
+def render(
+    points: Float64[np.ndarray, "n 3"],
+    spacing: float,
+    room: Room,
+    eye: Float64[np.ndarray, "3"],
+    target: Float64[np.ndarray, "3"],
+    camera: Scanner,
+    generator: np.random.Generator,
+) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
+    """The points that a noisy depth image taken at ``eye`` towards ``target`` gives, in the world's frame, and which are the object's."""
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(forward, right), forward])
+    focal = camera.width / 2 / math.tan(math.radians(camera.fov) / 2)
+    rows, columns = np.mgrid[: camera.height, : camera.width]
+    flat = np.stack([columns + 0.5 - camera.width / 2, rows + 0.5 - camera.height / 2, np.full(rows.shape, focal)]) / focal
+    rays = axes.T @ flat.reshape(3, -1)  # of depth one, so that lengths along them are depths
+
+    body = _splat((points - eye) @ axes.T, focal, camera.width, camera.height, BLOCK * spacing, COVER * spacing)
+    scene = room.depth(eye, rays).reshape(body.shape)
+    own, depth = body < scene, np.minimum(body, scene)
+    lost = _edges(depth) & (generator.random(depth.shape) < camera.dropout)
+    seen = (depth < RANGE) & ~lost
+    measured = depth[seen]
+    measured += generator.normal(0, camera.noise, len(measured)) * measured**2
+    if camera.step > 0:
+        measured = 1 / (np.maximum(np.round(1 / (measured * camera.step)), 1) * camera.step)
+    return eye + (rays[:, seen.ravel()] * measured).T, own[seen]
+
+
+def _edges(depth: Float64[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels beside which the depth jumps."""
+    edge = np.zeros(depth.shape, bool)
+    finite = np.where(np.isfinite(depth), depth, 2 * RANGE)
+    down, across = np.abs(np.diff(finite, axis=0)) > JUMP, np.abs(np.diff(finite, axis=1)) > JUMP
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    return edge
+
+
+@numba.njit(cache=True)
+def _splat(
+    points: Float64[np.ndarray, "n 3"], focal: float, width: int, height: int, block: float, cover: float
+) -> Float64[np.ndarray, "h w"]:
+    """Depth image of surface samples in the camera's frame (x right, y down, z forward); infinite where there are none.
+
+    Every sample blocks what lies behind a disc of radius ``block`` around it; a pixel's depth is the weighted mean of the samples
+    within ``cover`` of it that nothing blocks, which is smooth and lies in the surface rather than before it.
+    """
+    near = np.full((height, width), np.inf)
+    total, weight = np.zeros((height, width)), np.zeros((height, width))
+    for turn in range(2):
+        for i in range(len(points)):
+            z = points[i, 2]
+            if z < 0.1:
+                continue
+            u, v = points[i, 0] / z * focal + width / 2, points[i, 1] / z * focal + height / 2
+            radius = max((block if turn == 0 else cover) * focal / z, 0.71)  # half a pixel's diagonal: no sample falls between pixels
+            for row in range(max(0, int(np.ceil(v - radius - 0.5))), min(height - 1, int(np.floor(v + radius - 0.5))) + 1):
+                for column in range(max(0, int(np.ceil(u - radius - 0.5))), min(width - 1, int(np.floor(u + radius - 0.5))) + 1):
+                    square = ((column + 0.5 - u) ** 2 + (row + 0.5 - v) ** 2) / radius**2
+                    if square > 1:
+                        continue
+                    if turn == 0:
+                        near[row, column] = min(near[row, column], z)
+                    elif z <= near[row, column] + block:
+                        total[row, column] += (1.01 - square) * z
+                        weight[row, column] += 1.01 - square
+    for row in range(height):
+        for column in range(width):
+            near[row, column] = total[row, column] / weight[row, column] if weight[row, column] > 0 else np.inf
+    return near
