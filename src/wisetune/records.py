@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
+
+from wisetune.errors import UsageError
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
+Z95_ONE_SIDED = 1.6448536269514722
+"""One-sided 95 % quantile of the normal distribution (a two-sided 90 % interval)."""
+_T95 = (
+    *(12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139),
+    *(2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +49,108 @@ class Record:
         return cls(**values)
 
 
-def wilson(right: float, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion of ``right`` successes in ``n`` trials (Wilson 1927, eq. 2)."""
+def wilson(right: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson score interval of a proportion of ``right`` successes in ``n`` trials (Wilson 1927, eq. 2); 95 % unless ``z`` says else."""
     if n == 0:
         return 0.0, 1.0
-    p, zz = right / n, Z95 * Z95
+    p, zz = right / n, z * z
     centre = (p + zz / (2 * n)) / (1 + zz / n)
-    half = Z95 * math.sqrt(p * (1 - p) / n + zz / (4 * n * n)) / (1 + zz / n)
+    half = z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n)) / (1 + zz / n)
     # The bounds touch 0 and 1 exactly at the ends; rounding must not leave the value outside its own interval.
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
+
+
+def class_mean_interval(right: Sequence[float], n: Sequence[int]) -> tuple[float, float]:
+    """95 % interval of the class-mean accuracy: the plain mean of ``right[c] / n[c]`` over the classes that have items.
+
+    Adjusted Wald interval of a linear function of independent proportions (Price & Bonett 2004, Computational Statistics & Data
+    Analysis 45:449): 2/m successes and 2/m failures are added to each of the m classes. One class gives Agresti and Coull's
+    interval, two classes that of Agresti and Caffo.
+
+    Raises:
+        UsageError: the two do not have the same length, or no class has items.
+    """
+    if len(right) != len(n):
+        raise UsageError(f"class_mean_interval was given {len(right)} counts of right answers for {len(n)} classes.")
+    classes = [(x, size) for x, size in zip(right, n, strict=True) if size > 0]
+    if not classes:
+        raise UsageError("class_mean_interval needs at least one class that has items; all counts are 0.")
+    m = len(classes)
+    smoothed = [((x + 2 / m) / (size + 4 / m), size + 4 / m) for x, size in classes]
+    centre = sum(p for p, _ in smoothed) / m
+    half = Z95 * math.sqrt(sum(p * (1 - p) / size for p, size in smoothed)) / m
+    value = sum(x / size for x, size in classes) / m
+    # Smoothing pulls the centre towards one half; the interval must still hold the value it is printed beside.
+    return max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value))
+
+
+def difference_interval(
+    a: float, interval_a: tuple[float, float], b: float, interval_b: tuple[float, float], correlation: float = 0.0
+) -> tuple[float, float]:
+    """Interval of ``a - b`` from the intervals of a and b: square-and-add (Newcombe 1998, Stat. Med. 17:873, method 10).
+
+    The level is that of the two intervals. With ``correlation`` 0 a and b are taken as independent, which is too wide when both were
+    measured on the same items.
+    """
+
+    def spread(down: float, up: float) -> float:
+        return math.sqrt(max(0.0, down * down - 2 * correlation * down * up + up * up))
+
+    (low_a, high_a), (low_b, high_b) = interval_a, interval_b
+    return a - b - spread(a - low_a, high_b - b), a - b + spread(high_a - a, b - low_b)
+
+
+def paired_difference(right_a: Sequence[bool], right_b: Sequence[bool], z: float = Z95) -> tuple[float, float, float]:
+    """Accuracy of a minus accuracy of b on the *same* items, in the same order, with its interval: (difference, low, high).
+
+    Square-and-add of two Wilson intervals with a correlation corrected for continuity (Newcombe 1998, Stat. Med. 17:2635, method 10);
+    95 % two-sided unless ``z`` says else.
+
+    Raises:
+        UsageError: no items, or two lists of different length.
+    """
+    n = len(right_a)
+    if n == 0 or n != len(right_b):
+        raise UsageError(f"paired_difference compares two models on the same items; it was given {n} and {len(right_b)}.")
+    both = sum(bool(a) and bool(b) for a, b in zip(right_a, right_b, strict=True))
+    sum_a, sum_b = sum(map(bool, right_a)), sum(map(bool, right_b))
+    only_a, only_b = sum_a - both, sum_b - both
+    excess = both * (n - both - only_a - only_b) - only_a * only_b
+    if excess > 0:
+        excess = max(excess - n / 2, 0)
+    margins = sum_a * (n - sum_a) * sum_b * (n - sum_b)
+    correlation = excess / math.sqrt(margins) if margins else 0.0
+    low, high = difference_interval(sum_a / n, wilson(sum_a, n, z), sum_b / n, wilson(sum_b, n, z), correlation)
+    return (sum_a - sum_b) / n, low, high
+
+
+def mean_over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation (n - 1) and 95 % Student t interval of the mean over training seeds: (mean, sd, low, high).
+
+    Raises:
+        UsageError: fewer than two values, whose spread nobody can know, or one that is not finite.
+    """
+    n = len(values)
+    if n < 2 or not all(map(math.isfinite, values)):
+        raise UsageError(f"mean_over_seeds needs at least two finite values; it was given {list(values)}.")
+    mean = math.fsum(values) / n
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t95(n - 1) * sd / math.sqrt(n)
+    return mean, sd, mean - half, mean + half
+
+
+def t95(freedom: int) -> float:
+    """Two-sided 95 % quantile of Student's t with ``freedom`` >= 1 degrees of freedom, right to 1e-6.
+
+    A table up to 20, above it the expansion in powers of 1/freedom (Abramowitz & Stegun 1964, 26.7.5).
+    """
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    z = Z95
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
