@@ -1,0 +1,29 @@
+"""Mixing coefficients: 0 is the start, 1 the fine-tuned model."""
+
+from __future__ import annotations
+
+from wisetune.errors import UsageError
+
+
+def tidy(alpha: float) -> float:
+    """Alpha without the dust of floating-point steps: 0.30000000000000004 and 0.3 must name the same weights.
+
+    Raises:
+        UsageError: alpha is not a number in [0, 1].
+    """
+    # Adding zero turns -0.0, which would be spelled and digested differently, into 0.0.
+    tidied = round(float(alpha), 12) + 0.0
+    if not 0.0 <= tidied <= 1.0:
+        raise UsageError(f"alpha is {alpha}; it must lie between 0 (the start) and 1 (the fine-tuned model).")
+    return tidied
+
+
+def grid(steps: int = 10) -> tuple[float, ...]:
+    """``steps + 1`` evenly spaced alphas from 0 to 1; 10 steps are the grid of Wortsman et al. (2022).
+
+    Raises:
+        UsageError: fewer than one step.
+    """
+    if steps < 1:
+        raise UsageError(f"a grid of alphas was asked with {steps} steps; it needs at least 1.")
+    return tuple(tidy(step / steps) for step in range(steps + 1))
