@@ -1,0 +1,174 @@
+"""The one training loop: AdamW, warm-up and cosine, clipping, and a state from which any kill continues with the same bits.
+
+Order, augmentation and dropout of an epoch are a pure function of (seed, epoch), so the state holds only weights, the optimiser's moments and the
+epoch's number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import nn
+
+from wisetune.errors import TrainingError
+from wisetune.runtime import generator, seed_of
+
+State = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: epochs, items a batch, peak and final learning rate, warm-up in epochs, decay, clipping of the gradient's norm."""
+
+    epochs: int
+    batch: int
+    lr: float
+    weight_decay: float = 0.05
+    warmup: float = 0.0
+    lr_final: float = 1e-6
+    clip: float = 10.0
+
+    def lr_at(self, epoch: float) -> float:
+        """Learning rate after ``epoch`` epochs, a fraction within an epoch included: linear warm-up, then half a cosine."""
+        if epoch < self.warmup:
+            return self.lr_final + (self.lr - self.lr_final) * epoch / self.warmup
+        part = min(1.0, (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9))
+        return self.lr_final + (self.lr - self.lr_final) * 0.5 * (1 + math.cos(math.pi * part))
+
+
+class Resume(Protocol):
+    """Where a training keeps its state between kills."""
+
+    def load(self) -> tuple[State, dict[str, Any]] | None:
+        """The newest valid state, or None."""
+
+    def save(self, tensors: State, meta: dict[str, Any]) -> None:
+        """Keep a state atomically."""
+
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each epoch with epochs done, epochs in all, and the newest numbers."""
+
+
+@dataclasses.dataclass
+class Training:
+    """What a training needs beside its schedule.
+
+    ``loss(rows, epoch)`` is the mean loss of these items; ``modules`` is everything whose state belongs to the training; ``after_epoch`` may
+    return numbers for the log and is told the epochs done.
+    """
+
+    modules: nn.Module
+    loss: Callable[[Int64[np.ndarray, " m"], int], torch.Tensor]
+    count: int
+    groups: list[dict[str, Any]]
+    name_of: Callable[[Int64[np.ndarray, " m"]], str] = lambda rows: f"items {rows.tolist()}"
+    after_epoch: Callable[[int], Mapping[str, float]] | None = None
+
+
+def train(
+    training: Training, schedule: Schedule, seed: int, resume: Resume | None = None, progress: Progress | None = None, save_every: float = 20.0
+) -> list[dict[str, float]]:
+    """Train in place and return one log line an epoch.
+
+    The state is saved at the end of an epoch when ``save_every`` seconds have passed since the last one; how often is saved does not change the
+    result.
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite; the message names the batch.
+    """
+    optimiser = torch.optim.AdamW(training.groups, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    first, log = 0, list[dict[str, float]]()
+    kept = resume.load() if resume else None
+    if kept is not None:
+        first, log = _restore(kept, training.modules, optimiser)
+    parameters = [p for group in training.groups for p in group["params"]]
+    saved = time.monotonic()
+    for epoch in range(first, schedule.epochs):
+        with _own_randomness(seed, epoch):
+            line = _epoch(training, schedule, optimiser, parameters, seed, epoch)
+            if training.after_epoch is not None:
+                line.update(training.after_epoch(epoch + 1))
+        log.append(line)
+        if resume and (time.monotonic() - saved >= save_every or epoch + 1 == schedule.epochs):
+            resume.save(*_capture(training.modules, optimiser, epoch + 1, log))
+            saved = time.monotonic()
+        if progress:
+            progress(epoch + 1, schedule.epochs, line)
+    return log
+
+
+def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[Int64[np.ndarray, " m"]]:
+    """Rows of each batch of an epoch in seeded order; a last batch that is not full is left out when a full one went before (BatchNorm)."""
+    order = generator(seed, "order", epoch).permutation(count)
+    for start in range(0, count, size):
+        rows = order[start : start + size]
+        if len(rows) == size or start == 0:
+            yield rows
+
+
+def decay_groups(named: Mapping[str, nn.Parameter], without: set[str]) -> list[dict[str, Any]]:
+    """Two parameter groups: with weight decay, and without for the names given."""
+    decayed = [value for name, value in named.items() if name not in without]
+    plain = [value for name, value in named.items() if name in without]
+    return [group for group in ({"params": decayed}, {"params": plain, "weight_decay": 0.0}) if group["params"]]
+
+
+def _epoch(
+    training: Training, schedule: Schedule, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], seed: int, epoch: int
+) -> dict[str, float]:
+    order = list(batches(training.count, schedule.batch, seed, epoch))
+    total, seen, rate = 0.0, 0, 0.0
+    for step, rows in enumerate(order):
+        rate = schedule.lr_at(epoch + step / len(order))
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        optimiser.zero_grad(set_to_none=True)
+        loss = training.loss(rows, epoch)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm.item())):
+            raise TrainingError(
+                f"the loss is {value} and the gradient's norm {norm.item()} at epoch {epoch + 1}, batch {step + 1} ({training.name_of(rows)}). "
+                "Nothing of this step was kept. Lower the learning rate, or check these files with: wisetune data check DIR"
+            )
+        optimiser.step()
+        total, seen = total + value * len(rows), seen + len(rows)
+    return {"epoch": epoch + 1, "loss": total / max(seen, 1), "lr": rate}
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int, epoch: int) -> Iterator[None]:
+    """Dropout and drop path draw from torch's default generators: give them this epoch's stream and put the caller's back after."""
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed_of(seed, "noise", epoch))
+        yield
+
+
+def _capture(modules: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, log: list[dict[str, float]]) -> tuple[State, dict[str, Any]]:
+    tensors = {f"model/{name}": value.detach() for name, value in modules.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors.update({f"optimiser/{index}/{name}": value.detach() for name, value in moments.items()})
+    return tensors, {"epoch": epoch, "log": log}
+
+
+def _restore(kept: tuple[State, dict[str, Any]], modules: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
+    tensors, meta = kept
+    modules.load_state_dict({key.removeprefix("model/"): value for key, value in tensors.items() if key.startswith("model/")})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser/"):
+            _, index, name = key.split("/")
+            state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(meta["epoch"]), list(meta["log"])

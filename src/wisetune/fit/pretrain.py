@@ -1,0 +1,141 @@
+"""Pre-training of a point-cloud backbone from unlabelled shapes: masked reconstruction, and a contrast between two masked views.
+
+Every view of a shape is a fresh subset of its points in a fresh order (so the patches differ), rotated about the shape's up axis, scaled per
+axis, shifted and jittered, and mostly hidden. Reconstruction teaches local shape; the contrast teaches what stays when view, pose and visible part
+change, which is what a linear probe can use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from wisetune.fit.loop import Progress, Resume, Schedule, Training, decay_groups, train
+from wisetune.nets.masked import MaskedAutoencoder, Projector, contrast, hide, pool
+from wisetune.nets.point_mae import PointMAE, PointMAESpec
+from wisetune.points.augment import augmentation
+from wisetune.points.neighbours import gather
+from wisetune.runtime import seed_of, torch_generator
+from wisetune.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Unlabelled clouds of one source, at least as many points each as a view takes, and the axis that points up in them."""
+
+    points: np.ndarray
+    """Floats ``[n, p, 3]``, centred, unit sphere; half precision saves memory."""
+    up: Literal["y", "z"] = "z"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Spec):
+    """Options of pre-training. ``contrast`` weighs the InfoNCE term; 0 is plain Point-MAE. ``block`` is the share of batches that hide a region."""
+
+    name: ClassVar[str] = "masked"
+
+    epochs: int = 300
+    batch: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 10.0
+    mask: float = 0.6
+    block: float = 0.5
+    contrast: float = 0.1
+    rebuild: float = 1.0
+    temperature: float = 0.1
+    decoder_depth: int = 2
+    augment: str = "scale-translate"
+    rotate: bool = True
+    seed: int = 0
+
+
+class _Learner(nn.Module):
+    """Everything that pre-training trains."""
+
+    def __init__(self, backbone: PointMAESpec, options: Pretrain) -> None:
+        super().__init__()
+        self.autoencoder = MaskedAutoencoder(backbone, options.decoder_depth)
+        self.projector = Projector(backbone.width)
+
+
+def pretrain(
+    backbone: PointMAESpec,
+    shapes: Sequence[Shapes],
+    options: Pretrain,
+    resume: Resume | None = None,
+    progress: Progress | None = None,
+    device: torch.device | None = None,
+) -> tuple[PointMAE, list[dict[str, float]]]:
+    """Pre-train a backbone of this spec (without class token) on unlabelled shapes; returns it in eval mode with the log.
+
+    The same options, shapes, device and thread count give the same bits, killed and resumed or not.
+
+    Raises:
+        TrainingError: a loss that is not finite.
+    """
+    where = device or torch.device("cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(options.seed, "initial"))
+        learner = _Learner(backbone, options)
+    learner.to(where).train()
+    views = _Views(shapes, backbone.points, options)
+    encoder = learner.autoencoder.MAE_encoder
+
+    def view(rows: Int64[np.ndarray, " m"], epoch: int, which: int) -> tuple[torch.Tensor, torch.Tensor]:
+        draw = torch_generator(options.seed, "view", epoch, which, int(rows[0]))
+        groups = encoder.group(views.draw(rows, draw).to(where))
+        block = bool(torch.rand((), generator=draw) < options.block)
+        mask = hide(groups[0], options.mask, block, draw)
+        tokens = learner.autoencoder.encode(groups, mask)
+        rebuilt = learner.autoencoder.rebuild(groups, mask, tokens) if options.rebuild > 0 else tokens.new_zeros(())
+        return pool(encoder, tokens), rebuilt
+
+    def loss(rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
+        features, rebuilt = view(rows, epoch, 0)
+        if options.contrast == 0:
+            return rebuilt
+        others, rebuilt_other = view(rows, epoch, 1)
+        # The reconstruction error is a squared distance of about a thousandth of the unit sphere's: bring both terms to one size.
+        term = contrast(learner.projector(features), learner.projector(others), options.temperature)
+        return options.rebuild * 100 * (rebuilt + rebuilt_other) + options.contrast * term
+
+    named = dict(learner.named_parameters())
+    without = {name for name, value in named.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
+    training = Training(learner, loss, len(views), decay_groups(named, without))
+    schedule = Schedule(options.epochs, options.batch, options.lr, options.weight_decay, options.warmup)
+    log = train(training, schedule, options.seed, resume, progress)
+    return encoder.eval(), log
+
+
+class _Views:
+    """Draws views of shapes from several sources, indexed as one list."""
+
+    def __init__(self, shapes: Sequence[Shapes], points: int, options: Pretrain) -> None:
+        self.shapes, self.points, self.options = shapes, points, options
+        self.starts = np.cumsum([0, *[len(source.points) for source in shapes]])
+        self.augment = augmentation(options.augment)
+        self.turn = {up: augmentation(f"rotate-{up}") for up in ("y", "z")}
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def draw(self, rows: Int64[np.ndarray, " m"], generator: torch.Generator) -> Float[torch.Tensor, "m p 3"]:
+        out = torch.empty(len(rows), self.points, 3)
+        for source, start, stop in zip(self.shapes, self.starts, self.starts[1:], strict=False):
+            here = (rows >= start) & (rows < stop)
+            if not here.any():
+                continue
+            clouds = torch.from_numpy(source.points[rows[here] - start].astype(np.float32))
+            chosen = torch.rand(clouds.shape[:2], generator=generator).argsort(dim=1)[:, : self.points]
+            clouds = gather(clouds, chosen)
+            if self.options.rotate:
+                clouds = self.turn[source.up](clouds, generator)
+            out[torch.from_numpy(here)] = self.augment(clouds, generator)
+        return out
