@@ -1,0 +1,95 @@
+"""What one job found: its protocol, rows of records, the alphas chosen, the clouds worth looking at. The report is a function of it.
+
+``OUT/results.json`` is this value; nothing else is needed to draw the page again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from wisetune.records import Record
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A record with its place in the study: the method, its alpha where it has one, the training seed.
+
+    Methods: ``ft``, ``lp``, ``lp-ft``, ``ft-low-lr``, and along alpha ``wise-ft`` and ``wise-ft-lp``.
+    """
+
+    method: str
+    alpha: float | None
+    seed: int
+    record: Record
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        return {"method": self.method, "alpha": self.alpha, "seed": self.seed, **self.record.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Row:
+        """The inverse of ``to_json``."""
+        rest = dict(values)
+        return cls(rest.pop("method"), rest.pop("alpha"), rest.pop("seed"), Record.from_json(rest))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The alpha that a rule chose for one seed on the validation split, with every test it made and the reason in words."""
+
+    method: str
+    rule: str
+    seed: int
+    alpha: float
+    stopped_by: str
+    why: str
+    steps: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """A test cloud worth looking at: what it is, what the chosen model took it for, with which probability; coordinates in thousandths."""
+
+    name: str
+    true: str
+    predicted: str
+    probability: float
+    points: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Everything that one job found.
+
+    ``study`` is the protocol: story, start, task, probes, seeds, fit, head, what was selected on what. ``stamp`` says with which versions it ran.
+    ``audits`` are the merge audits by weights digest. ``log`` holds training logs by method and seed.
+    """
+
+    study: dict[str, Any]
+    stamp: dict[str, Any]
+    rows: list[Row]
+    chosen: list[Chosen]
+    clouds: list[Cloud]
+    audits: dict[str, list[dict[str, Any]]]
+    log: dict[str, list[dict[str, float]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        plain = dataclasses.asdict(self)
+        return {"format": FORMAT, **plain, "rows": [row.to_json() for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Results:
+        """The inverse of ``to_json``."""
+        return cls(
+            study=values["study"],
+            stamp=values["stamp"],
+            rows=[Row.from_json(row) for row in values["rows"]],
+            chosen=[Chosen(**choice) for choice in values["chosen"]],
+            clouds=[Cloud(**cloud) for cloud in values["clouds"]],
+            audits=values["audits"],
+            log=values["log"],
+        )
