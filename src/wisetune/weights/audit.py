@@ -55,7 +55,7 @@ def block_of(key: str) -> str:
     """The block a key belongs to: up to its first number (``blocks.3.attn.qkv.weight``: ``blocks.3``), else without its last word."""
     words = key.split(".")
     for at, word in enumerate(words):
-        if word.isdigit() and at:
+        if word.isdigit():
             return ".".join(words[: at + 1])
     return ".".join(words[:-1]) or key
 
