@@ -1,0 +1,180 @@
+"""What ``folder`` and ``npz`` share: their options, and the way from labelled clouds to ``Data``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from wisetune.data.formats import Cloud, Shape, points_of
+from wisetune.data.splits import Part, assign, rank
+from wisetune.data.task import Data, Split, SplitName, Task
+from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
+from wisetune.points.normalise import Frame, normalise
+from wisetune.runtime import generator
+
+FEWEST = 16
+"""A cloud with fewer points than this has no shape to learn."""
+_SHOWN = 10
+PARTS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One labelled cloud before it is read. ``group`` is what it is a scan of; ``part`` is given by the data set, or None."""
+
+    name: str
+    label: str
+    part: Part
+    group: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A data set's items, sorted by name, and how to read one; ``read`` raises a ``WisetuneError`` for a bad one."""
+
+    items: tuple[Item, ...]
+    read: Callable[[Item], Shape]
+
+
+@dataclasses.dataclass(frozen=True)
+class FileTask(Task):
+    """Options of tasks that are read from files."""
+
+    name: ClassVar[str] = ""
+    path: str
+    seed: int = 0
+    val: float = 0.2
+    test: float = 0.2
+    normalise: Frame = "sphere"
+    up: Literal["z", "y", "x"] = "z"
+    skip_bad: bool = False
+    per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, share in (("val", self.val), ("test", self.test)):
+            if not 0 <= share < 1:
+                raise UsageError(f"option '{option}' of '{self.name}' is {share}; it is a share, at least 0 and less than 1.")
+        if self.per_class is not None and self.per_class < 1:
+            raise UsageError(f"option 'per-class' of '{self.name}' is {self.per_class}; it must be at least 1.")
+
+    def open(self) -> Opened:
+        """All items, before ``per_class`` and before any cloud is looked at.
+
+        Raises:
+            DataError: the folder or file is not laid out as it should be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define open")
+
+    def chosen(self, items: Sequence[Item]) -> list[Item]:
+        """At most ``per_class`` of each class and given part, drawn by seed, in their order."""
+        if self.per_class is None:
+            return list(items)
+        kept: set[str] = set()
+        seen: dict[tuple[str, Part], int] = defaultdict(int)
+        for at in rank([item.name for item in items], self.seed, "per-class"):
+            seen[items[at].label, items[at].part] += 1
+            if seen[items[at].label, items[at].part] <= self.per_class:
+                kept.add(items[at].name)
+        return [item for item in items if item.name in kept]
+
+    def split(self, items: Sequence[Item]) -> list[SplitName]:
+        """The part of each item."""
+        classes = sorted({item.label for item in items})
+        labels = np.array([classes.index(item.label) for item in items], np.int64)
+        names, groups, given = zip(*[(item.name, item.group, item.part) for item in items], strict=True) if items else ((), (), ())
+        return assign(labels, names, groups, given, self.val, self.test, self.seed)
+
+    def frame(self, shape: Shape, points: int, name: str) -> Float32[np.ndarray, "{points} 3"]:
+        """One shape as the cloud that is trained on: drawn by seed and name, turned so that its up axis is z, normalised."""
+        return normalise(_turned(points_of(shape, points, generator(self.seed, "sample", name)), self.up), self.normalise)
+
+    def look(self, opened: Opened, item: Item) -> Shape | WisetuneError:
+        """One item's shape, or what is wrong with it."""
+        try:
+            shape = opened.read(item)
+        except WisetuneError as error:
+            return error
+        if isinstance(shape, Cloud) and len(shape.points) < FEWEST:
+            wrong = f"holds {len(shape.points)} points; a shape needs at least {FEWEST}"
+            return BadFile(item.name, wrong, "remove it, or export it again")
+        return shape
+
+    def load(self, points: int) -> Data:
+        """Read, draw ``points`` points of each, normalise and split.
+
+        Raises:
+            DataError: the layout, a class or a file is not as it should be; up to ten files are named.
+            UsageError: fewer than one point asked for.
+        """
+        if points < 1:
+            raise UsageError(f"clouds of {points} points were asked for; ask for at least 1.")
+        kept: list[Item] = []
+        clouds: list[Float32[np.ndarray, "p 3"]] = []
+        bad: list[WisetuneError] = []
+        repeated = 0
+        opened = self.open()
+        for item in self.chosen(opened.items):
+            shape = self.look(opened, item)
+            if isinstance(shape, WisetuneError):
+                bad.append(shape)
+                if not self.skip_bad and len(bad) == _SHOWN:
+                    break
+            else:
+                kept.append(item)
+                clouds.append(self.frame(shape, points, item.name))
+                repeated += isinstance(shape, Cloud) and len(shape.points) < points
+        if bad and not self.skip_bad:
+            _refuse(bad)
+        protocol = {"points": points, "repeated": repeated, "skipped": [str(problem) for problem in bad]}
+        return self._data(kept, clouds, points, protocol)
+
+    def _data(self, items: list[Item], clouds: list[Float32[np.ndarray, "p 3"]], points: int, protocol: dict[str, Any]) -> Data:
+        classes = tuple(sorted({item.label for item in items}))
+        if len(classes) < 2:
+            there = f"only the class '{classes[0]}'" if classes else "no class"
+            raise DataError(f"{self.path} has {there} with files that can be read; classifying needs two or more.")
+        parts = self.split(items)
+        untaught = sorted(set(classes) - {item.label for item, part in zip(items, parts, strict=True) if part == "train"})
+        if untaught:
+            raise DataError(
+                f"{self.path}: {len(untaught)} class(es) have items in val or test but none in train: {', '.join(untaught[:_SHOWN])}. "
+                "Add some to train, remove the class, or have everything split anew (npz: resplit=true)."
+            )
+        labels = np.array([classes.index(item.label) for item in items], np.int64)
+        held = np.stack(clouds)
+        every = Split(held.reshape(-1, points, 3), labels, tuple(item.name for item in items))
+        splits = {part: every.take(np.flatnonzero(np.array(parts) == part)) for part in PARTS}
+        given = {item.part for item in items}
+        protocol |= {
+            "task": self.name,
+            "normalise": self.normalise,
+            "up": self.up,
+            "seed": self.seed,
+            "val": "given" if "val" in given else f"{self.val} of train, by class",
+            "test": "given" if "test" in given else f"{self.test} of all, by class",
+            "groups": len({item.group for item in items}),
+            "per_class": self.per_class,
+            "counts": {part: np.bincount(splits[part].labels, minlength=len(classes)).tolist() for part in PARTS},
+        }
+        return Data(f"{self.name}:{Path(self.path).name}", classes, splits["train"], splits["val"], splits["test"], protocol)
+
+
+def _refuse(bad: list[WisetuneError]) -> None:
+    if len(bad) == 1:
+        raise bad[0]
+    lines = "\n  ".join(map(str, bad))
+    more = " (reading stopped here)" if len(bad) == _SHOWN else ""
+    advice = "Remove or repair them, or set skip-bad=true. 'wisetune data check' lists everything."
+    raise DataError(f"{len(bad)} files cannot be used{more}:\n  {lines}\n{advice}")
+
+
+def _turned(points: Float64[np.ndarray, "n 3"], up: Literal["z", "y", "x"]) -> Float64[np.ndarray, "n 3"]:
+    """Turn by a quarter so that ``up`` becomes z."""
+    x, y, z = points.T
+    return np.stack({"z": (x, y, z), "y": (x, -z, y), "x": (-z, y, x)}[up], axis=1)

@@ -1,0 +1,135 @@
+"""``folder:DIR``: one sub-folder a class, with scans or meshes in it.
+
+Three layouts are known: ``DIR/chair/a.ply``; ``DIR/train/chair/a.ply`` with ``val`` and ``test`` beside ``train``; and ModelNet's
+``DIR/chair/train/a.off``. Class folders are searched to any depth. Hidden files and ``__MACOSX`` are passed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from wisetune.data.files import FileTask, Item, Opened
+from wisetune.data.formats import read, read_suffixes
+from wisetune.data.splits import Part
+from wisetune.errors import DataError
+
+_PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_LAYOUT = "Lay it out as DIR/class/file, or DIR/train/class/file with val/ and test/ beside train/."
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What a folder holds: items sorted by name, files that are no data, and class folders without any data."""
+
+    items: tuple[Item, ...]
+    ignored: tuple[str, ...]
+    empty: tuple[str, ...]
+    nested: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder(FileTask):
+    """A folder of files.
+
+    ``group=folder`` says that the sub-folders of a class folder are objects, of which each file is a scan: an object is never parted.
+    """
+
+    name: ClassVar[str] = "folder"
+    group: Literal["file", "folder"] = "file"
+
+    def listing(self) -> Listing:
+        """Everything in the folder, unread.
+
+        Raises:
+            DataError: the folder is not there, or not laid out as it should be.
+        """
+        root = Path(self.path).expanduser()
+        if not root.is_dir():
+            raise DataError(f"there is no folder '{self.path}'. Name a folder with one sub-folder a class.")
+        items: list[Item] = []
+        ignored = [entry.name for entry in _visible(root) if not entry.is_dir()]
+        empty: list[str] = []
+        nested = False
+        for folder, label, part in _class_folders(root):
+            found = list(_files(folder))
+            data = [path for path in found if path.suffix.lower() in read_suffixes()]
+            ignored += [path.relative_to(root).as_posix() for path in found if path.suffix.lower() not in read_suffixes()]
+            if not data:
+                empty.append(folder.relative_to(root).as_posix())
+            for path in data:
+                name = path.relative_to(root).as_posix()
+                deep = path.parent != folder
+                nested |= deep
+                group = path.parent.relative_to(root).as_posix() if deep and self.group == "folder" else name
+                items.append(Item(name, label, part, group))
+        return Listing(tuple(sorted(items, key=lambda item: item.name)), tuple(sorted(ignored)), tuple(sorted(empty)), nested)
+
+    def open(self) -> Opened:
+        """All files of known kinds; a class folder without any is refused, because a class would go missing without a word.
+
+        Raises:
+            DataError: as ``listing``, or an empty class folder where ``skip_bad`` is not set.
+        """
+        listing, root = self.listing(), Path(self.path).expanduser()
+        if listing.empty and not self.skip_bad:
+            raise DataError(
+                f"{self.path}: no files that can be read in {', '.join(listing.empty[:10])}. Remove the folder(s), add files "
+                f"({' '.join(read_suffixes())}), or set skip-bad=true."
+            )
+        return Opened(listing.items, lambda item: read(root / item.name))
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"folder '{folder}' cannot be listed: {error.strerror}. Check its permissions.") from None
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _class_folders(root: Path) -> list[tuple[Path, str, Part]]:
+    """Folder, class name and given part of each."""
+    tops = _folders(root)
+    if not tops:
+        raise DataError(f"'{root}' has no sub-folders; each class needs one. {_LAYOUT}")
+    parts = [_PARTS.get(top.name.lower()) for top in tops]
+    if all(parts):
+        if "train" not in parts:
+            raise DataError(f"'{root}' has {', '.join(top.name for top in tops)} but no train. {_LAYOUT}")
+        return [(folder, folder.name, part) for top, part in zip(tops, parts, strict=True) for folder in _classes(top)]
+    mixed = [top for top, part in zip(tops, parts, strict=True) if part and _folders(top)]
+    if mixed:
+        other = next(top.name for top, part in zip(tops, parts, strict=True) if not part)
+        raise DataError(f"'{root}' has '{mixed[0].name}' with folders in it beside '{other}': is it a part or a class? {_LAYOUT}")
+    inner = {top: _folders(top) for top in tops}
+    if all(folders and all(folder.name.lower() in _PARTS for folder in folders) for folders in inner.values()):
+        return [(folder, top.name, _PARTS[folder.name.lower()]) for top, folders in inner.items() for folder in folders]
+    return [(top, top.name, None) for top in tops]
+
+
+def _classes(top: Path) -> list[Path]:
+    folders = _folders(top)
+    if not folders:
+        raise DataError(f"'{top}' has no sub-folders; each class needs one. {_LAYOUT}")
+    return folders
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All visible files below, links to folders not followed (they may run in circles)."""
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"folder '{error.filename}' cannot be listed: {error.strerror}. Check its permissions.")
+
+    for place, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(place, name)

@@ -1,0 +1,92 @@
+"""Which items are held out: stratified by class, by seed and name, never by the order in which a file system lists them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from wisetune.data.task import SplitName
+from wisetune.errors import UsageError
+from wisetune.runtime import seed_of
+
+Part = SplitName | None
+
+
+def rank(keys: Sequence[str], seed: int, purpose: str) -> list[int]:
+    """Positions of ``keys`` in a random order that depends on seed, purpose and each key alone, not on their order or number."""
+    return sorted(range(len(keys)), key=lambda at: (seed_of(seed, purpose, keys[at]), keys[at]))
+
+
+def hold_out(labels: Int64[np.ndarray, " n"], groups: Sequence[str], share: float, seed: int, purpose: str) -> Bool[np.ndarray, " n"]:
+    """Mark about ``share`` of each class as held out, whole groups at a time.
+
+    Of each class that has two groups or more, at least one is held out and at least one stays; a class with a single group stays. A group
+    goes by the class of most of its items. ``share`` 0 holds nothing out.
+
+    Args:
+        labels: class of each item.
+        groups: what each item is a scan of; items of one group are never parted. Give names that differ where there are no groups.
+        share: of the items, in [0, 1).
+        seed: with ``purpose``, the random stream.
+        purpose: such as "val", so that different parts are drawn differently.
+
+    Raises:
+        UsageError: a share outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"the share held out for {purpose} is {share}; it must be at least 0 and less than 1.")
+    held = np.zeros(len(labels), bool)
+    if share == 0:
+        return held
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        rows[group].append(row)
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for group, members in rows.items():
+        label, _ = min(Counter(labels[members].tolist()).items(), key=lambda pair: (-pair[1], pair[0]))
+        by_class[label].append(group)
+    for names in by_class.values():
+        target = share * sum(len(rows[name]) for name in names)
+        taken = 0
+        order = [names[at] for at in rank(names, seed, purpose)]
+        for name in order[:-1]:  # the last one stays, whatever the share
+            size = len(rows[name])
+            if taken == 0 or abs(taken + size - target) <= abs(taken - target):
+                held[rows[name]] = True
+                taken += size
+    return held
+
+
+def assign(
+    labels: Int64[np.ndarray, " n"], names: Sequence[str], groups: Sequence[str], given: Sequence[Part], val: float, test: float, seed: int
+) -> list[SplitName]:
+    """The part of each item: as given, and what is not given held out of train, test first.
+
+    Args:
+        labels: class of each item.
+        names: one a item, all different.
+        groups: as in ``hold_out``; equal to ``names`` where there are none.
+        given: the part that the data set itself gives an item, or None.
+        val: share of train held out for validation, if no item is given as val.
+        test: share held out for test, if no item is given as test.
+        seed: what is drawn.
+
+    Raises:
+        UsageError: a share outside [0, 1), or names that are not different.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise UsageError(f"two items are named '{twice}'; give each its own name.")
+    parts: list[SplitName] = [part or "train" for part in given]
+    shares: tuple[tuple[SplitName, float], ...] = (("test", test), ("val", val))
+    for part, share in shares:
+        if part in given:
+            continue
+        free = [at for at, now in enumerate(parts) if now == "train"]
+        held = hold_out(labels[free], [groups[at] for at in free], share, seed, part)
+        for at in np.flatnonzero(held):
+            parts[free[at]] = part
+    return parts

@@ -1,0 +1,37 @@
+"""All tasks by name, and their spellings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wisetune.data.folder import Folder
+from wisetune.data.npz import Npz
+from wisetune.data.task import Task
+from wisetune.errors import UsageError
+from wisetune.spec import Catalog
+
+MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "splits", "task", "tasks", "write")
+TASKS = Catalog("task", "wisetune.data", Task, machinery=MACHINERY)
+
+
+def parse_task(text: str) -> Task:
+    """A spec such as ``folder:scans,seed=3``, or just the path of a folder or an .npz file, with or without options after it.
+
+    Raises:
+        UsageError: neither a task nor a path that is there, or an option that does not exist or fit.
+    """
+    text = text.strip()
+    for path in (text, text.partition(",")[0]):
+        if path and Path(path).expanduser().exists():
+            options = f"[{path}]{text[len(path) :]}"
+            if Path(path).expanduser().is_dir():
+                return Folder.from_options(options)
+            if path.lower().endswith(".npz"):
+                return Npz.from_options(options)
+            raise UsageError(f"'{path}' is a single file of another kind. Give a folder of files, or an .npz of a whole data set.")
+    name = text.partition(":")[0]
+    if ":" not in text and name not in TASKS.names():
+        raise UsageError(
+            f"'{text}' is neither a path that is there nor a task. Tasks: {', '.join(TASKS.names())}; for example folder:scans."
+        )
+    return TASKS.parse(text)
