@@ -1,0 +1,148 @@
+"""Numbers that ``check`` compares: of each shape its size, its box, and a signature by which the same shape is known again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+
+import numpy as np
+from jaxtyping import Float64
+
+from wisetune.data.files import Item
+from wisetune.data.formats import Cloud, Shape
+from wisetune.data.task import SplitName
+from wisetune.points.normalise import normalise
+
+SAME = 1e-3
+"""How far apart signatures of one shape may be; coordinates are in units of its radius."""
+FAR = 10.0
+"""A box this many times larger or smaller than usual is pointed out."""
+_AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0], [1, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]], float)
+_DIRECTIONS = np.concatenate([_AXES, [[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]])
+_DIRECTIONS /= np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True)
+_LEVELS = np.linspace(0, 1, 17)
+_ENOUGH = 8
+_UNITS = {"mm and m": 1000.0, "cm and m": 100.0, "inch and mm": 25.4, "mm and cm": 10.0, "inch and m": 39.37}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Facts:
+    """What is kept of a shape. ``box`` and ``diagonal`` are in the file's unit; ``signature`` is of the normalised points."""
+
+    item: Item
+    is_cloud: bool
+    count: int
+    dropped: int
+    box: Float64[np.ndarray, "3"]
+    signature: Float64[np.ndarray, " s"]
+    part: SplitName = "train"
+
+    @property
+    def name(self) -> str:
+        """The item's name."""
+        return self.item.name
+
+    @property
+    def diagonal(self) -> float:
+        """Of the box."""
+        return float(np.linalg.norm(self.box))
+
+
+def facts_of(item: Item, shape: Shape) -> Facts:
+    """Measure one shape.
+
+    The signature holds quantiles of the normalised points (of a mesh: its vertices) along 13 directions. Unlike a hash of rounded
+    coordinates it does not jump when a value lies at a rounding edge, so one shape saved as text and as float32 is known again. It does not
+    change with the order, the place or the size of the points; it does change when they are turned.
+    """
+    is_cloud = isinstance(shape, Cloud)
+    points = shape.points if isinstance(shape, Cloud) else shape.vertices
+    unit = normalise(points, "sphere").astype(np.float64)
+    signature = np.quantile(unit @ _DIRECTIONS.T, _LEVELS, axis=0).ravel()
+    return Facts(item, is_cloud, len(points), shape.dropped if isinstance(shape, Cloud) else 0, np.ptp(points, axis=0), signature)
+
+
+def twins(facts: list[Facts]) -> list[list[Facts]]:
+    """Groups of two or more that are the same shape."""
+    if not facts:
+        return []
+    table = np.stack([fact.signature for fact in facts])
+    # Same shapes have the same mean spread to within SAME: sorted by it, each is compared with few.
+    spread = np.abs(table).mean(axis=1)
+    order = np.argsort(spread, kind="stable")
+    table, ends = table[order], np.searchsorted(spread[order], spread[order] + SAME, side="right")
+    seen = np.zeros(len(facts), bool)
+    groups: list[list[Facts]] = []
+    for row in range(len(facts)):
+        if seen[row]:
+            continue
+        near = np.arange(row + 1, ends[row])
+        near = near[~seen[near]]
+        same = near[np.abs(table[near] - table[row]).max(axis=1, initial=0) <= SAME]
+        if len(same):
+            seen[same] = True
+            groups.append(sorted((facts[order[at]] for at in [row, *same]), key=lambda fact: fact.name))
+    return groups
+
+
+def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:
+    """Shapes whose box is ``FAR`` times larger or smaller than is usual, by what is to be said of them.
+
+    Usual is the median of the class where it has eight items or more, else of all; the distance is that of logarithms of the diagonal, and
+    must also be five times the median distance, so that a class of very different sizes is left alone.
+    """
+    found: dict[str, list[Facts]] = defaultdict(list)
+    for _, group in _by_class(facts, whole_if_small=True):
+        sizes = np.log10([fact.diagonal for fact in group])
+        usual = np.median(sizes)
+        limit = max(np.log10(FAR), 5 * float(np.median(np.abs(sizes - usual))))
+        for fact, size in zip(group, sizes, strict=True):
+            if abs(size - usual) >= limit:
+                found[_ratio(10 ** (size - usual), f"the usual {10**usual:.3g}")].append(fact)
+    medians = {label: float(np.median([np.log10(fact.diagonal) for fact in group])) for label, group in _by_class(facts)}
+    for label, median in medians.items():
+        others = [value for other, value in medians.items() if other != label]
+        if len(others) > 1 and abs(median - np.median(others)) >= 1.5:  # a ship is not a mug, but it is seldom 30 times an average class
+            ratio = _ratio(10 ** (median - np.median(others)), f"that of other classes, for all of class '{label}',")
+            found[ratio] += [fact for fact in facts if fact.item.label == label]
+    return dict(found)
+
+
+def axes_swapped(facts: list[Facts]) -> dict[tuple[str, str], list[Facts]]:
+    """Shapes whose box fits the median box of their class much better with two axes swapped, by class and axes.
+
+    Boxes are compared by the mean absolute difference of the logarithms of their sides over the longest. Modest: only classes of eight or
+    more in which the median difference is below 0.25, and only shapes that lie 0.35 off and come three times as close when swapped.
+    """
+    found: dict[tuple[str, str], list[Facts]] = defaultdict(list)
+    for label, group in _by_class(facts):
+        if len(group) < _ENOUGH:
+            continue
+        sides = np.stack([np.log(np.maximum(fact.box / fact.box.max(), 1e-3)) for fact in group])
+        usual = np.median(sides, axis=0)
+        off = np.abs(sides - usual).mean(axis=1)
+        if np.median(off) > 0.25:
+            continue
+        for axes, swap in (("y and z", [0, 2, 1]), ("x and z", [2, 1, 0])):
+            swapped = np.abs(sides[:, swap] - usual).mean(axis=1)
+            for at in np.flatnonzero((off > 0.35) & (swapped < off / 3)):
+                found[label, axes].append(group[at])
+    return dict(found)
+
+
+def _by_class(facts: list[Facts], whole_if_small: bool = False) -> list[tuple[str, list[Facts]]]:
+    by_class: dict[str, list[Facts]] = defaultdict(list)
+    for fact in facts:
+        by_class[fact.item.label].append(fact)
+    if not whole_if_small:
+        return sorted(by_class.items())
+    large = [(label, group) for label, group in sorted(by_class.items()) if len(group) >= _ENOUGH]
+    small = [fact for _, group in sorted(by_class.items()) if len(group) < _ENOUGH for fact in group]
+    return [*large, ("", small)] if len(small) >= _ENOUGH else large
+
+
+def _ratio(ratio: float, usual: str) -> str:
+    factor = max(ratio, 1 / ratio)
+    units = [names for names, exact in _UNITS.items() if abs(np.log10(factor / exact)) < 0.05]
+    hint = f" (like {units[0]})" if units else ""
+    return f"{factor:.3g} times {'larger' if ratio > 1 else 'smaller'} than {usual}{hint}"

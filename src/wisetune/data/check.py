@@ -1,0 +1,187 @@
+"""Everything that is wrong or suspicious about a data set, found without training; a bad file is a finding, never an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Literal
+
+from wisetune.data._facts import Facts, axes_swapped, facts_of, scale_outliers, twins
+from wisetune.data.classmap import plain
+from wisetune.data.files import FileTask, Opened
+from wisetune.data.folder import Folder
+from wisetune.data.task import Task
+from wisetune.data.tasks import parse_task
+from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
+
+FEW = 5
+"""Classes with fewer items than this are pointed out."""
+IMBALANCE = 10
+"""So many times more items in the largest class than in the smallest are pointed out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (``error``: loading is refused, or a measure would be false) or suspicious (``warning``)."""
+
+    severity: Literal["error", "warning"]
+    kind: str
+    files: tuple[str, ...]
+    message: str
+    do: str
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.files[:5]) + (f" and {len(self.files) - 5} more" if len(self.files) > 5 else "")
+        return f"{self.severity}: {self.kind}: {self.message}" + (f" [{shown}]" if shown else "") + f" ({self.do})"
+
+
+def check(task: Task | str | Path, points: int = 1024) -> list[Finding]:
+    """All findings, errors first.
+
+    Args:
+        task: a folder or an .npz file, or the task that reads one.
+        points: how many points a cloud the backbone takes.
+
+    Raises:
+        UsageError: no such task or path, or a task that is not read from files.
+    """
+    if not isinstance(task, Task):
+        task = parse_task(str(task))
+    if not isinstance(task, FileTask):
+        raise UsageError(f"'{task}' is not read from files, so there is nothing to check. Give a folder or an .npz file.")
+    found: list[Finding] = []
+    try:
+        opened = _opened(task, found)
+        found += _items(task, opened, points)
+    except DataError as error:
+        wrong, do = (error.wrong, error.do) if isinstance(error, BadFile) else (str(error), "see docs: data sets")
+        found.append(Finding("error", "layout", (), wrong, do))
+    return sorted(found, key=lambda finding: (finding.severity, finding.kind, finding.files))
+
+
+def _opened(task: FileTask, found: list[Finding]) -> Opened:
+    if not isinstance(task, Folder):
+        return task.open()
+    listing = task.listing()
+    message, do = "holds no file of a known kind", "add files, remove it, or set skip-bad=true"
+    found += [Finding("error", "empty class", (folder,), message, do) for folder in listing.empty]
+    if listing.ignored:
+        message = f"{len(listing.ignored)} file(s) are of no known kind and are passed over"
+        found.append(Finding("warning", "ignored", listing.ignored, message, "nothing, if they are no data"))
+    if listing.nested and task.group == "file":
+        message = "files lie in sub-folders of class folders; if each is one object, scans of it may end up in train and in test"
+        found.append(Finding("warning", "nested", (), message, "set group=folder if a sub-folder is one object"))
+    return dataclasses.replace(task, skip_bad=True).open()
+
+
+def _items(task: FileTask, opened: Opened, points: int) -> list[Finding]:
+    found: list[Finding] = []
+    good: list[Facts] = []
+    for item in task.chosen(opened.items):
+        shape = task.look(opened, item)
+        if isinstance(shape, WisetuneError):
+            wrong, do = (shape.wrong, shape.do) if isinstance(shape, BadFile) else (str(shape), "install it")
+            found.append(Finding("error", "unreadable", (item.name,), wrong, do))
+        else:
+            good.append(facts_of(item, shape))
+    good = [dataclasses.replace(fact, part=part) for fact, part in zip(good, task.split([fact.item for fact in good]), strict=True)]
+    return found + _points(good, points) + _classes(task, good) + _duplicates(good) + _scale(task, good) + _axes(good) + _groups(good)
+
+
+def _points(good: list[Facts], points: int) -> list[Finding]:
+    found: list[Finding] = []
+    few = [fact for fact in good if fact.is_cloud and fact.count < points]
+    if few:
+        fewest = min(fact.count for fact in few)
+        message = f"{len(few)} cloud(s) have fewer than the {points} points asked for (the fewest {fewest}); points will be repeated"
+        found.append(
+            Finding("warning", "few points", tuple(fact.name for fact in few), message, "scan more densely or ask for fewer points")
+        )
+    dropped = [fact for fact in good if fact.dropped]
+    if dropped:
+        message = f"{sum(fact.dropped for fact in dropped):,} pixels of organised clouds measured nothing and are dropped"
+        found.append(
+            Finding("warning", "no measurement", tuple(fact.name for fact in dropped), message, "nothing, if that is as it should be")
+        )
+    return found
+
+
+def _classes(task: FileTask, good: list[Facts]) -> list[Finding]:
+    found: list[Finding] = []
+    counts = Counter(fact.item.label for fact in good)
+    if len(counts) < 2:
+        there = f"only '{next(iter(counts))}'" if counts else "none"
+        found.append(Finding("error", "one class", (), f"classes with readable items: {there}; classifying needs two", "add a class"))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts):
+        alike[plain(name)].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            message = f"class names differ only in case, spaces or dashes: {', '.join(map(repr, names))}"
+            found.append(Finding("warning", "class variants", (), message, "put them together if they are one class"))
+    small = [f"{name} ({counts[name]})" for name in sorted(counts) if counts[name] < FEW]
+    if small:
+        found.append(Finding("warning", "small class", (), f"classes with fewer than {FEW} items: {', '.join(small)}", "add items"))
+    if len(counts) > 1 and max(counts.values()) > IMBALANCE * min(counts.values()):
+        (most, high), (least, low) = counts.most_common()[0], counts.most_common()[-1]
+        message = f"'{most}' has {high} items, '{least}' {low}; plain accuracy will mostly measure the large classes"
+        found.append(Finding("warning", "imbalance", (), message, "look at the mean over classes, or set per-class"))
+    held_out = {"train": 1.0, "val": task.val, "test": task.test}
+    for part, share in held_out.items():
+        there = {fact.item.label for fact in good if fact.part == part}
+        missing = sorted(set(counts) - there)
+        if missing and (share > 0 or there):
+            severity = "error" if part == "train" else "warning"
+            message = f"{len(missing)} class(es) have no items in {part}: {', '.join(missing[:10])}"
+            found.append(Finding(severity, "missing class", (), message, "add items, or have everything split anew"))
+    return found
+
+
+def _duplicates(good: list[Facts]) -> list[Finding]:
+    found: list[Finding] = []
+    for group in twins(good):
+        names = tuple(fact.name for fact in group)
+        labels, parts = sorted({fact.item.label for fact in group}), sorted({fact.part for fact in group})
+        if len(labels) > 1:
+            found.append(Finding("error", "two labels", names, f"the same shape is labelled {' and '.join(labels)}", "keep the right one"))
+        if len(parts) > 1:
+            message = f"the same shape is in {' and '.join(parts)}: results on it would be remembered, not learned"
+            found.append(Finding("error", "leak", names, message, "keep it in one part"))
+        if len(labels) == len(parts) == 1:
+            found.append(Finding("warning", "duplicate", names, "the same shape, perhaps moved, scaled or in another order", "keep one"))
+    return found
+
+
+def _scale(task: FileTask, good: list[Facts]) -> list[Finding]:
+    harm = "harmless, as clouds are scaled to the unit sphere" if task.normalise == "sphere" else "bring all to one unit"
+    return [
+        Finding("warning", "scale", tuple(fact.name for fact in facts), f"the box's diagonal is {what}", f"check the unit; {harm}")
+        for what, facts in scale_outliers(good).items()
+    ]
+
+
+def _axes(good: list[Facts]) -> list[Finding]:
+    return [
+        Finding(
+            "warning",
+            "up axis",
+            tuple(fact.name for fact in facts),
+            f"in class '{label}' the box fits the class's median box only with {swap} swapped",
+            "look at these files; the task's option 'up' turns a whole set",
+        )
+        for (label, swap), facts in axes_swapped(good).items()
+    ]
+
+
+def _groups(good: list[Facts]) -> list[Finding]:
+    parts: dict[str, set[str]] = defaultdict(set)
+    for fact in good:
+        parts[fact.item.group].add(fact.part)
+    parted = sorted(group for group, found in parts.items() if len(found) > 1)
+    if not parted:
+        return []
+    message = f"{len(parted)} object(s) have scans in more than one part: {', '.join(parted[:5])}"
+    return [
+        Finding("error", "leak", tuple(fact.name for fact in good if fact.item.group in parted), message, "keep each object in one part")
+    ]
