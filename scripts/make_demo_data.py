@@ -17,88 +17,59 @@ from jaxtyping import Float, Int8
 from wisetune.data.demo import LICENCES, STEPS
 from wisetune.data.scanner import Scanner
 from wisetune.data.simulate import save_npz, simulate
+from wisetune.data.splits import hold_out
 from wisetune.points.normalise import normalise
 from wisetune.runtime import generator
 
 SEED = 0
 COUNT = 1024
 TEST = 1 / 3
-POSES = 2  # samplings of a clean object, each turned by its own random angle
+POSES = 3  # samplings of a clean object, each turned by its own random angle
 SCANNER = Scanner(setting="pb_t50_rs")
 
-# Class of the demo: classes of sweethome3d.npz (by regular expressions on names, so with slips), less the names that do not belong there,
-# plus names from other classes.
-SCANS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+# A class of the demo: classes of sweethome3d.npz (made by regular expressions on names, so with slips), less the names that do not belong
+# there, plus names from elsewhere.
+Recipe = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+SCANS: dict[str, Recipe] = {
     "bed": (("bed",), (), ()),
     "cabinet": (("cabinet",), (), ("Glass door cabinet", "TV stand")),
     "chair": (("chair",), ("Seat Leon", "Wheelchair"), ()),
-    "desk": (("desk",), (), ()),
     "door": (("door",), ("Doormat", "Glass door cabinet"), ()),
     "lamp": (("lamp",), ("Candle", "Flashlight"), ()),
     "shelf": (("shelf",), ("Tennis racket", "Clothes rack"), ()),
-    "sink": (("sink",), (), ("Basin", "Small lavatory")),
     "sofa": (("sofa",), (), ()),
-    "table": (("table",), ("Football table", "Table tennis"), ()),
+    "table": (("table", "desk"), ("Football table", "Table tennis"), ()),
+    "window": (("door_window",), ("Window blind", "Window shutter"), ()),
 }
-OBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+SWITCHES = ("Socket", "Rounded dimmer switch", "Rounded double switch", "Rounded switch", "Square dimmer switch", "Square double switch")
+PLUGS = tuple(f"{shape} {kind} plug" for shape in ("Rounded", "Square", "Wall") for kind in ("RJ45", "antenna", "type A", "type C"))
+CARS = ("Chevrolet", "Ford Focus", "Peugeot 308 CC", "Renault Scenic", "Seat Leon", "VW new beetle")
+TREES = ("Acacia", "Copper beech", "Cypress", "Japanese maple", "Peach blossom", "Pine", "Pine under snow", "Poplar", "Sycamore maple")
+TOOLS = ("Broom", "Brush", "Cutting pliers", "Drill", "Hammer", "Saw", "Screwdriver", "Shovel", "Tool")
+OBJECTS: dict[str, Recipe] = {
     "animal": (("animal",), ("Clothes horse", "Dog house", "Hot dog", "Roasted chicken", "Rocking horse"), ("Rabbit",)),
+    "bathtub_or_pool": (("bathtub",), (), ("Rectangle swimming pool", "Round swimming pool", "Swimming pool")),
+    "bin_or_basket": (("bin",), (), ("Barrel", "Clothes basket", "Shopping basket")),
     "bottle": (("bottle",), (), ()),
     "box": (("box",), (), ("Gift", "Shipping container")),
-    "car": (("car",), (), ("Chevrolet", "Ford Focus", "Peugeot 308 CC", "Renault Scenic", "Seat Leon", "VW new beetle")),
+    "car": (("car",), (), CARS),
     "clothes": ((), (), ("Dress", "Hanging clothes", "Jacket", "Short", "Skirt", "Suit", "Trousers")),
     "cup": (("cup",), ("Cup cake",), ()),
-    "household_appliance": (("kitchen_appliance",), (), ()),
+    "dish": ((), (), ("Bowl", "Bowl with fruits", "Bowl with salad", "Large pan", "Oval plate", "Plate", "Tray")),
+    "display": (("display",), (), ()),
+    "kitchen_appliance": (("kitchen_appliance",), (), ()),
     "person": (("person",), ("Woman shoes",), ()),
     "plant": (("plant",), (), ("Spathiphyllum", "White lily", "Yucca")),
     "radiator": ((), (), ("Radiator",)),
     "railing": ((), (), ("Fence", "Iron railing", "Pedestrian railing")),
+    "sink": (("sink",), (), ("Basin", "Small lavatory")),
     "stool": (("stool",), (), ("Puff",)),
-    "switch_or_plug": (
-        (),
-        (),
-        (
-            "Socket",
-            *(
-                f"{kind} {what}"
-                for kind in ("Rounded", "Square", "Wall")
-                for what in (
-                    "RJ45 plug",
-                    "antenna plug",
-                    "dimmer switch",
-                    "double socket",
-                    "double switch",
-                    "socket",
-                    "switch",
-                    "type A plug",
-                    "type B plug",
-                    "type C plug",
-                    "type E plug",
-                    "type G plug",
-                )
-            ),
-        ),
-    ),
+    "switch_or_plug": ((), (), (*SWITCHES, *PLUGS, "Wall dimmer switch", "Wall double socket", "Wall switch")),
     "toilet": (("toilet",), (), ("Bidet", "Potty", "Urinal")),
-    "tool": ((), (), ("Brush", "Broom", "Cutting pliers", "Drill", "Hammer", "Saw", "Screwdriver", "Shovel", "Tool")),
-    "tree": (
-        ("tree",),
-        ("Hedge", "High hedge"),
-        (
-            "Acacia",
-            "Blue pine under snow",
-            "Copper beech",
-            "Cypress",
-            "Japanese maple",
-            "Peach blossom",
-            "Pine",
-            "Pine under snow",
-            "Poplar",
-            "Sycamore maple",
-        ),
-    ),
+    "tool": ((), (), TOOLS),
+    "tree": (("tree",), ("Bush", "Hedge", "High hedge"), (*TREES, "Blue pine under snow")),
     "two_wheeler": ((), (), ("Bicycle", "Bike", "Motorbike", "Scooter", "Tricycle", "Yamaha YZR R6")),
     "vase": (("vase",), (), ("Old jar", "Pottery")),
-    "window": (("door_window",), ("Window blind", "Window shutter"), ()),
 }
 
 
@@ -111,17 +82,18 @@ class Items:
     class_names: tuple[str, ...]
 
 
-def choose(source: dict[str, np.ndarray], classes: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]) -> Items:
+def choose(source: dict[str, np.ndarray], classes: dict[str, Recipe]) -> Items:
     """The free items of each class, in the order of their ids."""
     free = np.isin(source["license"], list(LICENCES))
     kinds, names = source["class_names"][source["labels"]], source["names"]
-    rows, labels = [], []
+    rows: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for label, (wanted, without, also) in enumerate(classes.values()):
         unknown = (set(without) | set(also)) - set(names)
         chosen = np.flatnonzero(free & ((np.isin(kinds, wanted) & ~np.isin(names, without)) | np.isin(names, also)))
         chosen = chosen[np.argsort(source["ids"][chosen])]
-        if unknown - {name for name in also if name.startswith(("Rounded", "Square", "Wall"))} or len(chosen) < 6:
-            raise SystemExit(f"{list(classes)[label]}: {len(chosen)} items, names that are not there: {sorted(unknown)}")
+        if unknown or len(chosen) < 6:
+            raise SystemExit(f"{list(classes)[label]}: {len(chosen)} items; names that are not there: {sorted(unknown)}")
         rows.append(chosen)
         labels.append(np.full(len(chosen), label))
     return Items(np.concatenate(rows), np.concatenate(labels), tuple(classes))
@@ -136,18 +108,19 @@ def pack(points: Float[np.ndarray, "n p 3"]) -> Int8[np.ndarray, "n 3 p"]:
 def scans(source: dict[str, np.ndarray], items: Items) -> dict[str, np.ndarray]:
     """Rare classes are scanned more often, so that the largest class has about a sixth of the scans."""
     size = np.bincount(items.labels)
+    ids = source["ids"][items.rows].tolist()
     made = simulate(
-        source["points"][items.rows].astype(np.float64),
+        list(source["points"][items.rows].astype(np.float64)),
         items.labels,
         items.class_names,
-        scanner=SCANNER,
-        per_object=np.clip(200 // size, 4, 12)[items.labels],
-        count=COUNT,
-        seed=SEED,
-        ids=tuple(source["ids"][items.rows]),
-        test=TEST,
+        ids,
+        hold_out(items.labels, ids, TEST, SEED, "demo_scans"),
+        SCANNER,
+        np.clip(200 // size, 4, 12)[items.labels],
+        COUNT,
+        SEED,
     )
-    return {"points": pack(made.points), "labels": made.labels, "is_test": made.is_test, "object_id": made.object_id}
+    return {"steps": pack(made.points), "labels": made.labels, "is_test": made.is_test, "object_id": made.object_id}
 
 
 def objects(source: dict[str, np.ndarray], items: Items) -> dict[str, np.ndarray]:
@@ -161,12 +134,9 @@ def objects(source: dict[str, np.ndarray], items: Items) -> dict[str, np.ndarray
             cloud = source["points"][row].astype(np.float64)
             clouds.append(cloud[random.choice(len(cloud), COUNT, replace=False)] @ turn.T)
     owner = np.repeat(np.arange(len(items.rows)), POSES)
-    # Every other object in random order, class by class: halves, because a probe's interval hangs on its test objects.
-    held_out = np.zeros(len(items.rows), bool)
-    for label in range(len(items.class_names)):
-        rows = np.flatnonzero(items.labels == label)
-        held_out[generator(SEED, "objects", label).permutation(rows)[: len(rows) // 2]] = True
-    return {"points": pack(normalise(np.stack(clouds))), "labels": items.labels[owner], "is_test": held_out[owner], "object_id": owner}
+    # Halves, because a probe's interval hangs on its test objects.
+    held_out = hold_out(items.labels, source["ids"][items.rows].tolist(), 0.5, SEED, "demo_objects")
+    return {"steps": pack(normalise(np.stack(clouds))), "labels": items.labels[owner], "is_test": held_out[owner], "object_id": owner}
 
 
 def attribution(source: dict[str, np.ndarray], parts: dict[str, Items]) -> str:
@@ -177,9 +147,10 @@ def attribution(source: dict[str, np.ndarray], parts: dict[str, Items]) -> str:
         "Written by `scripts/make_demo_data.py`; do not edit. The 3D models below come from the furniture libraries of Sweet Home 3D",
         "(<https://www.sweethome3d.com/importModels.jsp>), as packaged in Debian's `sweethome3d-furniture` 1.8-1.",
         "",
-        "**Changes made:** `demo_scans.npz` holds simulated depth-camera scans of the models (partial, noisy, turned, cropped together with",
-        "parts of a simulated room, 1,024 points); `demo_objects.npz` holds 1,024 points sampled from their surfaces, turned and scaled.",
-        "Coordinates are rounded to 1/127 of the unit sphere. Meshes, materials and textures are not included. No creator or library endorses this.",
+        "**Changes made:** `demo_scans.npz` holds simulated depth-camera scans of the models: partial, noisy, turned, cropped together",
+        "with parts of a simulated room, 1,024 points each. `demo_objects.npz` holds 1,024 points of their surfaces, turned and scaled.",
+        "Coordinates are rounded to 1/127 of the unit sphere. Meshes, materials and textures are not included.",
+        "No creator or library endorses this.",
         "",
         "| licence | text | items |",
         "|---|---|---|",
@@ -215,7 +186,7 @@ def main() -> None:
         arrays["class_names"] = np.array(items.class_names)
         arrays |= {name: source[key][items.rows] for name, key in (("ids", "ids"), ("names", "names"), ("licences", "license"))}
         save_npz(options.out / f"{part}.npz", arrays)
-        print(part, arrays["points"].shape, f"{(options.out / f'{part}.npz').stat().st_size:,} bytes")
+        print(part, arrays["steps"].shape, f"{(options.out / f'{part}.npz').stat().st_size:,} bytes")
     (options.out / "ATTRIBUTION.md").write_text(attribution(source, parts), encoding="utf-8", newline="\n")
 
 

@@ -1,4 +1,4 @@
-"""What one depth image shows: an object given by surface samples, in a room of planes and boxes. Used by ``scanner``; no options of its own."""
+"""What one depth image shows: an object given by surface samples, in a room of planes and boxes. Used by ``scanner``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from jaxtyping import Bool, Float64
 if TYPE_CHECKING:
     from wisetune.data.scanner import Scanner
 
-BLOCK = 1.5  # a splat this many spacings wide leaves less than one hole in a thousand for hidden surfaces to be seen through
-COVER = 1.0  # pixels further than this from every visible sample are no measurement of the object: silhouettes stay slim
 JUMP = 0.05  # metres between neighbouring pixels, beyond what a tilted surface shows: an edge
 RANGE = 6.0  # metres; structured light sees no further
 
@@ -31,7 +29,7 @@ def rotation(vector: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Room:
-    """What stands around the object: planes ``normal . x = offset`` (4 numbers) and boxes (centre, half extents, turn about z: 7 numbers)."""
+    """What stands around the object: planes (normal, offset) and boxes (centre, half extents, turn about z)."""
 
     planes: Float64[np.ndarray, "p 4"]
     boxes: Float64[np.ndarray, "b 7"]
@@ -47,8 +45,8 @@ class Room:
         clutter: float,
         generator: np.random.Generator,
     ) -> Room:
-        """A floor, a wall behind the object as the camera (at ``azimuth``) sees it, and up to three boxes next to it, each by its probability."""
-        planes = []
+        """A floor, a wall behind the object as seen from ``azimuth``, and up to three boxes beside it, each by its probability."""
+        planes: list[list[float]] = []
         if generator.random() < floor:
             planes.append([0.0, 0.0, 1.0, 0.0])
         # Furniture stands with one of its own sides to a wall: the side that faces away from the camera most.
@@ -56,7 +54,7 @@ class Room:
         angle = turn + side * math.pi / 2
         if generator.random() < wall:
             planes.append([math.cos(angle), math.sin(angle), 0.0, half[side % 2] + generator.uniform(0, 0.25)])
-        boxes = []
+        boxes: list[list[float]] = []
         for _ in range(3):
             if generator.random() < clutter:
                 size = generator.uniform([0.05, 0.05, 0.1], [0.4, 0.4, 0.6])
@@ -86,14 +84,19 @@ class Room:
 
 def render(
     points: Float64[np.ndarray, "n 3"],
-    spacing: float,
+    blockers: int,
+    block: float,
+    cover: float,
     room: Room,
     eye: Float64[np.ndarray, "3"],
     target: Float64[np.ndarray, "3"],
     camera: Scanner,
     generator: np.random.Generator,
 ) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
-    """The points that a noisy depth image taken at ``eye`` towards ``target`` gives, in the world's frame, and which are the object's."""
+    """The points that a noisy depth image taken at ``eye`` towards ``target`` gives, in the world's frame, and which are the object's.
+
+    For ``blockers``, ``block`` and ``cover`` see ``_splat``.
+    """
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -103,7 +106,7 @@ def render(
     flat = np.stack([columns + 0.5 - camera.width / 2, rows + 0.5 - camera.height / 2, np.full(rows.shape, focal)]) / focal
     rays = axes.T @ flat.reshape(3, -1)  # of depth one, so that lengths along them are depths
 
-    body = _splat((points - eye) @ axes.T, focal, camera.width, camera.height, BLOCK * spacing, COVER * spacing)
+    body = _splat((points - eye) @ axes.T, focal, camera.width, camera.height, blockers, block, cover)
     scene = room.depth(eye, rays).reshape(body.shape)
     own, depth = body < scene, np.minimum(body, scene)
     lost = _edges(depth) & (generator.random(depth.shape) < camera.dropout)
@@ -129,17 +132,17 @@ def _edges(depth: Float64[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 @numba.njit(cache=True)
 def _splat(
-    points: Float64[np.ndarray, "n 3"], focal: float, width: int, height: int, block: float, cover: float
+    points: Float64[np.ndarray, "n 3"], focal: float, width: int, height: int, blockers: int, block: float, cover: float
 ) -> Float64[np.ndarray, "h w"]:
     """Depth image of surface samples in the camera's frame (x right, y down, z forward); infinite where there are none.
 
-    Every sample blocks what lies behind a disc of radius ``block`` around it; a pixel's depth is the weighted mean of the samples
-    within ``cover`` of it that nothing blocks, which is smooth and lies in the surface rather than before it.
+    The first ``blockers`` samples each hide what lies behind a disc of radius ``block``; a pixel's depth is the weighted mean of samples
+    within ``cover`` of it that nothing blocks, which is smooth, lies in the surface, and keeps silhouettes slim.
     """
     near = np.full((height, width), np.inf)
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for turn in range(2):
-        for i in range(len(points)):
+        for i in range(blockers if turn == 0 else len(points)):
             z = points[i, 2]
             if z < 0.1:
                 continue

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float32, Int8
 
+from wisetune.data.splits import hold_out
 from wisetune.data.task import Data, Split, Task
 from wisetune.errors import DataError
 from wisetune.runtime import generator
@@ -28,7 +29,7 @@ LICENCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Demo(Task):
-    """The bundled data. ``seed`` chooses the objects held out for val (a share ``val`` of the train objects of each class) and subsets of points."""
+    """The bundled data. ``seed`` draws the objects for val, a share ``val`` of the train objects of each class, and the order of points."""
 
     name: ClassVar[str] = "demo"
     part: Literal["scans", "objects"] = "scans"
@@ -36,7 +37,7 @@ class Demo(Task):
     val: float = 0.2
 
     def load(self, points: int = POINTS) -> Data:
-        """Load; fewer points than 1,024 are a subset drawn by ``seed``, the same points whatever the split.
+        """Load; fewer points than 1,024 are a subset drawn by ``seed``.
 
         Raises:
             DataError: more than 1,024 points asked for, or fewer than one.
@@ -46,31 +47,26 @@ class Demo(Task):
         file = importlib.resources.files("wisetune.data") / "bundled" / f"demo_{self.part}.npz"
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             stored = {name: arrays[name] for name in arrays.files}
-        clouds = unpack(stored["points"])
-        if points < POINTS:
-            clouds = clouds[:, generator(self.seed, "demo", "points").permutation(POINTS)[:points]]
+        # They are stored sorted, to be small: a random order makes a prefix a fair subset, for whoever takes one later too.
+        clouds = unpack(stored["steps"])[:, generator(self.seed, "demo", "points").permutation(POINTS)[:points]]
         labels, owner = stored["labels"].astype(np.int64), stored["object_id"].astype(np.int64)
         names = tuple(f"{stored['ids'][object_id]}/{row}" for row, object_id in enumerate(owner))
         every = Split(clouds, labels, names)
-        is_val = self._val(labels, owner, stored["is_test"])
+        is_train = np.flatnonzero(~stored["is_test"])
+        is_val = np.zeros(len(labels), bool)
+        is_val[is_train] = hold_out(labels[is_train], [str(object_id) for object_id in owner[is_train]], self.val, self.seed, "val")
         parts = {"train": ~stored["is_test"] & ~is_val, "val": is_val, "test": stored["is_test"]}
         splits = {name: every.take(np.flatnonzero(rows)) for name, rows in parts.items()}
         protocol = {
             "bundled": f"demo_{self.part}.npz",
             "points": points,
-            "normalised": "sphere",
-            "val": f"{self.val} of the train objects of each class, by seed {self.seed}",
+            "normalise": "sphere",
+            "seed": self.seed,
+            "val": f"{self.val} of train, by class and object",
             "objects": {name: len(np.unique(owner[rows])) for name, rows in parts.items()},
         }
-        return Data(f"demo:{self.part}", tuple(map(str, stored["class_names"])), **splits, protocol=protocol)
-
-    def _val(self, labels: np.ndarray, owner: np.ndarray, is_test: np.ndarray) -> np.ndarray:
-        held_out = np.zeros(len(labels), bool)
-        for label in np.unique(labels):
-            objects = np.unique(owner[(labels == label) & ~is_test])
-            count = min(max(1, round(self.val * len(objects))), len(objects) - 1)
-            held_out |= np.isin(owner, generator(self.seed, "demo", "val", int(label)).permutation(objects)[:count])
-        return held_out
+        classes = tuple(map(str, stored["class_names"]))
+        return Data(f"demo:{self.part}", classes, splits["train"], splits["val"], splits["test"], protocol)
 
 
 def unpack(steps: Int8[np.ndarray, "n 3 p"]) -> Float32[np.ndarray, "n p 3"]:

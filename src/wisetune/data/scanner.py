@@ -2,17 +2,17 @@
 
 What it imitates, and where the figures come from:
 
-* The object stands upright on a floor (z up), is as large as furniture, and is looked at from about a man's eye height by ``views`` poses a few
-  tens of degrees apart, as someone scanning a room would. Nothing ever sees it from all sides, so its far side is missing.
+* The object stands upright on a floor (z up), is as large as furniture, and is looked at from about a man's eye height by ``views`` poses
+  a few tens of degrees apart, as someone scanning a room would. Nothing sees it from all sides: its far side is missing.
 * Hidden surfaces are removed by a z-buffer over discs ("splats") as wide as the points lie apart, so this works on point clouds too.
-* Depth noise has a standard deviation of ``noise * z**2`` and depth comes in steps of ``step * z**2`` (z in metres): a structured-light camera
-  measures disparity, the inverse of depth. Khoshelham and Oude Elberink (Sensors 12(2), 2012) measured 1.4e-3 and 2.8e-3 for the Kinect.
+* Depth noise has a standard deviation of ``noise * z**2`` and depth comes in steps of ``step * z**2`` (z in metres): a structured-light
+  camera measures disparity, the inverse of depth. Khoshelham and Oude Elberink (Sensors 12(2), 2012): 1.4e-3 and 2.8e-3 for the Kinect.
 * At depth jumps pixels are lost with probability ``dropout``; the views are put together with a small error (``drift``, ``tilt``).
-* The crop follows the three settings of ScanObjectNN (Uy et al., ICCV 2019): ``obj_only`` keeps the object's own points, ``obj_bg`` everything
-  within its bounding box (floor, wall, clutter), ``pb_t50_rs`` moves that box by up to half its size and also turns and scales it.
+* The crop follows three settings of ScanObjectNN (Uy et al., ICCV 2019): ``obj_only`` keeps the object's own points, ``obj_bg`` all that
+  lies within its bounding box (floor, wall, clutter), ``pb_t50_rs`` moves that box by up to half its size, and turns and scales it.
 
-All randomness comes from the generator that is passed in. It is a simulation: it has no colour, no multi-path or sunlight, one box-shaped kind
-of clutter, and no claim to be a real scanner beyond the properties above.
+All randomness comes from the generator that is passed in. It is a simulation: no colour, no multi-path, no sunlight, one box-shaped kind of
+clutter, and no claim to be a real scanner beyond the properties above.
 """
 
 from __future__ import annotations
@@ -32,14 +32,78 @@ from wisetune.spec import Spec
 Setting = Literal["obj_only", "obj_bg", "pb_t50_rs"]
 
 DENSE = 24_000  # a pixel sees several points at this density, so that averaging them gives a smooth surface
-NEIGHBOURS = 6
-LEAST = 64  # fewer object points than this in the box show nothing to recognise
-ATTEMPTS = 50
+NEIGHBOURS = 10
+BLOCK = 1.3  # a splat this many spacings wide lets one in a thousand hidden pixels of a sphere of 2,048 points through
+LEAST = 64  # fewer pixels than this show nothing to recognise
+ATTEMPTS = 100
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surface:
+    """An object made ready for scans: dense points, one unit large, standing on z = 0 at the origin.
+
+    ``half`` are its half extents. Each of the first ``blockers`` points, those that were given, hides what is behind it within ``block``;
+    every point shows the pixels within ``cover``.
+    """
+
+    points: Float64[np.ndarray, "n 3"]
+    half: Float64[np.ndarray, "3"]
+    blockers: int
+    block: float
+    cover: float
+
+    @classmethod
+    def of(cls, points: Float[np.ndarray, "n 3"], generator: np.random.Generator) -> Surface:
+        """From samples of a surface, evenly spread, z up, in any unit. A sparse cloud is filled up by ``densify``.
+
+        Raises:
+            DataError: fewer than four points, or points that are not finite or all equal.
+        """
+        points = np.asarray(points, np.float64)
+        if len(points) < 4:
+            raise DataError(f"a cloud to scan has {len(points)} points; at least 4 are needed.")
+        low, high = points.min(0), points.max(0)
+        if not np.isfinite(high - low).all() or not (high > low).any():
+            raise DataError("a cloud to scan has points that are not finite or all equal; repair or leave out this object.")
+        size = float((high - low).max())
+        points = (points - np.array([*(low + high)[:2] / 2, low[2]])) / size
+        # Between samples far apart there is surface that filling up may miss: it must not be seen through either.
+        block = BLOCK * _spacing(points)
+        dense = densify(points, DENSE, generator) if len(points) < DENSE else points
+        return cls(dense, (high - low) / 2 / size, len(points), block, _spacing(dense))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scanner(Spec):
-    """A depth camera and how it is used. Lengths are metres, angles degrees; ``size``, ``distance`` and ``eye`` are lowest+highest."""
+    """A depth camera and how it is used. Lengths are metres, angles degrees; ``low``/``high`` pairs are drawn from uniformly.
+
+    Attributes:
+        setting: what the crop keeps: ``obj_only``, ``obj_bg``, ``pb_t50_rs``.
+        views: depth images of one arrangement, put together.
+        width: pixels of an image across.
+        height: pixels of an image down.
+        fov: horizontal field of view.
+        size_low: the object's largest extent, at least.
+        size_high: at most.
+        near: distance from the camera to the circle around the object, at least.
+        far: at most.
+        eye_low: height of the camera above the floor, at least.
+        eye_high: at most.
+        spread: views differ from their common direction by up to this.
+        turn: the object is turned about z by up to this; 0 keeps its own frame, 180 is any direction.
+        noise: standard deviation of depth at one metre; it grows with the square of depth.
+        step: quantisation of depth at one metre; it grows likewise.
+        dropout: probability that a pixel beside a depth jump is lost.
+        drift: standard deviation of a view's shift, on each axis.
+        tilt: standard deviation of a view's rotation, about each axis.
+        floor: probability of a floor under the object.
+        wall: probability of a wall behind it.
+        clutter: probability of each of up to three boxes beside it.
+        shift: ``pb_t50_rs`` moves the box by up to this share of its size, on each axis.
+        scale: and changes its size by up to this share.
+        rotate: and turns it about z by up to this.
+        least: a crop in which less than this share of the points is the object's is taken again.
+    """
 
     name: ClassVar[str] = "scanner"
     setting: Setting = "pb_t50_rs"
@@ -47,9 +111,12 @@ class Scanner(Spec):
     width: int = 160
     height: int = 120
     fov: float = 57.0
-    size: tuple[float, ...] = (0.6, 1.6)
-    distance: tuple[float, ...] = (1.0, 2.5)
-    eye: tuple[float, ...] = (1.2, 1.7)
+    size_low: float = 0.6
+    size_high: float = 1.6
+    near: float = 1.0
+    far: float = 2.5
+    eye_low: float = 1.2
+    eye_high: float = 1.7
     spread: float = 30.0
     turn: float = 180.0
     noise: float = 0.0014
@@ -63,32 +130,33 @@ class Scanner(Spec):
     shift: float = 0.5
     scale: float = 0.2
     rotate: float = 15.0
+    least: float = 0.2
 
     def __post_init__(self) -> None:
         if self.setting not in ("obj_only", "obj_bg", "pb_t50_rs"):
             raise UsageError(f"scanner setting '{self.setting}' does not exist; it can be obj_only, obj_bg, pb_t50_rs.")
         if self.views < 1 or min(self.width, self.height) < 8 or not 1 <= self.fov <= 150:
             raise UsageError(f"'{self}' is no camera: it needs views >= 1, at least 8x8 pixels, and a field of view of 1 to 150 degrees.")
-        for option in ("size", "distance", "eye"):
-            limits = getattr(self, option)
-            if len(limits) != 2 or not 0 < limits[0] <= limits[1] < math.inf:
-                raise UsageError(
-                    f"scanner option '{option}' is {'+'.join(map(str, limits))}; spell it lowest+highest in metres, both above 0."
-                )
-        for option in ("dropout", "floor", "wall", "clutter"):
+        for low, high in (("size_low", "size_high"), ("near", "far"), ("eye_low", "eye_high")):
+            if not 0 < getattr(self, low) <= getattr(self, high) < math.inf:
+                limits = f"{getattr(self, low)} to {getattr(self, high)}"
+                raise UsageError(f"scanner options '{_spelt(low)}' to '{_spelt(high)}' are {limits}; they must be above 0 and in order.")
+        for option in ("dropout", "floor", "wall", "clutter", "least"):
             if not 0 <= getattr(self, option) <= 1:
-                raise UsageError(f"scanner option '{option}' is {getattr(self, option)}; it is a probability, 0 to 1.")
+                raise UsageError(f"scanner option '{option}' is {getattr(self, option)}; it must lie between 0 and 1.")
         for option in ("spread", "turn", "noise", "step", "drift", "tilt", "shift", "scale", "rotate"):
             if not 0 <= getattr(self, option) < math.inf:
                 raise UsageError(f"scanner option '{option}' is {getattr(self, option)}; it must be 0 or more.")
         if self.scale >= 1:
             raise UsageError(f"scanner option 'scale' is {self.scale}; it must be below 1, or the box may vanish.")
 
-    def scan(self, points: Float[np.ndarray, "n 3"], generator: np.random.Generator, count: int = 1024) -> Float32[np.ndarray, "{count} 3"]:
+    def scan(
+        self, points: Float[np.ndarray, "n 3"] | Surface, generator: np.random.Generator, count: int = 1024
+    ) -> Float32[np.ndarray, "{count} 3"]:
         """One scan of one object.
 
         Args:
-            points: samples of the object's surface, z up, in any unit; sparse clouds are filled up by ``densify`` first.
+            points: samples of the object's surface, z up, in any unit, or a ``Surface`` made of them once for many scans.
             generator: all randomness; use ``runtime.generator(seed, "scan", object_id, index)``.
             count: points to return; chosen without repeats where the camera saw enough.
 
@@ -98,40 +166,30 @@ class Scanner(Spec):
         Raises:
             DataError: fewer than four points, points that are not finite or all equal, or an object that no camera pose saw.
         """
-        if len(points) < DENSE:
-            points = densify(points, DENSE, generator)
-        low, high = points.min(0).astype(np.float64), points.max(0).astype(np.float64)
-        if not np.isfinite(high - low).all() or not (high > low).any():
-            raise DataError("a cloud to scan has points that are not finite or all equal; repair or leave out this object.")
-        upright = (points - np.array([*(low + high)[:2] / 2, low[2]])) / (high - low).max()
-        spacing, half = _spacing(upright), (high - low) / 2 / (high - low).max()
+        surface = points if isinstance(points, Surface) else Surface.of(points, generator)
         for _ in range(ATTEMPTS):
-            seen, own = self._look(upright, spacing, half, generator)
-            if own.sum() >= LEAST:
+            seen, own = self._look(surface, generator)
+            if own.sum() >= max(LEAST, self.least * len(own)):
                 rows = generator.choice(len(seen), count, replace=len(seen) < count)
                 return seen[rows].astype(np.float32)
         raise DataError(
             f"no scan shows {LEAST} points of this object after {ATTEMPTS} tries with '{self}'; allow a closer distance or less shift."
         )
 
-    def _look(
-        self, points: Float64[np.ndarray, "n 3"], spacing: float, half: Float64[np.ndarray, "3"], generator: np.random.Generator
-    ) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
-        """All views of one arrangement put together and cropped, and which of the points are the object's.
-
-        The object, one unit large with half extents ``half``, becomes as many metres large and is turned about z.
-        """
-        size, turn = generator.uniform(*self.size), math.radians(generator.uniform(-self.turn, self.turn))
-        points, spacing, half = points @ rotation(np.array([0, 0, turn])).T * size, spacing * size, half * size
+    def _look(self, surface: Surface, generator: np.random.Generator) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
+        """All views of one arrangement put together and cropped, and which of the points are the object's."""
+        size, turn = generator.uniform(self.size_low, self.size_high), math.radians(generator.uniform(-self.turn, self.turn))
+        points, half = surface.points @ rotation(np.array([0, 0, turn])).T * size, surface.half * size
         azimuth = generator.uniform(0, 2 * math.pi)
         room = Room.furnish(half, turn, azimuth, self.floor, self.wall, self.clutter, generator)
-        parts, owns = [], []
+        parts: list[Float64[np.ndarray, "m 3"]] = []
+        owns: list[Bool[np.ndarray, " m"]] = []
         for _ in range(self.views):
             angle = azimuth + math.radians(generator.uniform(-self.spread, self.spread))
-            reach = generator.uniform(*self.distance) + float(np.hypot(half[0], half[1]))
-            eye = np.array([reach * math.cos(angle), reach * math.sin(angle), generator.uniform(*self.eye)])
+            reach = generator.uniform(self.near, self.far) + float(np.hypot(half[0], half[1]))
+            eye = np.array([reach * math.cos(angle), reach * math.sin(angle), generator.uniform(self.eye_low, self.eye_high)])
             target = np.array([0.0, 0.0, half[2]]) + generator.normal(0, 0.05, 3)
-            seen, own = render(points, spacing, room, eye, target, self, generator)
+            seen, own = render(points, surface.blockers, surface.block * size, surface.cover * size, room, eye, target, self, generator)
             error = rotation(generator.normal(0, math.radians(self.tilt), 3))
             parts.append((seen - target) @ error.T + target + generator.normal(0, self.drift, 3))
             owns.append(own)
@@ -162,15 +220,8 @@ def densify(points: Float[np.ndarray, "n 3"], count: int, generator: np.random.G
     """Fill a sparse surface cloud up to ``count`` points by random points on triangles between neighbours.
 
     Unlike larger splats this does not make thin parts thicker: every new point lies between points that are there.
-
-    Raises:
-        DataError: fewer than four points.
     """
-    if len(points) < 4:
-        raise DataError(f"a cloud to scan has {len(points)} points; at least 4 are needed.")
-    if not np.isfinite(points).all():
-        raise DataError("a cloud to scan has points that are not finite; repair or leave out this object.")
-    near = KDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)), return_distance=False)
+    near = np.asarray(KDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)), return_distance=False))
     rows = np.concatenate([np.arange(len(points)), generator.integers(0, len(points), max(0, count - len(points)))])[:count]
     first, second = generator.integers(0, near.shape[1], (2, len(rows)))
     weights = np.sort(generator.uniform(0, 1, (2, len(rows))), axis=0)
@@ -186,5 +237,9 @@ def _spacing(points: Float64[np.ndarray, "n 3"]) -> float:
     # Every k-th point of a uniform sample is a uniform sample, sqrt(k) times as far apart; uniform points have their nearest
     # neighbour at half the side of their square on average.
     few = points[:: max(1, len(points) // 1024)]
-    nearest = KDTree(few).query(few, k=2)[0][:, 1]
-    return 2 * float(nearest.mean()) * math.sqrt(len(few) / len(points))
+    distances, _ = KDTree(few).query(few, k=2)
+    return 2 * float(np.mean(distances, axis=0)[1]) * math.sqrt(len(few) / len(points))
+
+
+def _spelt(option: str) -> str:
+    return option.replace("_", "-")

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Float16, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int64
 
-from wisetune.data.scanner import DENSE, Scanner, densify
-from wisetune.errors import DataError, UsageError, WriteError
+from wisetune.data.files import FileTask, Item
+from wisetune.data.formats import Cloud
+from wisetune.data.scanner import Scanner, Surface
+from wisetune.errors import DataError, UsageError, WisetuneError, WriteError
 from wisetune.points.normalise import normalise
 from wisetune.runtime import generator
+
+MESH_POINTS = 60_000  # samples of a mesh: about as fine as the pixels of the camera
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scans:
-    """Simulated scans, each centred on its mean and scaled to the unit sphere, and the object that each one shows."""
+    """Simulated scans, each centred on its mean and scaled to the unit sphere. ``object_id`` says which show the same object."""
 
     points: Float16[np.ndarray, "n p 3"]
     labels: Int64[np.ndarray, " n"]
@@ -28,86 +32,110 @@ class Scans:
     ids: tuple[str, ...]
 
     def save(self, path: Path) -> None:
-        """Write an npz that ``npz:FILE`` reads; either the whole file is there afterwards or nothing has changed.
+        """Write an npz that the task ``npz:FILE`` reads.
 
         Raises:
-            WriteError: the folder does not exist or cannot be written.
+            WriteError: the folder is not there or cannot be written.
         """
-        save_npz(
-            path,
-            {
-                "points": self.points,
-                "labels": self.labels.astype(np.int16),
-                "class_names": np.array(self.class_names),
-                "is_test": self.is_test,
-                "object_id": self.object_id.astype(np.int32),
-                "ids": np.array(self.ids),
-            },
-        )
+        arrays = {"points": self.points, "labels": self.labels.astype(np.int16), "class_names": np.array(self.class_names)}
+        arrays |= {"is_test": self.is_test, "object_id": self.object_id.astype(np.int32), "ids": np.array(self.ids)}
+        save_npz(path, arrays)
 
 
 def simulate(
-    clouds: Iterable[Float[np.ndarray, "_ 3"]],
+    clouds: Sequence[Float[np.ndarray, "_ 3"]],
     labels: Int64[np.ndarray, " o"],
-    class_names: tuple[str, ...],
-    *,
-    scanner: Scanner | None = None,
+    class_names: Sequence[str],
+    ids: Sequence[str],
+    is_test: Bool[np.ndarray, " o"],
+    scanner: Scanner,
     per_object: int | Int64[np.ndarray, " o"] = 8,
     count: int = 1024,
     seed: int = 0,
-    ids: tuple[str, ...] | None = None,
-    is_test: Bool[np.ndarray, " o"] | None = None,
-    test: float = 0.3,
 ) -> Scans:
     """Scan every object several times.
 
-    Each scan is a function of (seed, the object's id, its index) alone: objects may come, go and change places without changing the others.
+    A scan is a function of (seed, the object's id, its index) and of the object alone: objects may come, go and change places.
 
     Args:
-        clouds: surface samples of the objects, z up, any unit, 2,048 points or more each (dense samples of a mesh give cleaner edges).
+        clouds: surface samples of each object, z up, any unit; 2,048 points or more give usable scans, a mesh's 60,000 clean ones.
         labels: class of each object.
         class_names: names of the classes.
-        scanner: the camera; its defaults if not given.
+        ids: names of the objects, all different.
+        is_test: which objects are for testing; the scans of an object are never parted.
+        scanner: the camera.
         per_object: scans of each object, one number or one for each.
         count: points a scan.
-        seed: of scans and split.
-        ids: names of the objects, all different; their positions if not given.
-        is_test: which objects are for testing. If not given, a share ``test`` of each class is held out, at least one object and never all.
-        test: that share.
+        seed: what is drawn.
 
     Raises:
         UsageError: a count that is not positive.
-        DataError: lengths that do not match, ids that repeat, or an object that cannot be scanned (named in the message).
+        DataError: ids that repeat, or an object that cannot be scanned (the message names it).
     """
-    labels = np.asarray(labels, np.int64)
-    names = tuple(map(str, range(len(labels)))) if ids is None else tuple(ids)
     repeats = np.broadcast_to(np.asarray(per_object, np.int64), labels.shape)
     if count < 1 or (repeats < 1).any():
-        raise UsageError(f"points a scan ({count}) and scans an object ({per_object}) must be 1 or more.")
-    held_out = _hold_out(labels, names, test, seed) if is_test is None else np.asarray(is_test, bool)
-    if not len(labels) == len(names) == len(held_out) or len(set(names)) != len(names):
-        raise DataError(f"{len(labels)} labels, {len(set(names))} different ids and {len(held_out)} test marks do not belong together.")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise DataError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(class_names)} class names.")
-    camera = scanner or Scanner()
-    scans = []
-    for cloud, name, repeat in zip(clouds, names, repeats, strict=True):
-        try:
-            cloud = np.asarray(cloud, np.float64)
-            dense = densify(cloud, DENSE, generator(seed, "densify", name)) if len(cloud) < DENSE else cloud
-            scans += [camera.scan(dense, generator(seed, "scan", name, index), count) for index in range(repeat)]
-        except DataError as error:
-            raise DataError(f"object '{name}': {error}") from None
+        raise UsageError(f"points a scan ({count}) and scans an object ({repeats.min(initial=1)}) must be 1 or more.")
+    if len(set(ids)) < len(ids):
+        raise DataError(f"{len(ids)} objects have only {len(set(ids))} different ids; scans would repeat. Give each its own id.")
+    scans: list[Float32[np.ndarray, "p 3"]] = []
+    for cloud, name, repeat in zip(clouds, ids, repeats, strict=True):
+        scans += _scans_of(cloud, name, int(repeat), scanner, count, seed)
     owner = np.repeat(np.arange(len(labels)), repeats)
-    points = normalise(np.stack(scans)).astype(np.float16) if scans else np.empty((0, count, 3), np.float16)
-    return Scans(points, labels[owner], tuple(class_names), held_out[owner], owner, names)
+    names = tuple(f"{name}/{index}" for name, repeat in zip(ids, repeats, strict=True) for index in range(repeat))
+    points = normalise(np.stack(scans)).astype(np.float16)
+    return Scans(points, labels[owner], tuple(class_names), is_test[owner], owner, names)
+
+
+def simulate_task(
+    task: FileTask, scanner: Scanner, per_object: int = 8, count: int = 1024, seed: int = 0, out: Path | None = None
+) -> tuple[Scans, list[WisetuneError]]:
+    """Scan the objects of a ``folder:`` of CAD files or of an ``npz:``, and write the scans if ``out`` is given.
+
+    What the task gives as test, or holds out for test by its own options, stays test; all else is train (val is held out of it by
+    object when the result is loaded). The task's ``up`` says which axis points up in its files.
+
+    Returns:
+        The scans, and the problems of objects left out; only a task with ``skip-bad=true`` leaves any out.
+
+    Raises:
+        DataError: the files cannot be used, or an object cannot be scanned.
+        UsageError: a count that is not positive.
+        WriteError: ``out`` cannot be written.
+    """
+    opened = task.open()
+    clouds: list[Float32[np.ndarray, "_ 3"]] = []
+    kept: list[Item] = []
+    bad: list[WisetuneError] = []
+    for item in task.chosen(opened.items):
+        shape = task.look(opened, item)
+        if isinstance(shape, WisetuneError):
+            if not task.skip_bad:
+                raise shape
+            bad.append(shape)
+            continue
+        points = min(len(shape.points), MESH_POINTS) if isinstance(shape, Cloud) else MESH_POINTS
+        clouds.append(task.frame(shape, points, item.name))
+        kept.append(item)
+    if not kept:
+        raise DataError(f"{task.path} holds no object that can be scanned.")
+    classes = sorted({item.label for item in kept})
+    labels = np.array([classes.index(item.label) for item in kept], np.int64)
+    is_test = np.array([part == "test" for part in task.split(kept)])
+    names = [item.name for item in kept]
+    scans = simulate(clouds, labels, classes, names, is_test, scanner, per_object, count, seed)
+    groups = sorted({item.group for item in kept})
+    same = np.array([groups.index(item.group) for item in kept], np.int64)
+    scans = dataclasses.replace(scans, object_id=same[scans.object_id])
+    if out is not None:
+        scans.save(out)
+    return scans, bad
 
 
 def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed npz atomically; equal arrays give equal bytes, whenever and wherever they are written.
+    """Write a compressed npz: whole or not at all, and equal bytes for equal arrays.
 
     Raises:
-        WriteError: the folder does not exist or cannot be written.
+        WriteError: the folder is not there or cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -117,21 +145,16 @@ def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise WriteError(f"{path} cannot be written: {error.strerror or error}. Choose another folder with --out.") from None
+        raise WriteError(f"'{path}' cannot be written: {error.strerror or error}. Check the place and the space left.") from None
     finally:
         part.unlink(missing_ok=True)
 
 
-def _hold_out(labels: Int64[np.ndarray, " o"], ids: tuple[str, ...], share: float, seed: int) -> Bool[np.ndarray, " o"]:
-    if not 0 < share < 1:
-        raise UsageError(f"the share of test objects is {share}; it must lie between 0 and 1.")
-    held_out = np.zeros(len(labels), bool)
-    # Drawn by id, not by position, for the same reason as the scans.
-    rank = np.array([generator(seed, "hold-out", name).random() for name in ids])
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if len(rows) < 2:
-            raise DataError(f"class {label} has one object only: it cannot be in train and test. Give it another object or leave it out.")
-        count = min(max(1, round(share * len(rows))), len(rows) - 1)
-        held_out[rows[np.argsort(rank[rows])][:count]] = True
-    return held_out
+def _scans_of(
+    cloud: Float[np.ndarray, "_ 3"], name: str, repeat: int, scanner: Scanner, count: int, seed: int
+) -> list[Float32[np.ndarray, "p 3"]]:
+    try:
+        surface = Surface.of(cloud, generator(seed, "surface", name))
+        return [scanner.scan(surface, generator(seed, "scan", name, index), count) for index in range(repeat)]
+    except DataError as error:
+        raise DataError(f"object '{name}': {error}") from None
