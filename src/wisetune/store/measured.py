@@ -1,0 +1,60 @@
+"""What was measured of one set of weights: one sealed file a question."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from wisetune.records import Record
+from wisetune.store import atomic, sealed
+from wisetune.store.locks import Tell
+
+Records = list[Record]
+
+
+def put(path: Path, records: Records) -> None:
+    """Write records, replacing what was there. The folder names the weights, the file the question.
+
+    Raises:
+        WriteError: they could not be written; what was there still is.
+        TypeError: a record is not plain JSON.
+    """
+    value = {"weights": path.parent.name, "key": path.stem, "records": [record.to_json() for record in records]}
+    atomic.write_bytes(path, sealed.seal(value))
+
+
+def get(path: Path, tell: Tell) -> Records | None:
+    """The records; None when there are none or they are damaged.
+
+    Raises:
+        WriteError: they may not be read.
+    """
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return None
+    except sealed.Damaged as damage:
+        tell(f"{path} is damaged ({damage}) and will be measured again.")
+        return None
+
+
+def problems(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every damaged file of records in a folder with what is wrong; nothing is changed.
+
+    Raises:
+        WriteError: one may not be read.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if (wrong := sealed.wrong(functools.partial(_read, path))) is not None:
+            yield path, wrong
+
+
+def _read(path: Path) -> Records:
+    value = sealed.unseal(sealed.read_file(path))
+    if (value.get("weights"), value.get("key")) != (path.parent.name, path.stem):
+        raise sealed.Damaged("it holds other records than its name says")
+    try:
+        return [Record.from_json(record) for record in value["records"]]
+    except (KeyError, TypeError) as error:
+        raise sealed.Damaged(f"its records are not of this version: {error}") from None
