@@ -32,7 +32,7 @@ def read(data: bytes, budget: Budget) -> Shape:
         MalformedError: not one array of coordinates, or not a NumPy file.
     """
     if not data.startswith(b"PK"):
-        return Cloud(_coordinates(_array(data, budget)))
+        return Cloud(_coordinates(_array(data, budget), budget))
     found = members(data, budget)
     name = next((name for name in _NAMES if name in found), found[0] if len(found) == 1 else None)
     if name is None:
@@ -42,8 +42,8 @@ def read(data: bytes, budget: Budget) -> Shape:
         faces = whole(both["faces"], "corners of faces")
         if faces.ndim != 2 or faces.shape[1] != 3:
             raise MalformedError(f"its faces have shape {faces.shape}; they must be [f, 3]")
-        return surface(_coordinates(both["vertices"]), faces)
-    return Cloud(_coordinates(arrays(data, (name,), budget)[name]))
+        return surface(_coordinates(both["vertices"], budget), faces)
+    return Cloud(_coordinates(arrays(data, (name,), budget)[name], budget))
 
 
 def write(points: Float[np.ndarray, "n 3"]) -> bytes:
@@ -85,7 +85,7 @@ def arrays(data: bytes, names: tuple[str, ...], budget: Budget) -> dict[str, Sha
     if missing := [name for name in names if name not in found]:
         raise MalformedError(f"holds no array {', '.join(missing)}; there are {', '.join(found[:12])}", "rename its arrays")
     with _archive(data) as archive:
-        return {name: _array(_member(archive, f"{name}.npy"), budget) for name in names}
+        return {name: _member(archive, f"{name}.npy", budget) for name in names}
 
 
 @contextlib.contextmanager
@@ -97,17 +97,25 @@ def _archive(data: bytes) -> Generator[zipfile.ZipFile, None, None]:
         raise MalformedError(f"is not an .npz archive, or is damaged: {error or 'it ends too early'}", "copy it again") from None
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> Shaped[np.ndarray, "..."]:
     size = archive.getinfo(name).file_size
     with archive.open(name) as stream:
-        content = stream.read(size + 1)  # never more than was declared and allowed
+        start = stream.read(12 + _HEADER)
+        _layout(start, size, budget)  # a header that does not fit stops here, before the rest is unpacked
+        content = start + stream.read(max(size - len(start), 0) + 1)  # never more than was declared and allowed
     if len(content) != size:
         raise MalformedError(f"its member '{name}' declares {size:,} bytes but holds {len(content):,}")
-    return content
+    return _array(content, budget)
 
 
 def _array(data: bytes, budget: Budget) -> Shaped[np.ndarray, "..."]:
     """One .npy stream as an array; a view of the bytes, not a copy."""
+    dtype, shape, fortran, start = _layout(data, len(data), budget)
+    return np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape, order="F" if fortran else "C")
+
+
+def _layout(data: bytes, size: int, budget: Budget) -> tuple[np.dtype, tuple[int, ...], bool, int]:
+    """Type, shape, order and start of the array in a stream of ``size`` bytes, of which ``data`` is the beginning."""
     if data[:6] != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3):
         raise MalformedError("is not a NumPy array", "check that the suffix matches the content")
     start = 10 if data[6] == 1 else 12
@@ -116,15 +124,13 @@ def _array(data: bytes, budget: Budget) -> Shaped[np.ndarray, "..."]:
         raise MalformedError(f"declares a header of {end - start:,} bytes")
     enough(end - start, len(data) - start, "a header")
     dtype, shape, fortran = _declared(data[start:end].decode("latin-1"))
-    count = math.prod(shape)
-    if count * dtype.itemsize > budget.bytes:
-        raise MalformedError(
-            f"declares {count * dtype.itemsize:,} bytes; at most {budget.bytes:,} are read", "thin it out, or check its header"
-        )
-    if count * dtype.itemsize != len(data) - end:
-        wrong = f"declares an array {list(shape)} of {dtype} ({count * dtype.itemsize:,} bytes), but {len(data) - end:,} bytes follow"
+    need = math.prod(shape) * dtype.itemsize
+    if need > budget.bytes:
+        raise MalformedError(f"declares {need:,} bytes; at most {budget.bytes:,} are read", "thin it out, or check its header")
+    if need != size - end:
+        wrong = f"declares an array {list(shape)} of {dtype} ({need:,} bytes), but {size - end:,} bytes follow"
         raise MalformedError(wrong, "the file is cut off: copy it again")
-    return np.frombuffer(data, dtype, count, end).reshape(shape, order="F" if fortran else "C")
+    return dtype, shape, fortran, end
 
 
 def _declared(header: str) -> tuple[np.dtype, tuple[int, ...], bool]:
@@ -143,12 +149,14 @@ def _declared(header: str) -> tuple[np.dtype, tuple[int, ...], bool]:
     return dtype, shape, fortran
 
 
-def _coordinates(array: Shaped[np.ndarray, "..."]) -> Float64[np.ndarray, "n 3"]:
+def _coordinates(array: Shaped[np.ndarray, "..."], budget: Budget) -> Float64[np.ndarray, "n 3"]:
     if array.dtype.names and {"x", "y", "z"} <= set(array.dtype.names) and array.ndim == 1:
         array = np.stack([array[axis] for axis in "xyz"], axis=1)
     if array.dtype.kind not in "fiu":
         raise MalformedError(f"its array is of {array.dtype}, not of numbers", "save float32")
+    if array.ndim == 2 and array.shape[0] in (3, 6) and array.shape[1] > array.shape[0]:
+        raise MalformedError(f"its array has shape {list(array.shape)}; it must be [n, 3 or more]", "save its transpose")
     if array.ndim != 2 or array.shape[1] < 3:
-        hint = "save its transpose" if array.ndim == 2 and array.shape[0] == 3 else "save one row of x y z a point"
-        raise MalformedError(f"its array has shape {list(array.shape)}; it must be [n, 3 or more]", hint)
+        raise MalformedError(f"its array has shape {list(array.shape)}; it must be [n, 3 or more]", "save one row of x y z a point")
+    budget.check(len(array), 24, "points")
     return array[:, :3].astype(np.float64)

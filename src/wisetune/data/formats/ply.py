@@ -68,7 +68,7 @@ def read(data: bytes, budget: Budget) -> Shape:
     read_all = _ascii if order == "" else _binary
     values = read_all(data, body, elements, budget)
     vertices = np.stack([_column(values["vertex"][axis]) for axis in "xyz"], axis=1)
-    return surface(vertices, _faces(values.get("face", {})))
+    return surface(vertices, _faces(values.get("face", {}), budget))
 
 
 def write(points: Float[np.ndarray, "n 3"]) -> bytes:
@@ -118,10 +118,11 @@ def _column(values: Float64[np.ndarray, " rows"] | _Lists) -> Float64[np.ndarray
     return values
 
 
-def _faces(values: _Values) -> Int64[np.ndarray, "f 3"]:
+def _faces(values: _Values, budget: Budget) -> Int64[np.ndarray, "f 3"]:
     lists = {name: value for name, value in values.items() if isinstance(value, _Lists)}
     for name in ("vertex_indices", "vertex_index", *lists):
         if name in lists:
+            budget.check(len(lists[name].items), 24, "corners of faces")
             return fan(lists[name].lengths, whole(lists[name].items, "corners of faces"))
     return np.empty((0, 3), np.int64)
 

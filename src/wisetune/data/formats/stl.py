@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from jaxtyping import Float64
 
 from wisetune.data.formats.base import Budget, MalformedError, Shape, numbers, surface, text_of
 
@@ -25,7 +26,7 @@ def read(data: bytes, budget: Budget) -> Shape:
         table = np.frombuffer(data, _TRIANGLE, declared, _HEADER)
         corners = table["corners"].reshape(-1, 3).astype(np.float64)
     elif data[:512].lstrip().lower().startswith(b"solid"):  # binary headers may say 'solid' too, so the size is asked first
-        corners = _ascii(text_of(data, budget))
+        corners = _ascii(text_of(data, budget), budget)
     else:
         wrong = f"declares {declared:,} triangles ({_HEADER + declared * _TRIANGLE.itemsize:,} bytes) but is {len(data):,} bytes"
         raise MalformedError(
@@ -34,7 +35,7 @@ def read(data: bytes, budget: Budget) -> Shape:
     return surface(corners, np.arange(len(corners), dtype=np.int64).reshape(-1, 3))
 
 
-def _ascii(text: str) -> np.ndarray:
+def _ascii(text: str, budget: Budget) -> Float64[np.ndarray, "v 3"]:
     text = text.lower()
     facets, ends = len(re.findall(r"^\s*facet\b", text, re.M)), len(re.findall(r"^\s*endfacet\b", text, re.M))
     vertices = re.findall(r"^\s*vertex\s+(\S+\s+\S+\s+\S+)[^\S\n]*$", text, re.M)
@@ -43,4 +44,5 @@ def _ascii(text: str) -> np.ndarray:
             ", no endsolid" * ("endsolid" not in text)
         )
         raise MalformedError(wrong, "the file is cut off or damaged: copy it again")
+    budget.check(facets, 72, "triangles")
     return numbers(" ".join(vertices), "vertices").reshape(-1, 3)
