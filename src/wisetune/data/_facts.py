@@ -100,10 +100,10 @@ def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:
             if abs(size - usual) >= limit:
                 found[_ratio(10 ** (size - usual), f"the usual {10**usual:.3g}")].append(fact)
     medians = {label: float(np.median([np.log10(fact.diagonal) for fact in group])) for label, group in _by_class(facts)}
-    for label, median in medians.items():
-        others = [value for other, value in medians.items() if other != label]
-        if len(others) > 1 and abs(median - np.median(others)) >= 1.5:  # a ship is not a mug, but it is seldom 30 times an average class
-            ratio = _ratio(10 ** (median - np.median(others)), f"that of other classes, for all of class '{label}',")
+    middle = float(np.median(list(medians.values()))) if len(medians) > 2 else 0.0  # of two, neither is the usual one
+    for label, median in medians.items() if len(medians) > 2 else ():
+        if abs(median - middle) >= 1.5:  # a ship is not a mug, but seldom is a class 30 times the middle one
+            ratio = _ratio(10 ** (median - middle), f"that of the middle class, for all of class '{label}'")
             found[ratio] += [fact for fact in facts if fact.item.label == label]
     return dict(found)
 
@@ -143,6 +143,7 @@ def _by_class(facts: list[Facts], whole_if_small: bool = False) -> list[tuple[st
 
 def _ratio(ratio: float, usual: str) -> str:
     factor = max(ratio, 1 / ratio)
-    units = [names for names, exact in _UNITS.items() if abs(np.log10(factor / exact)) < 0.05]
-    hint = f" (like {units[0]})" if units else ""
-    return f"{factor:.3g} times {'larger' if ratio > 1 else 'smaller'} than {usual}{hint}"
+    units = [(names, exact) for names, exact in _UNITS.items() if abs(np.log10(factor / exact)) < 0.15]
+    names, factor = min(units, key=lambda unit: abs(np.log10(factor / unit[1]))) if units else ("", float(f"{factor:.2g}"))
+    hint = f" (like {names})" if names else ""
+    return f"about {factor:,g} times {'larger' if ratio > 1 else 'smaller'} than {usual}{hint}"

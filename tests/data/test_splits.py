@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wisetune.data.splits import assign, hold_out, rank
+from wisetune.errors import UsageError
+
+
+def names_of(count):
+    return [f"item {at}" for at in range(count)]
+
+
+def test_each_class_gives_its_share():
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+    held = hold_out(labels, names_of(160), 0.2, 0, "val")
+    assert np.bincount(labels[held]).tolist() == [20, 10, 2]
+
+
+@pytest.mark.parametrize(("size", "held_out"), [(1, 0), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2)])
+def test_small_classes_keep_one_on_each_side_where_they_can(size, held_out):
+    assert hold_out(np.zeros(size, np.int64), names_of(size), 0.2, 0, "val").sum() == held_out
+
+
+def test_a_high_share_leaves_one():
+    assert hold_out(np.zeros(5, np.int64), names_of(5), 0.99, 0, "val").sum() == 4
+
+
+def test_share_zero_holds_nothing_out():
+    assert not hold_out(np.zeros(5, np.int64), names_of(5), 0.0, 0, "val").any()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 20, float("nan")])
+def test_a_share_is_a_share(share):
+    with pytest.raises(UsageError, match="share held out for val"):
+        hold_out(np.zeros(5, np.int64), names_of(5), share, 0, "val")
+
+
+def test_order_does_not_matter():
+    labels, names = np.arange(60) % 3, names_of(60)
+    turned = np.random.default_rng(0).permutation(60)
+    held = hold_out(labels, names, 0.3, 5, "val")
+    again = hold_out(labels[turned], [names[at] for at in turned], 0.3, 5, "val")
+    np.testing.assert_array_equal(held[turned], again)
+
+
+def test_seed_and_purpose_matter():
+    labels, names = np.zeros(60, np.int64), names_of(60)
+    drawn = [hold_out(labels, names, 0.3, seed, purpose).tolist() for seed, purpose in ((0, "val"), (1, "val"), (0, "test"))]
+    assert drawn[0] != drawn[1] != drawn[2] != drawn[0]
+
+
+def test_a_new_item_moves_few_others():
+    order = [names_of(50)[at] for at in rank(names_of(50), 0, "val")]
+    longer = [names_of(51)[at] for at in rank(names_of(51), 0, "val")]
+    longer.remove("item 50")
+    assert order == longer
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=80), st.floats(0, 0.99), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_groups_stay_whole(items, share, seed):
+    labels = np.array([group % 4 for _, group in items])
+    groups = [str(group) for _, group in items]
+    held = hold_out(labels, groups, share, seed, "val")
+    for group in set(groups):
+        assert len({bool(held[at]) for at in range(len(items)) if groups[at] == group}) == 1
+    for label in set(labels.tolist()):
+        of_class = {groups[at] for at in range(len(items)) if labels[at] == label}
+        assert not held[labels == label].all()
+        assert held[labels == label].any() == (len(of_class) > 1 and share > 0)
+
+
+def test_large_groups_do_not_overshoot():
+    groups = ["a"] * 50 + names_of(50)
+    for seed in range(10):
+        held = hold_out(np.zeros(100, np.int64), groups, 0.2, seed, "val")
+        assert held.sum() in range(10, 31) or held[:50].all()
+
+
+def test_what_is_given_stays():
+    labels, names = np.zeros(20, np.int64), names_of(20)
+    given = ["test" if at < 5 else "train" for at in range(20)]
+    parts = assign(labels, names, names, given, 0.2, 0.2, 0)
+    assert [part == "test" for part in parts] == [part == "test" for part in given]
+    assert parts.count("val") == 3
+    everything = ["val" if at < 3 else part for at, part in enumerate(given)]
+    assert assign(labels, names, names, everything, 0.2, 0.2, 0) == everything
+
+
+def test_nothing_given():
+    labels, names = np.zeros(100, np.int64), names_of(100)
+    parts = assign(labels, names, names, [None] * 100, 0.2, 0.2, 0)
+    assert [parts.count(part) for part in ("train", "val", "test")] == [64, 16, 20]
+
+
+def test_names_must_differ():
+    with pytest.raises(UsageError, match="two items are named 'a'"):
+        assign(np.zeros(2, np.int64), ["a", "a"], ["a", "a"], [None, None], 0.2, 0.2, 0)
