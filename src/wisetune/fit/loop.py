@@ -62,8 +62,8 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 class Training:
     """What a training needs beside its schedule.
 
-    ``loss(rows, epoch)`` is the mean loss of these items; ``modules`` is everything whose state belongs to the training; ``after_epoch`` may
-    return numbers for the log and is told the epochs done.
+    ``loss(rows, epoch)`` is the mean loss of these items; ``modules`` is everything whose state belongs to the training; ``before_epoch`` puts it into
+    training mode; ``after_epoch`` may return numbers for the log and is told the epochs done.
     """
 
     modules: nn.Module
@@ -71,6 +71,7 @@ class Training:
     count: int
     groups: list[dict[str, Any]]
     name_of: Callable[[Int64[np.ndarray, " m"]], str] = lambda rows: f"items {rows.tolist()}"
+    before_epoch: Callable[[], object] | None = None
     after_epoch: Callable[[int], Mapping[str, float]] | None = None
 
 
@@ -94,6 +95,8 @@ def train(
     saved = time.monotonic()
     for epoch in range(first, schedule.epochs):
         with _own_randomness(seed, epoch):
+            if training.before_epoch is not None:
+                training.before_epoch()
             line = _epoch(training, schedule, optimiser, parameters, seed, epoch)
             if training.after_epoch is not None:
                 line.update(training.after_epoch(epoch + 1))

@@ -1,0 +1,191 @@
+"""From a recipe to a model: ask the store, else build the parents, then this node. The only recursion in the project."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from wisetune.build.meter import Meter
+from wisetune.data.task import Data, Split
+from wisetune.errors import UsageError
+from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.nets.backbone import Backbone, Groups
+from wisetune.nets.features import FeatureBank
+from wisetune.nets.heads import Head
+from wisetune.nets.model import Model, feature_width
+from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
+from wisetune.runtime import seed_of
+from wisetune.store.store import Store
+from wisetune.tune.tuning import Tuning
+from wisetune.weights.audit import audit
+from wisetune.weights.batchnorm import reestimate
+from wisetune.weights.merge import Merge
+from wisetune.weights.wise import Wise
+
+_KEPT = 6
+"""Models kept in memory; a sweep needs its two ends at every step."""
+_REESTIMATE_BATCH = 32
+
+State = dict[str, torch.Tensor]
+
+
+class Builder:
+    """Builds models of recipes over one store.
+
+    ``source`` gives the pre-trained backbone of a start; ``data`` the task of a digest. Models that it returns are in eval mode and shared: do not
+    change them.
+    """
+
+    def __init__(
+        self, store: Store, source: Callable[[Start], Backbone], data: Callable[[str], Data], bank: FeatureBank, meter: Meter
+    ) -> None:
+        self.store, self.source, self.data, self.bank, self.meter = store, source, data, bank, meter
+        self._models: OrderedDict[str, Model] = OrderedDict()
+
+    def model(self, recipe: Recipe) -> Model:
+        """The model of a recipe, built if the store does not have it.
+
+        Raises:
+            TrainingError: a loss that is not finite.
+            WriteError: the store cannot be written.
+        """
+        name = digest(recipe)
+        if name not in self._models:
+            self._models[name] = self._build(recipe, name).to(self.bank.device).eval()
+        self._models.move_to_end(name)
+        while len(self._models) > _KEPT:
+            self._models.popitem(last=False)
+        return self._models[name]
+
+    def log(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """The training log or the merge audit of a recipe that was built."""
+        stored = None if isinstance(recipe, Start) else self.store.load(digest(recipe))
+        return [] if stored is None else list(stored.log)
+
+    def _build(self, recipe: Recipe, name: str) -> Model:
+        if isinstance(recipe, Start):
+            return Model(self.source(recipe), nn.Identity())
+        # What a parent's model and the stored tensors make together is the model: only what changed is stored.
+        model = self._skeleton(recipe)
+        before = _copy(model.state_dict())
+        stored = self.store.load(name)
+        if stored is None:
+            with self.store.lock(name, wait=True, tell=self.meter.tell):
+                stored = self.store.load(name)
+                if stored is None:
+                    log, extra = self._train(recipe, name, model) if isinstance(recipe, Tune) else self._mix(recipe, model)
+                    changed = {key: value for key, value in _copy(model.state_dict()).items() if not _same(value, before[key])}
+                    self.store.commit(recipe, changed, log, extra)
+                    return model
+        model.load_state_dict({**before, **stored.tensors})
+        return model
+
+    def _skeleton(self, recipe: Tune | Mix) -> Model:
+        """The model before this node's work: the parent's backbone, and the head that this node begins with."""
+        if isinstance(recipe, Mix):
+            return copy.deepcopy(self.model(recipe.parts[-1]))
+        parent = self.model(recipe.start)
+        if recipe.head_from == "start":
+            if isinstance(parent.head, nn.Identity):
+                raise UsageError(f"{describe(recipe)} begins with its parent's head, but {describe(recipe.start)} has none.")
+            return copy.deepcopy(parent)
+        assert isinstance(recipe.head, Head)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(recipe.seed, "head"))
+            head = recipe.head.build(feature_width(parent.backbone), len(self.data(recipe.task).classes))
+        return Model(copy.deepcopy(parent.backbone), head.to(self.bank.device))
+
+    def _train(self, recipe: Tune, name: str, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        assert isinstance(recipe.tuning, Tuning)
+        assert isinstance(recipe.fit, Fit)
+        data = self.data(recipe.task)
+        frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe.start))
+        self.meter.stage(f"{recipe.tuning} tuning of {describe(recipe.start)}")
+        parameters = recipe.tuning.parameters(model)
+        cost = 3.0 * len(data.train) if frozen is None else 0.0
+        log = tune(
+            model,
+            parameters,
+            recipe.fit,
+            _labelled(data.train),
+            _labelled(data.val),
+            recipe.seed,
+            frozen_key=frozen,
+            bank=self.bank,
+            resume=_Resume(self.store, name),
+            progress=lambda done, total, line: self.meter.advance(cost),  # noqa: ARG005 - the loop's contract
+        )
+        for value in model.parameters():
+            value.requires_grad_(False)
+        return list(log), {"trained": sum(value.numel() for value in parameters.values())}
+
+    def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        assert isinstance(recipe.merge, Merge)
+        self.meter.stage(f"mixing: {describe(recipe)}")
+        states = [_mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
+        merged = recipe.merge.merge(states)
+        alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None
+        lines = audit(states, merged, alpha)
+        model.backbone.load_state_dict(merged)
+        if recipe.task is not None:
+            train = self.data(recipe.task).train
+            groups = self.bank.groups(model, train.points, train.digest)
+            lines.append({"audit": "batchnorm", "ok": True, **reestimate(model, _batches(groups), lambda part: model.head(model.encode(part)))})
+            self.meter.advance(1.5 * len(train))
+        return lines, {"alpha": alpha}
+
+
+def backbone_of(recipe: Recipe) -> Recipe:
+    """The recipe whose backbone a recipe's model has: what changes the head alone, and mixes at their ends, are looked through."""
+    match recipe:
+        case Tune(tuning=Tuning() as tuning) if not tuning.moves_features:
+            return backbone_of(recipe.start)
+        case Mix(merge=Wise(alpha=1.0), task=None):
+            return backbone_of(recipe.parts[-1])
+        case _:
+            return recipe
+
+
+class _Resume:
+    """A training's state in the store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
+
+    def load(self) -> tuple[State, dict[str, Any]] | None:
+        return self.store.load_state(self.name)
+
+    def save(self, tensors: State, meta: dict[str, Any]) -> None:
+        self.store.save_state(self.name, tensors, meta)
+
+
+def _mixable(backbone: Backbone, is_start: bool) -> State:
+    """A backbone's state; of a start without the parts that have no pre-trained value, which would mix initial noise in."""
+    fresh = set(backbone.anatomy.fresh) if is_start else set()
+    return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
+
+
+def _labelled(split: Split) -> Labelled:
+    return Labelled(split.points, split.labels, split.names, split.digest)
+
+
+def _batches(groups: Groups) -> Iterator[Groups]:
+    count = len(groups[0])
+    for at in range(0, count, _REESTIMATE_BATCH):
+        if count - at > 1:
+            yield tuple(column[at : at + _REESTIMATE_BATCH] for column in groups)
+
+
+def _copy(state: dict[str, Any]) -> State:
+    return {key: value.detach().clone() for key, value in state.items()}
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+

@@ -1,0 +1,206 @@
+"""Tuning a model on labelled clouds: which options, which loss, which weights are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Int64
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.fit.loop import Progress, Resume, Schedule, Training, decay_groups, train
+from wisetune.nets.features import FeatureBank
+from wisetune.nets.model import Model
+from wisetune.nets.transformer import DropPath
+from wisetune.points.augment import augmentation
+from wisetune.runtime import torch_generator
+from wisetune.spec import Spec
+
+Select = Literal["last", "best"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit(Spec):
+    """Options of one tuning: AdamW with warm-up and cosine, as the field does it.
+
+    ``augment`` names augmentations joined by +. ``select`` keeps the last epoch's weights, or those best on the *validation* split.
+    ``drop_path`` replaces the backbone's rate; None keeps it.
+    """
+
+    name: ClassVar[str] = "fit"
+
+    epochs: int = 20
+    batch: int = 32
+    lr: float = 5e-4
+    weight_decay: float = 0.05
+    warmup: float = 1.0
+    clip: float = 10.0
+    smoothing: float = 0.0
+    drop_path: float | None = None
+    augment: str = "scale-translate"
+    select: Select = "last"
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch", 2)):
+            if getattr(self, name) < low:
+                raise UsageError(f"fit was given {name}={getattr(self, name)}; it must be at least {low}.")
+        if not (self.lr > 0 and self.clip > 0 and 0 <= self.smoothing < 1 and self.weight_decay >= 0 and self.warmup >= 0):
+            raise UsageError(f"'{self}' has an option out of range: lr and clip above 0, smoothing in [0, 1), weight-decay and warmup not negative.")
+        augmentation(self.augment)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the loop needs of it."""
+        return Schedule(self.epochs, self.batch, self.lr, self.weight_decay, min(self.warmup, self.epochs / 2), min(1e-6, self.lr), self.clip)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Clouds with labels, where each came from, and the digest of the points."""
+
+    points: Float32[np.ndarray, "n p 3"]
+    labels: Int64[np.ndarray, " n"]
+    names: tuple[str, ...]
+    digest: str
+
+
+def tune(
+    model: Model,
+    parameters: dict[str, nn.Parameter],
+    fit: Fit,
+    clouds: Labelled,
+    val: Labelled | None,
+    seed: int,
+    *,
+    frozen_key: str | None = None,
+    bank: FeatureBank,
+    resume: Resume | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Train ``parameters`` of ``model`` in place, leave it in eval mode, and return one log line an epoch.
+
+    ``frozen_key`` names the backbone's weights when training does not change its features: the backbone then stays in eval mode, and without
+    augmentation its features are computed once, by the bank.
+
+    Raises:
+        UsageError: ``select=best`` without a validation split.
+        TrainingError: a loss that is not finite.
+    """
+    if fit.select == "best" and (val is None or len(val.labels) == 0):
+        raise UsageError("select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last.")
+    device = next(model.parameters()).device
+    if fit.drop_path is not None:
+        set_drop_path(model, fit.drop_path)
+    task = _Tuned(model, fit, clouds, seed, frozen_key, bank, device)
+    keeper = _Best(model) if fit.select == "best" else None
+    training = Training(
+        modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
+        loss=task.loss,
+        count=len(clouds.labels),
+        groups=decay_groups(parameters, _without_decay(parameters)),
+        name_of=lambda rows: ", ".join(clouds.names[row] for row in rows[:4]) + (" ..." if len(rows) > 4 else ""),
+        before_epoch=task.to_training_mode,
+        after_epoch=None if keeper is None or val is None else lambda _: keeper.offer(task.accuracy(val)),
+    )
+    log = train(training, fit.schedule, seed, resume, progress)
+    if keeper is not None:
+        keeper.restore()
+    model.eval()
+    return log
+
+
+def set_drop_path(model: nn.Module, rate: float) -> None:
+    """Drop-path rates that rise linearly from 0 to ``rate`` over the blocks."""
+    drops = [module for module in model.modules() if isinstance(module, DropPath)]
+    for i, module in enumerate(drops):
+        module.rate = rate * i / max(len(drops) - 1, 1)
+
+
+def _without_decay(parameters: dict[str, nn.Parameter]) -> set[str]:
+    """The field's rule: no decay for one-dimensional parameters, biases and tokens."""
+    return {name for name, value in parameters.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
+
+
+class _Tuned:
+    """The loss and the accuracy of a model that is being tuned."""
+
+    def __init__(
+        self, model: Model, fit: Fit, clouds: Labelled, seed: int, frozen_key: str | None, bank: FeatureBank, device: torch.device
+    ) -> None:
+        self.model, self.fit, self.seed, self.frozen_key, self.bank, self.device = model, fit, seed, frozen_key, bank, device
+        self.labels = torch.from_numpy(clouds.labels).to(device)
+        self.points = torch.from_numpy(clouds.points)
+        self.augment = None if fit.augment == "none" else augmentation(fit.augment)
+        self.features = self.groups = None
+        if self.augment is None and frozen_key is not None:
+            self.features = torch.from_numpy(bank.features(model, frozen_key, clouds.points, clouds.digest)).to(device)
+        elif self.augment is None:
+            self.groups = bank.groups(model, clouds.points, clouds.digest)
+
+    def to_training_mode(self) -> None:
+        self.model.train()
+        if self.frozen_key is not None:
+            self.model.backbone.eval()
+
+    def loss(self, rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
+        index = torch.from_numpy(rows)
+        target = self.labels[index.to(self.device)]
+        return F.cross_entropy(self._logits(rows, index, epoch), target, label_smoothing=self.fit.smoothing)
+
+    def _logits(self, rows: Int64[np.ndarray, " m"], index: torch.Tensor, epoch: int) -> torch.Tensor:
+        if self.features is not None:
+            return self.model.head(self.features[index.to(self.device)])
+        if self.groups is not None:
+            groups = tuple(column[index.to(column.device)] for column in self.groups)
+        else:
+            assert self.augment is not None
+            draw = torch_generator(self.seed, "augment", epoch, *map(int, rows))
+            groups = self.model.group(self.augment(self.points[index], draw).to(self.device))
+        if self.frozen_key is None:
+            return self.model.head(self.model.encode(groups))
+        with torch.no_grad():
+            features = self.model.encode(groups)
+        return self.model.head(features)
+
+    def accuracy(self, val: Labelled) -> float:
+        self.model.eval()
+        groups = self.bank.groups(self.model, val.points, val.digest)
+        right = 0
+        with torch.inference_mode():
+            for at in range(0, len(val.labels), self.bank.batch):
+                if self.frozen_key is not None:
+                    features = torch.from_numpy(self.bank.features(self.model, self.frozen_key, val.points, val.digest)[at : at + self.bank.batch])
+                    logits = self.model.head(features.to(self.device))
+                else:
+                    logits = self.model.head(self.model.encode(tuple(column[at : at + self.bank.batch] for column in groups)))
+                right += int((logits.argmax(dim=1).cpu().numpy() == val.labels[at : at + self.bank.batch]).sum())
+        return right / len(val.labels)
+
+
+class _Best(nn.Module):
+    """Keeps the weights that were best on validation as buffers, so that they travel in the training's state. Of equals the later stay."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self._model = [model]  # in a list: its parameters belong to the training already
+        self.register_buffer("score", torch.full((), -1.0, dtype=torch.float64))
+        for i, value in enumerate(model.state_dict().values()):
+            self.register_buffer(f"kept_{i}", value.detach().clone())
+
+    def offer(self, accuracy: float) -> dict[str, float]:
+        """Keep the model's weights if they are at least as good."""
+        if accuracy >= float(self.score):
+            self.score.fill_(accuracy)
+            for i, value in enumerate(self._model[0].state_dict().values()):
+                getattr(self, f"kept_{i}").copy_(value)
+        return {"val_accuracy": accuracy}
+
+    def restore(self) -> None:
+        """Put the best weights into the model."""
+        state = self._model[0].state_dict()
+        self._model[0].load_state_dict({name: getattr(self, f"kept_{i}") for i, name in enumerate(state)})

@@ -1,0 +1,58 @@
+"""Accuracy under the seven corruptions of PointCloud-C."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from wisetune.data.task import Data, Split, SplitName
+from wisetune.measure.measure import Measure, Tasks
+from wisetune.measure.subject import Place, Subject
+from wisetune.points.corrupt import KINDS, LEVELS, corrupt
+from wisetune.records import Record
+from wisetune.runtime import generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption(Measure):
+    """Accuracy on corrupted clouds of the task's own test (or val) split: seven kinds at five levels.
+
+    ``items`` caps the clouds looked at (a seeded, stratified subset; 0 is all): the interval shows what that costs.
+    """
+
+    name: ClassVar[str] = "corruption"
+
+    split: str = "test"
+    items: int = 0
+    seed: int = 0
+
+    def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:  # noqa: ARG002 - the contract of every measure
+        """One record a kind and level, and one for the same clouds uncorrupted."""
+        which: SplitName = "val" if self.split == "val" else "test"
+        split = self._subset(downstream.split(which))
+        if len(split) == 0:
+            return
+        place = Place(subject.weights, str(self), downstream, which)
+        clean = subject.once(split).argmax(axis=1) == split.labels
+        yield place.accuracy("corrupted accuracy", clean, {"kind": "clean", "level": 0})
+        size = split.points.shape[1]
+        for kind in KINDS:
+            for level in LEVELS:
+                spoilt = Split(corrupt(split.points, kind, level, self.seed, size), split.labels, split.names)
+                right = subject.once(spoilt).argmax(axis=1) == split.labels
+                yield place.accuracy("corrupted accuracy", right, {"kind": kind, "level": level})
+
+    def _subset(self, split: Split) -> Split:
+        """At most ``items`` clouds, the same for every model, in proportion to the classes."""
+        if not self.items or len(split) <= self.items:
+            return split
+        # Ranks within each class, spread over [0, 1): the smallest ones are a proportional sample.
+        order = generator(self.seed, "corruption", "items").permutation(len(split))
+        rank = np.empty(len(split))
+        for label in np.unique(split.labels):
+            rows = order[split.labels[order] == label]
+            rank[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+        return split.take(np.sort(np.argsort(rank, kind="stable")[: self.items]))

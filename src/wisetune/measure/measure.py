@@ -1,0 +1,33 @@
+"""What a measure is: a spec that yields records of a subject. One module of this package is one measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from wisetune.data.task import Data
+from wisetune.measure.subject import Subject
+from wisetune.records import Record
+from wisetune.spec import Spec
+
+Tasks = Callable[[str], Data]
+"""Loads another task by its spelling, with the number of points that the subject takes; the same one is loaded once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure(Spec):
+    """Base of every measure; the fields of a subclass are its options."""
+
+    @property
+    def of_backbone(self) -> bool:
+        """Whether the numbers depend on the backbone alone: then models that differ in their head share them."""
+        return False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The other tasks it looks at, by spelling."""
+        return ()
+
+    def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
+        """The records of a subject that was tuned on ``downstream``."""
+        raise NotImplementedError(f"{type(self).__name__} must define of")

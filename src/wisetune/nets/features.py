@@ -1,0 +1,78 @@
+"""Features of clouds under many weights: patches are found once per cloud, features once per backbone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from wisetune.nets.backbone import Groups
+from wisetune.nets.model import Model
+
+_GROUPS_BUDGET = 2 << 30
+"""Bytes of patches kept in memory; beyond it the oldest are forgotten and found again."""
+
+
+class FeatureBank:
+    """Computes and keeps features. Keys are content digests given by the caller: of the clouds, and of the backbone's weights."""
+
+    def __init__(self, device: torch.device, batch: int = 32) -> None:
+        self.device, self.batch = device, batch
+        self._groups: OrderedDict[tuple[str, str], Groups] = OrderedDict()
+        self._features: dict[tuple[str, str], Float32[np.ndarray, "n f"]] = {}
+
+    def groups(self, model: Model, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Groups:
+        """Patches of clouds, shared by all weights of one architecture."""
+        key = (repr(getattr(model.backbone, "spec", type(model.backbone).__name__)), points_key)
+        if key in self._groups:
+            self._groups.move_to_end(key)
+            return self._groups[key]
+        parts = [model.group(torch.from_numpy(points[at : at + 256]).to(self.device)) for at in range(0, len(points), 256)]
+        groups = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        self._groups[key] = groups
+        while len(self._groups) > 1 and sum(_bytes(kept) for kept in self._groups.values()) > _GROUPS_BUDGET:
+            self._groups.popitem(last=False)
+        return groups
+
+    def features(
+        self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str
+    ) -> Float32[np.ndarray, "n f"]:
+        """What the head sees of these clouds, in eval mode."""
+        key = (weights_key, points_key)
+        if key not in self._features:
+            groups = self.groups(model, points, points_key)
+            was_training = model.training
+            model.eval()
+            with torch.inference_mode():
+                parts = [model.encode(tuple(column[at : at + self.batch] for column in groups)) for at in range(0, len(points), self.batch)]
+            model.train(was_training)
+            self._features[key] = torch.cat(parts).cpu().numpy()
+        return self._features[key]
+
+    def logits(
+        self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str
+    ) -> Float[np.ndarray, "n c"]:
+        """The head's answer, from features computed once."""
+        features = torch.from_numpy(self.features(model, weights_key, points, points_key)).to(self.device)
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode():
+            logits = model.head(features)
+        model.train(was_training)
+        return logits.cpu().numpy()
+
+    def forget(self, weights_key: str) -> None:
+        """Drop the features of one backbone."""
+        for key in [key for key in self._features if key[0] == weights_key]:
+            del self._features[key]
+
+    def forget_points(self, points_key: str) -> None:
+        """Drop everything about clouds that will not come again."""
+        self._groups = OrderedDict((key, value) for key, value in self._groups.items() if key[1] != points_key)
+        self._features = {key: value for key, value in self._features.items() if key[1] != points_key}
+
+
+def _bytes(groups: Groups) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in groups)

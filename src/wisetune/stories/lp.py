@@ -1,0 +1,20 @@
+"""Linear probing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from wisetune.recipe import Recipe
+from wisetune.stories.story import Method, Setting, Story, linear_probing
+
+
+@dataclasses.dataclass(frozen=True)
+class Lp(Story):
+    """Only a head trains; the backbone, and so its robustness, stays as it was."""
+
+    name: ClassVar[str] = "lp"
+
+    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+        """One tree."""
+        return {Method("lp"): linear_probing(setting)}

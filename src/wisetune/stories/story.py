@@ -1,0 +1,88 @@
+"""What a story is: from one setting to named trees. The trees of all stories are made of the few functions here, so that equal parts are equal."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from wisetune.recipe import Mix, Recipe, Start, Tune
+from wisetune.spec import Spec
+from wisetune.tune.full import Full
+from wisetune.tune.linear import Linear
+from wisetune.weights.wise import Wise
+
+
+class Method(NamedTuple):
+    """A row of a study: the method's name, and its alpha where it has one."""
+
+    name: str
+    alpha: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a story is told about.
+
+    ``task`` is the digest of the data; ``fit`` tunes whole models and ``head_fit`` heads alone; ``gentle_fit`` is ``fit`` with a low learning
+    rate, the plainest way to keep a backbone. ``complete`` says that every part of the start has a pre-trained value (no fresh class token):
+    then alpha = 0 is the start itself.
+    """
+
+    start: Start
+    task: str
+    head: Spec
+    fit: Spec
+    gentle_fit: Spec
+    head_fit: Spec
+    seed: int
+    complete: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Story(Spec):
+    """Base of every story; the fields of a subclass are its options."""
+
+    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+        """The trees of one seed by method."""
+        raise NotImplementedError(f"{type(self).__name__} must define recipes")
+
+
+def linear_probing(setting: Setting, start: Recipe | None = None) -> Tune:
+    """A fresh head on a frozen backbone."""
+    return Tune(start or setting.start, Linear(), setting.head, setting.task, setting.head_fit, setting.seed)
+
+
+def fine_tuning(setting: Setting) -> Tune:
+    """Everything trains, from a fresh head."""
+    return Tune(setting.start, Full(), setting.head, setting.task, setting.fit, setting.seed)
+
+
+def gentle_tuning(setting: Setting) -> Tune:
+    """Full fine-tuning with a low learning rate."""
+    return Tune(setting.start, Full(), setting.head, setting.task, setting.gentle_fit, setting.seed)
+
+
+def probing_then_tuning(setting: Setting) -> Tune:
+    """LP-FT (Kumar et al. 2022): fine-tuning, gently, from the head that linear probing found."""
+    probed = linear_probing(setting)
+    return Tune(probed, Full(), setting.head, setting.task, setting.gentle_fit, setting.seed, head_from="start")
+
+
+def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:
+    """The model at ``alpha`` between the start and full fine-tuning, with the fine-tuned head.
+
+    At the end points nothing is mixed and so nothing is re-estimated: alpha = 1 is fine-tuning itself.
+    """
+    tuned = fine_tuning(setting)
+    if alpha == 1.0:
+        return tuned
+    inside = alpha != 0.0
+    return Mix((setting.start, tuned), Wise(alpha), setting.task if reestimate and inside else None)
+
+
+def wise_probed(setting: Setting, alpha: float, reestimate: bool, warm: bool) -> Tune:
+    """The backbone at ``alpha`` with a head trained anew on it (WiSE-FT-LP), or trained on from the fine-tuned one (``warm``)."""
+    mixed = wise(setting, alpha, reestimate)
+    if warm:
+        return dataclasses.replace(linear_probing(setting, mixed), head_from="start")
+    return linear_probing(setting, setting.start if alpha == 0.0 and setting.complete else mixed)

@@ -1,0 +1,33 @@
+"""WiSE-FT: the line between the start and full fine-tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from wisetune.recipe import Recipe
+from wisetune.stories.story import Method, Setting, Story, fine_tuning, linear_probing, wise
+from wisetune.weights.alphas import grid
+
+Statistics = Literal["reestimated", "mixed"]
+"""BatchNorm statistics of a mixed backbone: measured again on training clouds (as intended), or mixed like weights (as published)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WiseFt(Story):
+    """Backbones mixed, the fine-tuned head kept (Wortsman et al., CVPR 2022, for models with a new head).
+
+    ``alphas`` are joined by +, for example ``0+0.5+1``; alpha 1 is always among them.
+    """
+
+    name: ClassVar[str] = "wise-ft"
+
+    alphas: tuple[float, ...] = grid(10)
+    statistics: Statistics = "reestimated"
+
+    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+        """Fine-tuning, linear probing, and a tree for each alpha."""
+        found: dict[Method, Recipe] = {Method("lp"): linear_probing(setting), Method("ft"): fine_tuning(setting)}
+        for alpha in sorted({*self.alphas, 1.0}):
+            found[Method(self.name, alpha)] = wise(setting, alpha, self.statistics == "reestimated")
+        return found

@@ -1,0 +1,38 @@
+"""WiSE-FT-LP: the line between the start and full fine-tuning, with a head trained anew at each place on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from wisetune.recipe import Recipe
+from wisetune.stories.story import Method, Setting, Story, gentle_tuning, probing_then_tuning, wise_probed
+from wisetune.stories.wise_ft import Statistics, WiseFt
+from wisetune.weights.alphas import grid
+
+
+@dataclasses.dataclass(frozen=True)
+class WiseFtLp(Story):
+    """Mix the backbones, freeze, train a new head; WiSE-FT at the same alphas and the baselines stand beside it.
+
+    The head begins ``fresh``, so that alpha = 0 is linear probing of the start and alpha = 1 that of the fine-tuned model; ``warm`` goes on from the
+    fine-tuned head. ``baselines=false`` leaves out the low learning rate and LP-FT.
+    """
+
+    name: ClassVar[str] = "wise-ft-lp"
+
+    alphas: tuple[float, ...] = grid(10)
+    statistics: Statistics = "reestimated"
+    head: Literal["fresh", "warm"] = "fresh"
+    baselines: bool = True
+
+    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+        """Baselines, WiSE-FT and WiSE-FT-LP at each alpha."""
+        plain = WiseFt(self.alphas, self.statistics)
+        found = plain.recipes(setting)
+        if self.baselines:
+            found[Method("ft-low-lr")] = gentle_tuning(setting)
+            found[Method("lp-ft")] = probing_then_tuning(setting)
+        for alpha in sorted({*self.alphas, 1.0}):
+            found[Method(self.name, alpha)] = wise_probed(setting, alpha, self.statistics == "reestimated", self.head == "warm")
+        return found

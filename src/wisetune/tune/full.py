@@ -1,0 +1,19 @@
+"""Full fine-tuning: everything trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from wisetune.tune.tuning import Tuning
+
+
+@dataclasses.dataclass(frozen=True)
+class Full(Tuning):
+    """Backbone and head train together."""
+
+    name: ClassVar[str] = "full"
+
+    def trains(self, name: str) -> bool:  # noqa: ARG002 - the answer does not depend on it
+        """Always."""
+        return True
