@@ -126,9 +126,9 @@ def test_place_does_not_matter_and_seed_does(tmp_path):
 
 
 def test_each_cloud_is_sampled_on_its_own(tmp_path):
-    before = Folder(str(scans(tmp_path)), val=0, test=0).load(16).train
+    before = Folder(str(scans(tmp_path)), val=0.0, test=0.0).load(16).train
     (tmp_path / "bench" / "scan_3.off").unlink()
-    after = Folder(str(tmp_path), val=0, test=0).load(16).train
+    after = Folder(str(tmp_path), val=0.0, test=0.0).load(16).train
     kept = [at for at, name in enumerate(before.names) if name != "bench/scan_3.off"]
     np.testing.assert_array_equal(before.points[kept], after.points)
 
@@ -139,7 +139,7 @@ def test_meshes_are_sampled(tmp_path):
         for label in ("a", "b"):
             (tmp_path / label).mkdir(exist_ok=True)
             (tmp_path / label / f"{at}{suffix}").write_bytes(content)
-    data = Folder(str(tmp_path), normalise="none", val=0, test=0).load(64)
+    data = Folder(str(tmp_path), normalise="none", val=0.0, test=0.0).load(64)
     assert ((data.train.points == 0) | (data.train.points == 1)).any(axis=2).all()
     assert not np.array_equal(data.train.points[0], data.train.points[1]), "each file has its own stream"
 
@@ -147,7 +147,7 @@ def test_meshes_are_sampled(tmp_path):
 def test_clouds_with_fewer_points_are_repeated_and_counted(tmp_path):
     scans(tmp_path, each=4)
     scan(tmp_path / "chair" / "sparse.ply", points=20)
-    data = Folder(str(tmp_path), val=0, test=0).load(40)
+    data = Folder(str(tmp_path), val=0.0, test=0.0).load(40)
     row = data.train.names.index("chair/sparse.ply")
     assert len(np.unique(data.train.points[row], axis=0)) == 20
     assert data.protocol["repeated"] == 1
@@ -166,7 +166,7 @@ def test_up_turns_without_mirroring(up, expected, tmp_path):
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         write(tmp_path / label / "1.ply", points)
-    data = Folder(str(tmp_path), up=up, normalise="none", val=0, test=0).load(32)
+    data = Folder(str(tmp_path), up=up, normalise="none", val=0.0, test=0.0).load(32)
     turned = np.stack([np.sign(axis) * points[:, abs(axis) - 1] for axis in expected], axis=1)
     np.testing.assert_array_equal(data.train.points[0], turned)
     rotation, *_ = np.linalg.lstsq(points, turned, rcond=None)

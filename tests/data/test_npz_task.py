@@ -61,10 +61,10 @@ def test_objects_are_not_parted(tmp_path):
 
 def test_ids_are_names_if_they_differ(tmp_path):
     ids = np.array([f"m{at}" for at in range(N)])
-    assert Npz(saved(tmp_path, ids=ids), val=0, test=0).load(40).train.names[0] == "m0"
-    assert Npz(saved(tmp_path, ids=ids.astype("S")), val=0, test=0).load(40).train.names[0] == "m0"
+    assert Npz(saved(tmp_path, ids=ids), val=0.0, test=0.0).load(40).train.names[0] == "m0"
+    assert Npz(saved(tmp_path, ids=ids.astype("S")), val=0.0, test=0.0).load(40).train.names[0] == "m0"
     ids[1] = "m0"
-    assert Npz(saved(tmp_path, ids=ids), val=0, test=0).load(40).train.names[0] == "00"
+    assert Npz(saved(tmp_path, ids=ids), val=0.0, test=0.0).load(40).train.names[0] == "00"
 
 
 def test_other_labels(tmp_path):

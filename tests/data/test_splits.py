@@ -32,7 +32,7 @@ def test_share_zero_holds_nothing_out():
     assert not hold_out(np.zeros(5, np.int64), names_of(5), 0.0, 0, "val").any()
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, 20, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1.0, 20.0, float("nan")])
 def test_a_share_is_a_share(share):
     with pytest.raises(UsageError, match="share held out for val"):
         hold_out(np.zeros(5, np.int64), names_of(5), share, 0, "val")

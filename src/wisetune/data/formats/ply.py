@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, Integer
 
 from wisetune.data.formats.base import Budget, MalformedError, Shape, enough, fan, numbers, surface, text_of, whole
 
@@ -44,7 +44,7 @@ class _Lists:
     """A list property, read row by row: how long each list is, and all items one after the other."""
 
     lengths: Int64[np.ndarray, " rows"]
-    items: Float[np.ndarray, " total"] | Int64[np.ndarray, " total"]
+    items: Float[np.ndarray, " total"] | Integer[np.ndarray, " total"]
 
 
 _Values = dict[str, "Float64[np.ndarray, ' rows'] | _Lists"]
