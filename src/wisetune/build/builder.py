@@ -135,8 +135,10 @@ class Builder:
         if recipe.task is not None:
             train = self.data(recipe.task).train
             groups = self.bank.groups(model, train.points, train.digest)
-            lines.append({"audit": "batchnorm", "ok": True, **reestimate(model, _batches(groups), lambda part: model.head(model.encode(part)))})
-            self.meter.advance(1.5 * len(train))
+            lines.append(
+                {"audit": "batchnorm", "ok": True, **reestimate(model, _batches(groups), lambda part: model.head(model.encode(part)))}
+            )
+            self.meter.advance(len(train))
         return lines, {"alpha": alpha}
 
 
@@ -187,5 +189,3 @@ def _copy(state: dict[str, Any]) -> State:
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
-
-

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 from wisetune.build.builder import Builder, backbone_of
+from wisetune.build.choice import Rule, choose
 from wisetune.build.meter import Meter
+from wisetune.build.work import measure_cost
 from wisetune.data.task import Data
 from wisetune.errors import DataError
 from wisetune.fit.finetune import Fit
@@ -23,15 +25,12 @@ from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
-from wisetune.records import Record
-from wisetune.results import Chosen, Cloud, Results, Row
+from wisetune.results import Cloud, Results, Row
 from wisetune.runtime import stamp
 from wisetune.spec import digest_of
 from wisetune.store.store import Store
 from wisetune.stories.story import Method, Setting, Story
-from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
 
-Rule = Literal["greedy", "interval"]
 _WORST = 6
 """Worst-classified clouds on the page."""
 
@@ -51,7 +50,7 @@ class Job:
     head_fit: Fit
     seeds: tuple[int, ...] = (0,)
     rule: Rule = "interval"
-    corruption: Corruption | None = Corruption()
+    corruption: Corruption | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What the page says of the job beside its results: names, commands."""
 
@@ -97,23 +96,6 @@ class Runner:
                 found[seed, method] = recipe
         return found
 
-    def work(self) -> float:
-        """An estimate of the whole job in clouds looked at, what the store already has left out."""
-        trees = self.trees()
-        total, seen = 0.0, set[Recipe]()
-        for recipe in trees.values():
-            for node in walk(recipe):
-                if node in seen:
-                    continue
-                seen.add(node)
-                total += self._cost(node)
-        backbones = {backbone_of(recipe) for recipe in trees.values()}
-        for measure in (Accuracy(), *self.job.measures):
-            total += sum(self._measure_cost(measure) for recipe in backbones if not self._measured(recipe, measure))
-        if self.job.corruption is not None:
-            total += 36 * self._corrupted_clouds() * len(self.job.seeds) * (1 + len(self._corrupted_methods()))
-        return total
-
     def run(self, command: Mapping[str, Any]) -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
         trees = self.trees()
@@ -123,14 +105,14 @@ class Runner:
                 for measure in (Accuracy(), *self.job.measures):
                     self._measure(method, seed, mine[method], measure)
                 self._forget(mine[method])
-        chosen, best = self._choose()
+        chosen, best = choose(self._rows, self.job.seeds, self.job.rule)
         for seed in self.job.seeds:
             if self.job.corruption is not None:
-                for method in (*self._corrupted_methods(), best):
+                for method in (*self.corrupted_methods(), best):
                     self._measure(method, seed, trees[seed, method], self.job.corruption)
         recipe = trees[self.job.seeds[0], best]
         results = Results(
-            study=self._study(command, best),
+            study=self.study(command, best),
             stamp=stamp(str(self.device)),
             rows=self._rows,
             chosen=chosen,
@@ -146,9 +128,7 @@ class Runner:
 
     def _setting(self, seed: int) -> Setting:
         job = self.job
-        return Setting(
-            job.start, self.downstream.digest, job.head, job.fit, job.gentle_fit, job.head_fit, seed, complete=self.complete
-        )
+        return Setting(job.start, self.downstream.digest, job.head, job.fit, job.gentle_fit, job.head_fit, seed, complete=self.complete)
 
     def _by_digest(self, wanted: str) -> Data:
         return next(data for data in self._loaded.values() if data.digest == wanted)
@@ -164,7 +144,7 @@ class Runner:
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
             self.store.put_records(digest(of), key, records)
-            self.meter.advance(self._measure_cost(measure))
+            self.meter.advance(measure_cost(self, measure))
         self._rows += [Row(method.name, method.alpha, seed, record) for record in records]
 
     def _key(self, measure: Measure) -> str:
@@ -172,8 +152,10 @@ class Runner:
         # The name under which a task was given is shown in the records, so it belongs to their key; paths do not change the weights.
         return digest_of([measure.canonical(), self.downstream.digest, self.downstream.name, others])
 
-    def _measured(self, recipe: Recipe, measure: Measure) -> bool:
-        return self.store.get_records(digest(recipe), self._key(measure)) is not None
+    def measured(self, recipe: Recipe, measure: Measure) -> bool:
+        """Whether the store has these records."""
+        of = backbone_of(recipe) if measure.of_backbone else recipe
+        return self.store.get_records(digest(of), self._key(measure)) is not None
 
     def _forget(self, recipe: Recipe) -> None:
         """Features of backbones inside the sweep are not needed again; those of its ends are."""
@@ -181,74 +163,13 @@ class Runner:
         if isinstance(backbone, Mix):
             self.bank.forget(digest(backbone))
 
-    def _choose(self) -> tuple[list[Chosen], Method]:
-        """The alpha of each seed by both rules, and the method to recommend: by the job's rule on the mean of the seeds."""
-        chosen: list[Chosen] = []
-        best = Method("ft")
-        for name in ("wise-ft", "wise-ft-lp"):
-            curves = [self._curve(name, seed) for seed in self.job.seeds]
-            if any(curve is None for curve in curves):
-                continue
-            known = [curve for curve in curves if curve is not None]
-            for seed, curve in zip(self.job.seeds, known, strict=True):
-                chosen += [_chosen(name, seed, greedy_alpha(curve)), _chosen(name, seed, interval_alpha(curve))]
-            over_all = _pool(known)
-            choice = interval_alpha(over_all) if self.job.rule == "interval" else greedy_alpha(over_all)
-            if len(known) > 1:
-                chosen.append(_chosen(name, -1, choice))
-            best = Method(name, choice.alpha)
-        return chosen, best
-
-    def _curve(self, name: str, seed: int) -> Curve | None:
-        """Accuracy and robustness over alpha on validation data; None without both."""
-        accuracy = {row.alpha: row.record for row in self._rows if self._is(row, name, seed, "accuracy")}
-        probes: dict[float | None, list[float]] = {}
-        for row in self._rows:
-            if self._is(row, name, seed, "probe accuracy"):
-                probes.setdefault(row.alpha, []).append(row.record.value)
-        alphas = [alpha for alpha in accuracy if alpha is not None and alpha in probes]
-        if not alphas:
-            return None
-        return Curve(
-            alphas=alphas,
-            accuracy=[accuracy[alpha].value for alpha in alphas],
-            robustness=[float(np.mean(probes[alpha])) for alpha in alphas],
-            n=accuracy[alphas[0]].n,
-            right=[_right(accuracy[alpha]) for alpha in alphas],
-        )
-
-    @staticmethod
-    def _is(row: Row, method: str, seed: int, name: str) -> bool:
-        return row.method == method and row.seed == seed and row.record.name == name and row.record.split == "val"
-
-    def _corrupted_methods(self) -> list[Method]:
+    def corrupted_methods(self) -> list[Method]:
         """Baselines whose accuracy under corruption stands beside the chosen model's."""
         names = {method for _, method in self.trees()}
         return [method for method in (Method("lp"), Method("ft")) if method in names]
 
-    def _corrupted_clouds(self) -> int:
-        assert self.job.corruption is not None
-        count = len(self.downstream.split("val" if self.job.corruption.split == "val" else "test"))
-        return min(count, self.job.corruption.items or count)
-
-    def _measure_cost(self, measure: Measure) -> float:
-        if isinstance(measure, Accuracy):
-            return len(self.downstream.val) + len(self.downstream.test)
-        if isinstance(measure, Corruption):
-            return 36 * self._corrupted_clouds()
-        data = [self.task(text) for text in measure.needs]
-        return sum(len(part) for one in data for part in (one.train, one.val, one.test))
-
-    def _cost(self, node: Recipe) -> float:
-        if isinstance(node, Start) or self.store.has(digest(node)):
-            return 0.0
-        train = len(self.downstream.train)
-        if isinstance(node, Mix):
-            return 1.5 * train if node.task is not None else 0.0
-        assert isinstance(node.fit, Fit)
-        return 3.0 * train * node.fit.epochs if backbone_of(node) is node else float(train)
-
-    def _study(self, command: Mapping[str, Any], best: Method) -> dict[str, Any]:
+    def study(self, command: Mapping[str, Any], best: Method | None) -> dict[str, Any]:
+        """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
         probes = [self._described(text) | {"spec": str(measure)} for measure in job.measures for text in measure.needs]
         return {
@@ -263,7 +184,7 @@ class Runner:
             "gentle_fit": str(job.gentle_fit),
             "head_fit": str(job.head_fit),
             "rule": job.rule,
-            "recommended": {"method": best.name, "alpha": best.alpha},
+            "recommended": None if best is None else {"method": best.name, "alpha": best.alpha},
             "corruption": None if job.corruption is None else str(job.corruption),
             "selection": (
                 "alpha was chosen on validation data: accuracy on the validation part of the downstream task, robustness on the validation "
@@ -307,28 +228,3 @@ class Runner:
 def _sweep_order(method: Method) -> tuple[bool, float, str]:
     """Along alpha both methods together, so that they share the features of each backbone."""
     return (method.alpha is not None, method.alpha or 0.0, method.name)
-
-
-def _right(record: Record) -> list[bool]:
-    return [mark == "1" for mark in record.detail["right"]]
-
-
-def _pool(curves: Sequence[Curve]) -> Curve:
-    """The mean curve of several seeds; their items stand side by side, since each seed's model answered them anew."""
-    if len(curves) == 1:
-        return curves[0]
-    alphas = list(curves[0].alphas)
-    pooled = [[mark for curve in curves for mark in (curve.right or [])[at]] for at in range(len(alphas))]
-    return Curve(
-        alphas=alphas,
-        accuracy=[float(np.mean([curve.accuracy[at] for curve in curves])) for at in range(len(alphas))],
-        robustness=[float(np.mean([curve.robustness[at] for curve in curves])) for at in range(len(alphas))],
-        n=len(pooled[0]),
-        right=pooled,
-    )
-
-
-def _chosen(name: str, seed: int, choice: Choice) -> Chosen:
-    return Chosen(name, choice.rule, seed, choice.alpha, choice.stopped_by, choice.explain(), [dataclasses.asdict(step) for step in choice.steps])
-
-

@@ -1,1 +1,72 @@
-"""The command line."""
+"""The command line: parses, prints, and exits with documented codes. Commands are imported when used, torch when something is computed.
+
+Exit codes: 0 done; 2 a wrong command, option or spec; 65 data or weights that cannot be used; 69 an optional library is missing; 70 training met
+numbers that are not finite; 73 something cannot be written; 75 somebody else is using it; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+from wisetune._version import __version__
+from wisetune.errors import WisetuneError
+
+EPILOGUE = "Exit codes: 0 done, 2 usage, 65 data or weights, 69 missing extra, 70 training, 73 cannot write, 75 busy, 130 interrupted."
+
+app = App(
+    name="wisetune",
+    help="Fine-tune pre-trained 3D point-cloud models without losing what made them robust, and measure both sides honestly.",
+    help_epilogue=EPILOGUE,
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=None,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+_COMMANDS = {
+    "demo": "wisetune.cli.run:demo",
+    "run": "wisetune.cli.run:run",
+    "pretrain": "wisetune.cli.pretrain:pretrain",
+    "predict": "wisetune.cli.models:predict",
+    "export": "wisetune.cli.models:export",
+    "report": "wisetune.cli.models:report",
+    "list": "wisetune.cli.models:list_",
+    "show": "wisetune.cli.models:show",
+    "doctor": "wisetune.cli.doctor:doctor",
+}
+for _name, _path in _COMMANDS.items():
+    app.command(_path, name=_name)
+_data = App(name="data", help="Look at data, simulate scans, write data sets as files.", help_format="plaintext")
+for _name in ("check", "simulate-scans", "export"):
+    _data.command(f"wisetune.cli.data:{_name.replace('-', '_')}", name=_name)
+app.command(_data)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a user's mistake is one message on stderr and never a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = app(list(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return 2
+    except WisetuneError as error:
+        print(f"wisetune: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("wisetune: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -50,13 +49,17 @@ class Fit(Spec):
             if getattr(self, name) < low:
                 raise UsageError(f"fit was given {name}={getattr(self, name)}; it must be at least {low}.")
         if not (self.lr > 0 and self.clip > 0 and 0 <= self.smoothing < 1 and self.weight_decay >= 0 and self.warmup >= 0):
-            raise UsageError(f"'{self}' has an option out of range: lr and clip above 0, smoothing in [0, 1), weight-decay and warmup not negative.")
+            raise UsageError(
+                f"'{self}' has an option out of range: lr and clip above 0, smoothing in [0, 1), weight-decay and warmup not negative."
+            )
         augmentation(self.augment)
 
     @property
     def schedule(self) -> Schedule:
         """What the loop needs of it."""
-        return Schedule(self.epochs, self.batch, self.lr, self.weight_decay, min(self.warmup, self.epochs / 2), min(1e-6, self.lr), self.clip)
+        return Schedule(
+            self.epochs, self.batch, self.lr, self.weight_decay, min(self.warmup, self.epochs / 2), min(1e-6, self.lr), self.clip
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,9 @@ def tune(
         TrainingError: a loss that is not finite.
     """
     if fit.select == "best" and (val is None or len(val.labels) == 0):
-        raise UsageError("select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last.")
+        raise UsageError(
+            "select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last."
+        )
     device = next(model.parameters()).device
     if fit.drop_path is not None:
         set_drop_path(model, fit.drop_path)
@@ -174,7 +179,9 @@ class _Tuned:
         with torch.inference_mode():
             for at in range(0, len(val.labels), self.bank.batch):
                 if self.frozen_key is not None:
-                    features = torch.from_numpy(self.bank.features(self.model, self.frozen_key, val.points, val.digest)[at : at + self.bank.batch])
+                    features = torch.from_numpy(
+                        self.bank.features(self.model, self.frozen_key, val.points, val.digest)[at : at + self.bank.batch]
+                    )
                     logits = self.model.head(features.to(self.device))
                 else:
                     logits = self.model.head(self.model.encode(tuple(column[at : at + self.bank.batch] for column in groups)))

@@ -76,7 +76,12 @@ class Training:
 
 
 def train(
-    training: Training, schedule: Schedule, seed: int, resume: Resume | None = None, progress: Progress | None = None, save_every: float = 20.0
+    training: Training,
+    schedule: Schedule,
+    seed: int,
+    resume: Resume | None = None,
+    progress: Progress | None = None,
+    save_every: float = 20.0,
 ) -> list[dict[str, float]]:
     """Train in place and return one log line an epoch.
 
@@ -165,7 +170,9 @@ def _capture(modules: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, l
     return tensors, {"epoch": epoch, "log": log}
 
 
-def _restore(kept: tuple[State, dict[str, Any]], modules: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
+def _restore(
+    kept: tuple[State, dict[str, Any]], modules: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[int, list[dict[str, float]]]:
     tensors, meta = kept
     modules.load_state_dict({key.removeprefix("model/"): value for key, value in tensors.items() if key.startswith("model/")})
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -85,7 +85,7 @@ class Svm(Measure):
         return GRID[int(np.argmax(scores))]
 
 
-def _machine(c: float):  # noqa: ANN202 - scikit-learn is imported only when a probe runs
+def _machine(c: float):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC

@@ -1,0 +1,84 @@
+"""From rows to the alpha to recommend. Only validation rows are looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from wisetune.records import Record
+from wisetune.results import Chosen, Row
+from wisetune.stories.story import Method
+from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
+
+Rule = Literal["interval", "greedy"]
+OVER_SEEDS = -1
+"""The seed of a choice that was made on the mean of all seeds."""
+
+
+def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule) -> tuple[list[Chosen], Method]:
+    """The alpha of each seed by both rules, and the method to recommend: by ``rule`` on the mean of the seeds.
+
+    Where the sweep has WiSE-FT-LP it is recommended before WiSE-FT; without a sweep, or without a probe, it is the last method of the rows.
+    """
+    chosen: list[Chosen] = []
+    best = Method(rows[-1].method, rows[-1].alpha)
+    for name in ("wise-ft", "wise-ft-lp"):
+        curves = [curve for curve in (_curve(rows, name, seed) for seed in seeds) if curve is not None]
+        if len(curves) < len(seeds):
+            continue
+        for seed, curve in zip(seeds, curves, strict=True):
+            chosen += [_chosen(name, seed, greedy_alpha(curve)), _chosen(name, seed, interval_alpha(curve))]
+        pooled = _pool(curves)
+        choice = interval_alpha(pooled) if rule == "interval" else greedy_alpha(pooled)
+        if len(curves) > 1:
+            chosen.append(_chosen(name, OVER_SEEDS, choice))
+        best = Method(name, choice.alpha)
+    return chosen, best
+
+
+def _curve(rows: Sequence[Row], name: str, seed: int) -> Curve | None:
+    """Accuracy and robustness over alpha; None without both. Robustness is the mean of the probes."""
+    mine = [row for row in rows if row.method == name and row.seed == seed and row.record.split == "val"]
+    accuracy = {row.alpha: row.record for row in mine if row.record.name == "accuracy" and row.alpha is not None}
+    probes: dict[float, list[float]] = {alpha: [] for alpha in accuracy}
+    for row in mine:
+        if row.record.name == "probe accuracy" and row.alpha is not None:
+            probes[row.alpha].append(row.record.value)
+    alphas = [alpha for alpha in accuracy if probes[alpha]]
+    if not alphas:
+        return None
+    return Curve(
+        alphas=alphas,
+        accuracy=[accuracy[alpha].value for alpha in alphas],
+        robustness=[float(np.mean(probes[alpha])) for alpha in alphas],
+        n=accuracy[alphas[0]].n,
+        right=[_right(accuracy[alpha]) for alpha in alphas],
+    )
+
+
+def _right(record: Record) -> list[bool]:
+    return [mark == "1" for mark in record.detail["right"]]
+
+
+def _pool(curves: Sequence[Curve]) -> Curve:
+    """The mean curve of several seeds; their items stand side by side, since each seed's model answered them anew."""
+    if len(curves) == 1:
+        return curves[0]
+    alphas = list(curves[0].alphas)
+    pooled = [[mark for curve in curves for mark in (curve.right or [])[at]] for at in range(len(alphas))]
+    return Curve(
+        alphas=alphas,
+        accuracy=[float(np.mean([curve.accuracy[at] for curve in curves])) for at in range(len(alphas))],
+        robustness=[float(np.mean([curve.robustness[at] for curve in curves])) for at in range(len(alphas))],
+        n=len(pooled[0]),
+        right=pooled,
+    )
+
+
+def _chosen(name: str, seed: int, choice: Choice) -> Chosen:
+    return Chosen(
+        name, choice.rule, seed, choice.alpha, choice.stopped_by, choice.explain(), [dataclasses.asdict(step) for step in choice.steps]
+    )

@@ -1,0 +1,88 @@
+"""How much there is to do: for the bar, and for ``--dry-run``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wisetune.build.builder import backbone_of
+from wisetune.fit.finetune import Fit
+from wisetune.measure.accuracy import Accuracy
+from wisetune.measure.corruption import Corruption
+from wisetune.measure.measure import Measure
+from wisetune.points.corrupt import KINDS, LEVELS
+from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
+
+if TYPE_CHECKING:
+    from wisetune.build.job import Runner
+
+TRAIN = 3.0
+"""A training step looks at a cloud forwards and backwards: about three times an inference."""
+_TRIAL = 32
+
+
+def work(runner: Runner) -> float:
+    """The clouds that a job looks at, in inferences, what the store already has left out."""
+    trees = runner.trees()
+    nodes = {node for tree in trees.values() for node in walk(tree)}
+    total = sum(_cost(runner, node) for node in nodes)
+    for measure in (Accuracy(), *runner.job.measures):
+        # Measures share the features of a backbone: a head more costs nothing.
+        todo = {backbone_of(tree) for tree in trees.values() if not runner.measured(tree, measure)}
+        total += len(todo) * measure_cost(runner, measure)
+    if runner.job.corruption is not None:
+        total += measure_cost(runner, runner.job.corruption) * len(runner.job.seeds) * (1 + len(runner.corrupted_methods()))
+    return total
+
+
+def plan(runner: Runner) -> dict[str, Any]:
+    """What would be done, and about how long it takes here: a few clouds are tried."""
+    trees = runner.trees()
+    nodes = {node for tree in trees.values() for node in walk(tree)}
+    clouds, speed = work(runner), _speed(runner)
+    study = runner.study({}, None)
+    return {
+        **{name: study[name] for name in ("story", "start", "task", "probes", "seeds", "head", "fit", "head_fit")},
+        "parameters": sum(value.numel() for value in runner.job.backbone().parameters()),
+        "models": len(set(trees.values())),
+        "trainings": sum(isinstance(node, Tune) for node in nodes),
+        "mixes": sum(isinstance(node, Mix) for node in nodes),
+        "clouds": clouds,
+        "clouds_per_second": speed,
+        "seconds": clouds / speed,
+    }
+
+
+def measure_cost(runner: Runner, measure: Measure) -> float:
+    """Clouds that one measure of one model looks at."""
+    data = runner.downstream
+    if isinstance(measure, Corruption):
+        count = len(data.split("val" if measure.split == "val" else "test"))
+        return (1 + len(KINDS) * len(LEVELS)) * min(count, measure.items or count)
+    if isinstance(measure, Accuracy):
+        return len(data.val) + len(data.test)
+    others = [runner.task(text) for text in measure.needs]
+    return sum(len(part) for one in others for part in (one.train, one.val, one.test))
+
+
+def _cost(runner: Runner, node: Recipe) -> float:
+    if isinstance(node, Start) or runner.store.has(digest(node)):
+        return 0.0
+    train = len(runner.downstream.train)
+    if isinstance(node, Mix):
+        return float(train) if node.task is not None else 0.0
+    assert isinstance(node.fit, Fit)
+    return TRAIN * train * node.fit.epochs if backbone_of(node) is node else float(train)
+
+
+def _speed(runner: Runner) -> float:
+    """Clouds a second on this machine, from one small batch."""
+    model = runner.builder.model(runner.job.start)
+    points = torch.from_numpy(runner.downstream.train.points[:_TRIAL]).to(runner.device)
+    with torch.inference_mode():
+        model.features(points[:2])  # kernels are compiled, memory is touched
+        began = time.perf_counter()
+        model.features(points)
+    return len(points) / max(time.perf_counter() - began, 1e-6)

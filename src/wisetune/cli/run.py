@@ -1,0 +1,259 @@
+"""``wisetune run`` and ``wisetune demo``: the main job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from wisetune.cli.bar import duration
+
+if TYPE_CHECKING:
+    from wisetune.build.job import Finished, Runner
+
+DEMO_FIT = "epochs=12,lr=0.001,drop-path=0.1"
+FIT = "epochs=30,lr=0.001,drop-path=0.1"
+HEAD_FIT = "epochs=100,batch=64,lr=0.003,augment=none,warmup=0"
+DEFAULT_PROBE = (
+    "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK."
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Machine:
+    """Where and how to run."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    threads: int | None = None
+    """CPU threads; part of what makes results bit-identical. Default: torch's."""
+    quiet: bool = False
+    """No progress."""
+    json: bool = False
+    """The summary as JSON on stdout."""
+    dry_run: bool = False
+    """Say what would be done, how large it is and about how long it takes; train nothing."""
+
+
+def run(
+    story: str,
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    on: str,
+    out: Path,
+    probe: tuple[str, ...] = (),
+    measure: tuple[str, ...] = (),
+    probe_c: str = "cv",
+    seeds: int = 1,
+    head: str = "linear",
+    fit: str = FIT,
+    head_fit: str = HEAD_FIT,
+    corruption: str = "items=300",
+    rule: Literal["interval", "greedy"] = "interval",
+    machine: Machine = Machine(),
+) -> int:
+    """Tune a pre-trained model on your data, measure what it gains and what it forgets, and write the evidence to --out.
+
+    Killed at any moment, the same command goes on where it was.
+
+    Parameters
+    ----------
+    story
+        What to do: wise-ft-lp (sweep, recommended), wise-ft, lp-ft, ft or lp; with options, for example wise-ft-lp:alphas=0+0.5+1.
+    from_
+        Pre-trained weights: a shipped name (point-mae-mini), a file, or random:point-mae-mini.
+    on
+        The task to tune on: folder:DIR, npz:FILE, demo:scans, with options such as val=0.2 or seed=1.
+    out
+        Folder for the report, the tables, the model, and the store from which a killed run goes on.
+    probe
+        Another labelled data set on which robustness is measured by a linear SVM on features; may be given several times. Default: demo:objects.
+    measure
+        A further measure, for example transfer:on=[folder:other]; may be given several times.
+    probe_c
+        C of the probes' SVM: cv chooses it by cross-validation for every backbone; a number fixes it.
+    seeds
+        How many training seeds (0, 1, ...). Differences between methods need at least 3.
+    head
+        linear, or mlp3 (the head of the published classifiers).
+    fit
+        Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best.
+    head_fit
+        Options of training a head on frozen features.
+    corruption
+        Options of the corruption measure (items=0 takes all test clouds), or none.
+    rule
+        How alpha is recommended: interval (most robust before a loss of accuracy is shown) or greedy (WiSE-FT-LP's rule, 0.1 points).
+    machine
+        Where and how to run.
+    """
+    command = _command()
+    return _job(story, from_, on, out, probe, measure, probe_c, seeds, head, fit, head_fit, corruption, rule, machine, command)
+
+
+def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine = Machine()) -> int:
+    """The main job on data and weights that ship with wisetune, offline: scans of furniture, and what their tuning costs elsewhere.
+
+    Parameters
+    ----------
+    out
+        Folder for the report, the tables and the model.
+    seeds
+        How many training seeds.
+    machine
+        Where and how to run.
+    """
+    return _job(
+        *("wise-ft-lp", "point-mae-mini", "demo:scans", out, ("demo:objects",), (), "0.01", seeds, "linear"),
+        *(DEMO_FIT, HEAD_FIT, "items=100", "interval", machine, _command()),
+    )
+
+
+def _job(
+    story: str,
+    start: str,
+    on: str,
+    out: Path,
+    probe: tuple[str, ...],
+    measure: tuple[str, ...],
+    probe_c: str,
+    seeds: int,
+    head: str,
+    fit: str,
+    head_fit: str,
+    corruption: str,
+    rule: Literal["interval", "greedy"],
+    machine: Machine,
+    command: str,
+) -> int:
+    import dataclasses
+
+    import torch
+
+    from wisetune.build.job import Job, Runner
+    from wisetune.build.work import work
+    from wisetune.cli.bar import Bar
+    from wisetune.data.task import Data
+    from wisetune.data.tasks import parse_task
+    from wisetune.errors import UsageError
+    from wisetune.fit.finetune import Fit
+    from wisetune.measure.corruption import Corruption
+    from wisetune.measure.measures import MEASURES
+    from wisetune.measure.svm import Svm
+    from wisetune.nets.heads import parse_head
+    from wisetune.nets.pretrained import resolve
+    from wisetune.recipe import Start
+    from wisetune.report.page import write_report
+    from wisetune.report.verdict import summary
+    from wisetune.runtime import device
+    from wisetune.store.store import Store
+    from wisetune.stories.stories import STORIES
+
+    # Every slip in the command is found here, before anything is loaded.
+    if seeds < 1:
+        raise UsageError(f"--seeds is {seeds}; it must be at least 1.")
+    if machine.threads is not None:
+        if machine.threads < 1:
+            raise UsageError(f"--threads is {machine.threads}; it must be at least 1.")
+        torch.set_num_threads(machine.threads)
+    where = device(machine.device)
+    chosen = resolve(start)
+    options = Fit.from_options(fit)
+    probes = probe or ("demo:objects",)
+    tasks = {text: parse_task(text) for text in (on, *probes)}
+    measures = (*(Svm(str(tasks[text]), probe_c) for text in probes), *(MEASURES.parse(text) for text in measure))
+    job = Job(
+        story=STORIES.parse(story),
+        start=Start(chosen.spec, chosen.digest),
+        backbone=chosen.load,
+        on=str(tasks[on]),
+        measures=measures,
+        head=parse_head(head),
+        fit=options,
+        gentle_fit=dataclasses.replace(options, lr=options.lr / 10),
+        head_fit=Fit.from_options(head_fit),
+        seeds=tuple(range(seeds)),
+        rule=rule,
+        corruption=None if corruption == "none" else Corruption.from_options(corruption),
+        facts={"start": start, "start_facts": dict(chosen.facts), "warnings": [] if probe else [DEFAULT_PROBE]},
+    )
+
+    def load_task(text: str, points: int) -> Data:
+        return parse_task(text).load(points)
+
+    with Bar(machine.quiet) as bar:
+        if not probe:
+            bar.tell(DEFAULT_PROBE)
+        bar.stage("reading data")
+        if machine.dry_run:
+            return _plan(Runner(job, Store(Path(out) / "store", tell=bar.tell), load_task, where, bar), machine)
+        store = Store(Path(out) / "store", tell=bar.tell)
+        with store.lock("run"):
+            runner = Runner(job, store, load_task, where, bar)
+            bar.expect(work(runner))
+            finished = runner.run({"command": command, "reproduce": [command]})
+            bar.stage("writing the report")
+            _save_model(finished, out, start)
+            write_report(finished.results, Path(out))
+    found = summary(finished.results)
+    if machine.json:
+        print(json.dumps({"out": str(out), **found}, indent=2))
+    else:
+        _print_summary(found, out)
+    return 0
+
+
+def _command() -> str:
+    """The command as it was typed, to be shown on the page."""
+    import shlex
+
+    return shlex.join(["wisetune", *sys.argv[1:]])
+
+
+def _plan(runner: Runner, machine: Machine) -> int:
+    """What would be done: data, trees, size, time by a short trial of this machine."""
+    from wisetune.build.work import plan as plan_of
+
+    plan = plan_of(runner)
+    if machine.json:
+        print(json.dumps(plan, indent=2))
+        return 0
+    for name, data in (("on", plan["task"]), *(("probe", probe) for probe in plan["probes"])):
+        sizes = ", ".join(f"{sum(data['counts'][part].values())} {part}" for part in ("train", "val", "test"))
+        print(f"{name:9} {data['name']}: {len(data['classes'])} classes; clouds: {sizes}")
+    print(f"start     {plan['start']}: {plan['parameters']:,} parameters")
+    print(f"train     {plan['trainings']} trainings, {plan['mixes']} mixes for {plan['models']} models ({len(plan['seeds'])} seeds)")
+    print(
+        f"time      about {duration(plan['seconds'])} here ({plan['clouds']:,.0f} clouds to look at, {plan['clouds_per_second']:.0f} a second)"
+    )
+    print("Nothing was trained. Leave --dry-run out to start.")
+    return 0
+
+
+def _save_model(finished: Finished, out: Path, start: str) -> None:
+    """``OUT/model.safetensors``: the recommended model, with what prediction must do to a cloud."""
+    from wisetune.nets.save import save_model
+    from wisetune.recipe import describe, digest
+
+    protocol = finished.data.protocol
+    facts = {
+        "task": finished.data.name,
+        "start": start,
+        "recipe": describe(finished.recipe),
+        "digest": digest(finished.recipe),
+        "normalise": str(protocol.get("normalise", "sphere")),
+        "up": str(protocol.get("up", "z")),
+    }
+    save_model(out / "model.safetensors", finished.model, facts)
+
+
+def _print_summary(found: dict[str, Any], out: Path) -> None:
+    for line in (*found["sentences"], *found["notes"]):
+        print(line)
+    print(f"Report: {out / 'report.html'}")
+    print(f"Model:  {out / 'model.safetensors'}   (wisetune predict {out} FILE...)")
