@@ -33,12 +33,19 @@ class Spec:
     name: ClassVar[str] = ""
 
     def __str__(self) -> str:
+        return self._spelled(defaults=False)
+
+    def in_full(self) -> str:
+        """The spelling with every option: what a file holds, so that a changed default does not change what the file means."""
+        return self._spelled(defaults=True)
+
+    def _spelled(self, defaults: bool) -> str:
         options = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.default is not dataclasses.MISSING and value == field.default and type(value) is type(field.default):
-                continue
-            options.append(f"{field.name.replace('_', '-')}={_quote(_spell(value))}")
+            default = field.default is not dataclasses.MISSING and value == field.default and type(value) is type(field.default)
+            if defaults or not default:
+                options.append(f"{field.name.replace('_', '-')}={_quote(_spell(value))}")
         return self.name + (":" + ",".join(options) if options else "")
 
     def canonical(self) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import nn
+
+from wisetune.spec import Spec
 
 Groups = tuple[torch.Tensor, ...]
 """What a backbone derives from clouds without weights: tensors with the batch first, computed once for all weights."""
@@ -45,6 +48,36 @@ class Anatomy:
     fresh: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class BackboneSpec(Spec):
+    """Base of backbone specs: the sizes of one family. A subclass has ``points`` and ``reading`` among its options, and bounds them all."""
+
+    def build(self) -> Backbone:
+        """A backbone with fresh weights, drawn from torch's default generator."""
+        raise NotImplementedError(f"{type(self).__name__} must define build")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """Published and own settings by name."""
+        return {}
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """The options that the shapes in a released state dict tell; None if it is not one of this family."""
+        del shapes
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named setting: the backbone, how many classes the data have that it is for (None for none), its head, where it comes from."""
+
+    backbone: BackboneSpec
+    classes: int | None
+    head: str
+    source: str
+
+
 class Backbone(nn.Module):
     """Base of every backbone.
 
@@ -58,9 +91,19 @@ class Backbone(nn.Module):
     """The head's prefix in the official state dict of this family's classifiers."""
 
     @property
+    def spec(self) -> BackboneSpec:
+        """What it was built from."""
+        raise NotImplementedError(f"{type(self).__name__} must define spec")
+
+    @property
     def anatomy(self) -> Anatomy:
         """Where the parts are."""
         raise NotImplementedError(f"{type(self).__name__} must define anatomy")
+
+    @property
+    def fewest_points(self) -> int:
+        """The fewest points of a cloud that can be encoded."""
+        return 1
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """What depends on the cloud alone; pass it to ``encode`` of any weights."""

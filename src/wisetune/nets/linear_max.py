@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numba import njit
+from torch.autograd.function import once_differentiable
 
 from wisetune.points._threads import over_batch
 
@@ -19,21 +20,26 @@ def linear_max(x: Float[torch.Tensor, "r k d"], weight: Float[torch.Tensor, "c d
 
     On the CPU the backward pass costs r*c*d multiply-adds instead of r*k*c*d, and the r*k*c values before the maximum are never kept.
     """
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad) and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+    if not torch.is_grad_enabled():
+        return (x @ weight.T).amax(dim=1)
+    # Autocast would hand the backward pass below a half-precision gradient, which numpy does not know in bfloat16.
+    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    if plain and (x.requires_grad or weight.requires_grad):
         return _LinearMax.apply(x, weight)
-    return (x @ weight.T).amax(dim=1) if not torch.is_grad_enabled() else (x @ weight.T).max(dim=1).values
+    return (x @ weight.T).max(dim=1).values
 
 
 class _LinearMax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override]
         size = max(1, _CHUNK_ROWS // x.shape[1])
         parts = [(part @ weight.T).max(dim=1) for part in x.split(size)]
         ctx.save_for_backward(x, weight, torch.cat([part.indices for part in parts]))
         return torch.cat([part.values for part in parts])
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # ty: shapes as in linear_max
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, weight, rows = ctx.saved_tensors
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:

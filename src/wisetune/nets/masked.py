@@ -7,13 +7,15 @@ a hidden patch's token is never used, and the released code's use of it in the t
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import nn
 
-from wisetune.nets.backbone import Groups
+from wisetune.errors import UsageError
+from wisetune.nets.backbone import Groups, Tokens
 from wisetune.nets.point_mae import POSITION_HIDDEN, PointMAE, PointMAESpec
 from wisetune.nets.readout import readout
 from wisetune.nets.transformer import Transformer, initialise
@@ -29,9 +31,15 @@ class Hidden:
 
 
 def hide(centres: Float[torch.Tensor, "b g 3"], ratio: float, block: bool, generator: torch.Generator) -> Hidden:
-    """Hide ``ratio`` of each cloud's patches: at random, or the ones nearest to a random centre (``block``)."""
+    """Hide ``ratio`` of each cloud's patches: at random, or the ones nearest to a random centre (``block``).
+
+    Raises:
+        UsageError: none or all would be hidden.
+    """
     b, g, _ = centres.shape
     count = int(ratio * g)
+    if not 0 < count < g:
+        raise UsageError(f"mask={ratio} hides {count} of {g} patches; at least one must be hidden and at least one seen.")
     if block:
         seeds = torch.randint(g, (b, 1), generator=generator).to(centres.device)
         order = (centres - gather(centres, seeds)).norm(dim=-1).argsort(dim=1)
@@ -83,8 +91,8 @@ class MaskedAutoencoder(nn.Module):
         joined = torch.cat([tokens, self.mask_token.expand(*at_hidden.shape[:2], -1)], dim=1)
         decoded = self.MAE_decoder(joined, torch.cat([at_visible, at_hidden], dim=1), at_hidden.shape[1])
         # A convolution of kernel size 1 is a linear map of the channels.
-        weight, bias = self.increase_dim[0].weight.squeeze(-1), self.increase_dim[0].bias
-        rebuilt = F.linear(decoded, weight, bias).unflatten(-1, (-1, 3))
+        to_points = cast(nn.Conv1d, self.increase_dim[0])
+        rebuilt = F.linear(decoded, to_points.weight.squeeze(-1), to_points.bias).unflatten(-1, (-1, 3))
         return chamfer(rebuilt.flatten(0, 1), _patches(offsets, mask.hidden).flatten(0, 1))
 
     def forward(self, groups: Groups, mask: Hidden) -> Float[torch.Tensor, ""]:
@@ -106,8 +114,6 @@ class Projector(nn.Module):
 
 def pool(encoder: PointMAE, tokens: Float[torch.Tensor, "b v d"]) -> Float[torch.Tensor, "b f"]:
     """The encoder's readout of visible tokens."""
-    from wisetune.nets.backbone import Tokens
-
     return readout(encoder.readout)(Tokens(lead=tokens[:, :0], patch=tokens))
 
 

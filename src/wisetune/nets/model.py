@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.errors import DataError
 from wisetune.nets.backbone import Backbone, Groups
+from wisetune.nets.heads import Head
 from wisetune.nets.readout import READOUTS, readout
 
 
 class Model(nn.Module):
-    """``model(points)`` gives logits, ``model.features(points)`` what the head sees.
+    """``model(points)`` gives logits, ``model.features(points)`` what the head sees, of ``points`` ``[batch, number, 3]``, any float type.
 
     The state dict has the released names: the backbone's keys without prefix, the head's under ``backbone.head_name``.
+    ``head_spec`` and ``classes`` (their names) say what the head is; a model that is saved needs them.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, head_spec: Head | None = None, classes: Sequence[str] = ()) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.head_spec = head_spec
+        self.classes = tuple(classes)
         self.register_state_dict_post_hook(_to_released)
         self.register_load_state_dict_pre_hook(_from_released)
 
@@ -30,19 +36,27 @@ class Model(nn.Module):
         """What the head's keys begin with in the state dict."""
         return self.backbone.head_name + "."
 
-    def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
-        """What depends on the cloud alone; ``encode`` takes it in place of points."""
-        return self.backbone.group(points)
+    # Points come from users: their shape is checked here with a message, so these signatures do not promise one.
+    def group(self, points: torch.Tensor) -> Groups:
+        """What depends on the cloud alone, in the model's precision; ``encode`` takes it in place of points.
+
+        Raises:
+            DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the backbone's patches.
+        """
+        _check(points, self.backbone.fewest_points)
+        groups = self.backbone.group(points)
+        dtype = next(self.backbone.parameters()).dtype
+        return tuple(part.to(dtype) if part.is_floating_point() else part for part in groups)
 
     def encode(self, groups: Groups) -> Float[torch.Tensor, "b f"]:
         """Features of grouped clouds."""
         return readout(self.backbone.readout)(self.backbone.encode(groups))
 
-    def features(self, points: Float[torch.Tensor, "b n 3"]) -> Float[torch.Tensor, "b f"]:
+    def features(self, points: torch.Tensor) -> Float[torch.Tensor, "b f"]:
         """The vector that the head sees."""
         return self.encode(self.group(points))
 
-    def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Float[torch.Tensor, "b classes"]:
+    def forward(self, points: torch.Tensor) -> Float[torch.Tensor, "b classes"]:
         """Logits."""
         return self.head(self.features(points))
 
@@ -50,6 +64,20 @@ class Model(nn.Module):
 def feature_width(backbone: Backbone) -> int:
     """Length of the vector that a head on this backbone sees."""
     return READOUTS[backbone.readout][1] * backbone.width
+
+
+def _check(points: torch.Tensor, fewest: int) -> None:
+    if points.dim() != 3 or points.shape[-1] != 3:
+        hint = " Add a batch dimension: points[None]." if points.dim() == 2 else " Leave out colours and normals: points[..., :3]."
+        raise DataError(f"points are {list(points.shape)}; a model takes [batch, points, 3].{hint if points.dim() in (2, 3) else ''}")
+    if not points.is_floating_point():
+        raise DataError(f"points are {points.dtype}; a model takes floating point coordinates: points.float().")
+    if points.shape[1] < fewest:
+        raise DataError(f"clouds have {points.shape[1]} points; this backbone's patches need at least {fewest}.")
+    # The search for farthest points would return anything at all for a coordinate that is no number. Meta tensors hold none.
+    if not points.is_meta and not bool(torch.isfinite(points).all()):
+        row = int((~torch.isfinite(points)).flatten(1).any(dim=1).nonzero()[0])
+        raise DataError(f"cloud {row} of the batch has coordinates that are not finite; remove those points first.")
 
 
 def _to_released(model: Model, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -7,28 +7,33 @@ has no pre-trained value.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
-from wisetune.nets.backbone import Anatomy, Backbone, Groups, Site, Tokens
+from wisetune.errors import UsageError
+from wisetune.nets.backbone import Anatomy, Backbone, BackboneSpec, Groups, Preset, Site, Tokens
+from wisetune.nets.readout import readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather, patches
 from wisetune.points.sampling import SamplingRule
-from wisetune.spec import Spec
 
 POSITION_HIDDEN = 128
+_LARGEST = {"points": 1 << 20, "groups": 1 << 16, "group_size": 1 << 16, "width": 1 << 13, "depth": 1 << 8, "heads": 1 << 8}
+_LARGEST_TOKENIZER = 1 << 13
+"""Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PointMAESpec(Spec):
+class PointMAESpec(BackboneSpec):
     """Sizes and reading of a Point-MAE. ``tokenizer`` are the hidden widths of the mini-PointNet.
 
-    ``initial`` is the rule of fresh weights: ``published`` draws every map with deviation 0.02, under which the signal of a narrow tokenizer all but
-    vanishes; ``fan-in`` is torch's default.
+    ``initial`` is the rule of fresh weights: ``published`` draws every map with deviation 0.02, under which the signal of a narrow
+    tokenizer all but vanishes; ``fan-in`` is torch's default.
     """
 
     name: ClassVar[str] = "point-mae"
@@ -46,9 +51,50 @@ class PointMAESpec(Spec):
     initial: Literal["published", "fan-in"] = "published"
     reading: Literal["as_intended", "as_published"] = "as_intended"
 
+    def __post_init__(self) -> None:
+        for option, largest in _LARGEST.items():
+            _whole(option, getattr(self, option), largest)
+        if not isinstance(self.tokenizer, tuple) or len(self.tokenizer) != 3:
+            raise UsageError(f"'point-mae' has tokenizer={self.tokenizer}; it takes three widths, for example 128+256+512.")
+        for width in self.tokenizer:
+            _whole("tokenizer", width, _LARGEST_TOKENIZER)
+        if self.width % self.heads:
+            raise UsageError(f"'point-mae' has width={self.width} and heads={self.heads}; the width must be a multiple of the heads.")
+        if max(self.groups, self.group_size) > self.points:
+            patches = f"groups={self.groups} of group-size={self.group_size}"
+            raise UsageError(f"'point-mae' has {patches}, but clouds of points={self.points}; give clouds more points.")
+        if not isinstance(self.drop_path, (int, float)) or not 0 <= self.drop_path < 1:
+            raise UsageError(f"'point-mae' has drop-path={self.drop_path}; it is a probability: 0 or more, below 1.")
+        for option, words in (("initial", ("published", "fan-in")), ("reading", ("as_intended", "as_published"))):
+            if getattr(self, option) not in words:
+                raise UsageError(f"'point-mae' has {option}='{getattr(self, option)}'; it can be {', '.join(words)}.")
+        readout(self.readout)
+        if self.readout.startswith("lead") and not self.class_token:
+            raise UsageError(f"'point-mae' has readout={self.readout} but class-token=false; use readout=max+mean, or a class token.")
+
     def build(self) -> PointMAE:
         """A backbone with fresh weights, drawn from torch's default generator."""
         return PointMAE(self)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """The official configurations, and ``mini``."""
+        return PRESETS
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """Width, depth, tokenizer and class token; neither the heads nor the groups can be seen in shapes."""
+        shapes = {name: shape for key, shape in shapes.items() if (name := PointMAE.rename(key)) is not None}
+        first, second = shapes.get("encoder.first_conv.3.weight", ()), shapes.get("encoder.second_conv.3.weight", ())
+        depth = len({key.split(".")[2] for key in shapes if key.startswith("blocks.blocks.")})
+        if len(first) != 3 or len(second) != 3 or not depth or shapes.get("norm.weight") != second[:1] or "reduce_dim.weight" in shapes:
+            return None
+        return {"width": second[0], "depth": depth, "tokenizer": (first[1], first[0], second[1]), "class_token": "cls_token" in shapes}
+
+
+def _whole(option: str, value: object, largest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise UsageError(f"'point-mae' has {option.replace('_', '-')}={value}; it must be a whole number from 1 to {largest}.")
 
 
 class PointMAE(Backbone):
@@ -58,7 +104,7 @@ class PointMAE(Backbone):
 
     def __init__(self, spec: PointMAESpec) -> None:
         super().__init__()
-        self.spec = spec
+        self._spec = spec
         self.width, self.points, self.readout = spec.width, spec.points, spec.readout
         if spec.class_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.width))
@@ -74,9 +120,19 @@ class PointMAE(Backbone):
             nn.init.trunc_normal_(self.cls_pos, std=0.02)
 
     @property
+    def spec(self) -> PointMAESpec:
+        """What it was built from."""
+        return self._spec
+
+    @property
     def sampling(self) -> SamplingRule:
         """The rule by which patch centres are chosen."""
         return "pointnet2" if self.spec.reading == "as_published" else "intended"
+
+    @property
+    def fewest_points(self) -> int:
+        """A patch centre is chosen once, and a patch's points are different ones."""
+        return max(self.spec.groups, self.spec.group_size)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -109,9 +165,45 @@ class PointMAE(Backbone):
 
     @staticmethod
     def rename(key: str) -> str | None:
-        """Pre-training files hold the encoder under ``MAE_encoder.`` beside a decoder that a classifier has no place for."""
+        """Pre-training files hold the encoder under ``MAE_encoder.``; a decoder or a segmentation head has no place here."""
         if key.startswith("MAE_encoder."):
             return key.removeprefix("MAE_encoder.")
-        if key.startswith(("MAE_decoder.", "decoder_pos_embed.", "increase_dim.", "mask_token")):
-            return None
-        return key
+        return None if key.startswith(_ELSEWHERE) else key
+
+
+_ELSEWHERE = (
+    *("MAE_decoder.", "decoder_pos_embed.", "increase_dim.", "mask_token"),
+    *("label_conv.", "propagation_0.", "convs1.", "convs2.", "convs3.", "bns1.", "bns2."),
+)
+"""Parts of the pre-training model, and of the part segmentation model."""
+
+
+def _official(points: int, groups: int, classes: int, file: str) -> Preset:
+    return Preset(PointMAESpec(points=points, groups=groups), classes, "mlp3", f"Point-MAE cfgs/{file}.yaml")
+
+
+PRESETS: dict[str, Preset] = {
+    "modelnet-1k": _official(1024, 64, 40, "finetune_modelnet"),
+    "modelnet-8k": _official(8192, 512, 40, "finetune_modelnet_8k"),
+    "scanobjectnn": _official(2048, 128, 15, "finetune_scan_hardest"),
+    # The official few-shot runs keep the 40 outputs and use the first 5 or 10.
+    "few-shot": _official(1024, 64, 40, "fewshot"),
+    "pretrain": Preset(PointMAESpec(class_token=False, readout="max+mean"), None, "linear", "the encoder of Point-MAE cfgs/pretrain.yaml"),
+    "mini": Preset(
+        PointMAESpec(
+            groups=32,
+            width=128,
+            depth=6,
+            heads=4,
+            tokenizer=(32, 64, 128),
+            class_token=False,
+            readout="max+mean",
+            drop_path=0.0,
+            initial="fan-in",
+        ),
+        None,
+        "linear",
+        "wisetune: small enough to pre-train and fine-tune on a CPU",
+    ),
+}
+"""Settings by name; the sizes of the official ones are those of the configuration files named."""

@@ -1,6 +1,6 @@
 """The mini-PointNet that turns each patch of points into a token, by exact but cheaper algebra than its published form.
 
-Published: ``conv(3, a) BN ReLU conv(a, b) | max over the patch, concatenated as [global, local] | conv(2b, c) BN ReLU conv(c, width) | max``.
+Published: ``conv(3, a) BN ReLU conv(a, b) | max over the patch, joined as [global, local] | conv(2b, c) BN ReLU conv(c, width) | max``.
 The names and shapes of the parameters are the published ones; what is computed is equal, by these steps (docs/performance.md):
 
 1. The third map acts on [global, local]: its global half is applied once a patch, not once a point.
@@ -11,6 +11,7 @@ The names and shapes of the parameters are the published ones; what is computed 
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -36,12 +37,14 @@ class MiniPointNet(nn.Module):
     def forward(self, offsets: Float[torch.Tensor, "*batch k 3"]) -> Float[torch.Tensor, "*batch d"]:
         """Tokens of patches given as points relative to their centres."""
         batch = offsets.shape[:-2]
-        patches = offsets.reshape(-1, *offsets.shape[-2:])
+        patches = offsets.reshape(math.prod(batch), *offsets.shape[-2:])
+        if not len(patches):
+            return patches.new_zeros(*batch, self.width)
         if torch.is_grad_enabled() or self.norm1.training or self.norm2.training:
             tokens = self._tokens(patches)
         else:
             size = max(1, _CHUNK_ROWS // patches.shape[1])
-            tokens = torch.cat([self._tokens(part) for part in patches.split(size)]) if len(patches) else patches.new_zeros(0, self.width)
+            tokens = torch.cat([self._tokens(part) for part in patches.split(size)])
         return tokens.reshape(*batch, -1)
 
     @property
@@ -102,12 +105,13 @@ def _fold_first(norm: nn.BatchNorm1d, weight: torch.Tensor, bias: torch.Tensor, 
     if not norm.training:
         return _fold_eval(norm, bias)
     count = len(points)
-    # Moments in float64: they are 3 and 9 numbers, and a float32 sum over a million rows would lose digits.
-    rows = points.to(torch.float64)
+    # Moments in float64: they are 3 and 9 numbers, and a float32 sum over a million rows would lose digits. Apple's devices have none.
+    rows = points if points.device.type == "mps" else points.to(torch.float64)
     middle = rows.mean(dim=0)
     covariance = ((rows - middle).T @ (rows - middle) / count).to(points.dtype)
     mean = weight @ middle.to(points.dtype) + bias
-    variance = ((weight @ covariance) * weight).sum(dim=1)
+    # Of points on a line or plane it is zero in some directions, and rounding can take it below.
+    variance = ((weight @ covariance) * weight).sum(dim=1).clamp_min(0)
     _track(norm, mean.detach(), variance.detach() * (count / max(count - 1, 1)))
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return scale, (bias - mean) * scale + norm.bias

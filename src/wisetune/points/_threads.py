@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,5 +22,5 @@ def over_batch(kernel: Callable[[slice], None], size: int) -> None:
         kernel(slice(0, size))
         return
     bounds = [size * part // threads for part in range(threads + 1)]
-    for done in [_pool(threads).submit(kernel, slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]:
+    for done in [_pool(threads).submit(kernel, slice(a, b)) for a, b in itertools.pairwise(bounds)]:
         done.result()

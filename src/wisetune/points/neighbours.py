@@ -22,7 +22,7 @@ def nearest_neighbours(
     give the same indices.
 
     Raises:
-        ValueError: more neighbours wanted than there are points.
+        ValueError: more neighbours wanted than there are points, or none.
     """
     _check(points, count)
     if points.device.type != "cpu":
@@ -62,14 +62,14 @@ def patches(points: Float[torch.Tensor, "b n 3"], groups: int, size: int, rule: 
     return Patches(centres, nearest_neighbours(points, gather(points, centres), size))
 
 
-def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:
+def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:  # noqa: F821
     """Rows of each cloud by index."""
     batch = torch.arange(len(points), device=points.device).view(-1, *[1] * (index.dim() - 1))
     return points[batch, index]
 
 
 def _check(points: torch.Tensor, count: int) -> None:
-    if count > points.shape[1]:
+    if not 1 <= count <= points.shape[1]:
         raise ValueError(
             f"{count} neighbours were asked for in clouds of {points.shape[1]} points; give clouds of at least {count} points."
         )

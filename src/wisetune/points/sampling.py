@@ -3,8 +3,8 @@
 Three rules, because three codes of this field differ:
 
 ``intended``   starts at index 0; every point counts; a point is never chosen twice, so sampling all n points is a permutation.
-``pointnet2``  the kernel of pointnet2_ops (Point-MAE, Point-BERT, Point-M2AE, ReCon, ACT): points with ``|p|^2 <= 1e-3`` are skipped except as
-               the first; once the remaining points are used up a point is returned again; ties fall as the GPU's block reduction lets them.
+``pointnet2``  the kernel of pointnet2_ops (Point-MAE, Point-BERT, Point-M2AE, ReCon, ACT): points with ``|p|^2 <= 1e-3`` are skipped except
+               as the first; once the rest are used up a point is returned again; ties fall as the GPU's block reduction lets them.
 ``pointops``   MaskPoint's kernel: like ``pointnet2`` without the skip, blocks of up to 1024 threads.
 
 Distances are float32 whatever the input, as in the kernels, so float32 and float64 models see the same groups.
@@ -25,12 +25,16 @@ from wisetune.points._threads import over_batch
 SamplingRule = Literal["intended", "pointnet2", "pointops"]
 _BLOCK = {"pointnet2": 512, "pointops": 1024}
 _NEAR_ORIGIN = 1e-3
+_FAR = {"intended": np.inf, "pointnet2": 1e10, "pointops": 1e10}
+"""What the running squared distance starts from: the kernels' start makes all points beyond it equally far."""
 
 
 def farthest_points(points: Float[torch.Tensor, "b n 3"], count: int, rule: SamplingRule = "intended") -> Int64[torch.Tensor, "b count"]:
     """Indices of ``count`` points, each the farthest from those before it; the first is index 0.
 
     Numba on the CPU, torch elsewhere; both give the same indices.
+
+    Points must be finite.
 
     Raises:
         ValueError: more points wanted than there are (rule ``intended``), or none.
@@ -42,7 +46,7 @@ def farthest_points(points: Float[torch.Tensor, "b n 3"], count: int, rule: Samp
     chosen = np.empty((clouds.shape[0], count), np.int64)
     order = preference(clouds.shape[1], rule)
     skip = _NEAR_ORIGIN if rule == "pointnet2" else -1.0
-    over_batch(lambda rows: _farthest(clouds[rows], order, skip, rule == "intended", chosen[rows]), len(clouds))
+    over_batch(lambda rows: _farthest(clouds[rows], order, skip, np.float32(_FAR[rule]), rule == "intended", chosen[rows]), len(clouds))
     return torch.from_numpy(chosen)
 
 
@@ -57,7 +61,7 @@ def farthest_points_torch(
     allowed = torch.ones(ranked.shape[:2], dtype=torch.bool, device=cloud.device)
     if rule == "pointnet2":
         allowed = _squared(ranked[..., 0], ranked[..., 1], ranked[..., 2]).to(torch.float64) > _NEAR_ORIGIN
-    nearest = torch.full(ranked.shape[:2], 1e10, device=cloud.device)
+    nearest = torch.full(ranked.shape[:2], _FAR[rule], device=cloud.device)
     last = cloud[:, 0]
     chosen = torch.zeros(len(cloud), count, dtype=torch.int64, device=cloud.device)
     if rule == "intended":
@@ -79,8 +83,8 @@ def farthest_points_torch(
 def preference(n: int, rule: SamplingRule) -> Int64[np.ndarray, " n"]:
     """The indices in the order in which a tie is decided, the winner first.
 
-    In the kernels thread ``t = k mod T`` keeps its lowest ``k``, and between threads the one with the smaller bit-reversed ``t`` wins, T being the
-    largest power of two that is at most n and the block size.
+    In the kernels thread ``t = k mod T`` keeps its lowest ``k``, and between threads the one with the smaller bit-reversed ``t`` wins, T
+    being the largest power of two that is at most n and the block size.
     """
     index = np.arange(n)
     if rule == "intended":
@@ -107,7 +111,9 @@ def _squared(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 # nnan and nsz let the maximum vectorise; neither changes how a distance is rounded.
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
-def _farthest(clouds: np.ndarray, order: np.ndarray, skip: float, once: bool, chosen: np.ndarray) -> None:  # pragma: no cover - compiled
+def _farthest(
+    clouds: np.ndarray, order: np.ndarray, skip: float, far: np.float32, once: bool, chosen: np.ndarray
+) -> None:  # pragma: no cover - compiled
     b, n, _ = clouds.shape
     count = chosen.shape[1]
     x, y, z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
@@ -120,7 +126,7 @@ def _farthest(clouds: np.ndarray, order: np.ndarray, skip: float, once: bool, ch
             px, py, pz = cloud[k, 0], cloud[k, 1], cloud[k, 2]
             if np.float64(px * px + py * py + pz * pz) > skip and not (once and k == 0):
                 x[allowed], y[allowed], z[allowed], index[allowed] = px, py, pz, k
-                nearest[allowed] = np.float32(1e10)
+                nearest[allowed] = far
                 allowed += 1
         chosen[row, 0] = 0
         lx, ly, lz = cloud[0, 0], cloud[0, 1], cloud[0, 2]
@@ -135,7 +141,7 @@ def _farthest(clouds: np.ndarray, order: np.ndarray, skip: float, once: bool, ch
             for i in range(allowed):
                 top = max(top, nearest[i])
             best = 0
-            while nearest[best] != top:
+            while best < allowed - 1 and nearest[best] != top:  # the bound keeps a NaN from running off the end
                 best += 1
             lx, ly, lz = x[best], y[best], z[best]
             chosen[row, step] = index[best]
