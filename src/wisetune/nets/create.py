@@ -1,0 +1,161 @@
+"""Backbones and models by name, with fresh weights that are a pure function of a seed.
+
+create("point-mae", preset="modelnet-1k", reading="as_published")
+create("point-mae", preset="mini", classes=["bolt", "nut", "washer"], head="linear", seed=3)
+create("point-mae", classes=10, width=192, heads=3, depth=6)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
+from wisetune.nets.heads import Head, parse_head
+from wisetune.nets.model import Model, feature_width
+from wisetune.runtime import seed_of
+from wisetune.spec import Catalog
+
+_MACHINERY = (
+    *("backbone", "heads", "linear_max", "masked", "model", "readout", "tokenizer", "transformer"),
+    *("checkpoint", "create", "features", "official", "pretrained", "save", "weights"),
+)
+BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
+"""The catalog of backbones: each module here that is not machinery is one entry."""
+
+_DEFAULT_HEAD = "mlp3"
+_MOST_CLASSES = 1_000_000
+
+
+def create(
+    name: str,
+    *,
+    preset: str | None = None,
+    classes: int | Sequence[str] | None = None,
+    head: str | None = None,
+    reading: Literal["as_intended", "as_published"] | None = None,
+    seed: int = 0,
+    **options: object,
+) -> Model:
+    """A model with fresh weights, in eval mode: ``model(points)`` gives logits, ``model.features(points)`` what the head sees.
+
+    Args:
+        name: a backbone, or its spec (``point-mae:width=192,heads=3``).
+        preset: a published setting of the backbone; its sizes are the defaults of ``options``.
+        classes: how many, or their names; a preset for one data set knows its own.
+        head: ``mlp3`` or ``linear``, with options if wanted (``mlp3:dropout=0.1``); by default the preset's, else ``mlp3``.
+        reading: ``as_intended`` (default), or ``as_published`` where the released code differs from the paper.
+        seed: fresh weights are a pure function of it, and torch's own random state stays as it is.
+        options: the backbone's options.
+
+    Raises:
+        UsageError: a name, preset, head or option that does not exist or does not fit; the message lists what there is.
+    """
+    spec, chosen = _architecture(name, preset)
+    if reading is not None:
+        options["reading"] = reading
+    spec = with_options(spec, options)
+    if classes is None and chosen is not None:
+        classes = chosen.classes
+    names = class_names(classes)
+    head_spec = parse_head(head or (chosen.head if chosen else _DEFAULT_HEAD))
+    backbone = fresh_backbone(spec, seed)
+    return Model(backbone, fresh_head(head_spec, backbone, len(names), seed), head_spec, names).eval()
+
+
+def parse_backbone(text: str) -> BackboneSpec:
+    """A backbone's spec from its spelling: ``point-mae:width=192,heads=3``, or backbone and preset in one word: ``point-mae-mini``.
+
+    Raises:
+        UsageError: there is none; the message lists what there is.
+    """
+    known = named()
+    if text in known:
+        return known[text].backbone
+    if ":" in text or text in BACKBONES.names():
+        return BACKBONES.parse(text)
+    near = difflib.get_close_matches(text, [*known, *BACKBONES.names()], 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise UsageError(f"there is no backbone '{text}'.{hint} There are: {', '.join([*BACKBONES.names(), *known])}.")
+
+
+def named() -> dict[str, Preset]:
+    """Every preset of every backbone by one word: ``point-mae-mini``."""
+    return {f"{name}-{preset}": value for name in BACKBONES.names() for preset, value in BACKBONES.entry(name).presets().items()}
+
+
+def with_options(spec: BackboneSpec, options: dict[str, object]) -> BackboneSpec:
+    """The spec with these options in place of its own.
+
+    Raises:
+        UsageError: an option that it does not have, or a value that does not fit.
+    """
+    known = [field.name for field in dataclasses.fields(spec)]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise UsageError(f"'{spec.name}' has no option '{option}'.{hint} Options: {', '.join(known)}.")
+    return dataclasses.replace(spec, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+
+
+def fresh_backbone(spec: BackboneSpec, seed: int) -> Backbone:
+    """A backbone whose weights are a pure function of spec and seed, in training mode."""
+    with _drawing(seed, "backbone"):
+        return spec.build()
+
+
+def fresh_head(head: Head, backbone: Backbone, classes: int, seed: int) -> nn.Module:
+    """A head for this backbone whose weights are a pure function of its sizes and seed, whatever the backbone's weights are."""
+    with _drawing(seed, "head"):
+        return head.build(feature_width(backbone), classes)
+
+
+def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of classes; a count gives ``0``, ``1`` and so on.
+
+    Raises:
+        UsageError: none, or the same name twice.
+    """
+    if classes is None:
+        raise UsageError("a model with a head needs classes=: how many, or their names. (Presets for one data set know theirs.)")
+    if isinstance(classes, int):
+        if isinstance(classes, bool) or not 1 <= classes <= _MOST_CLASSES:
+            raise UsageError(f"classes={classes}; it must be a whole number from 1 to {_MOST_CLASSES}, or a list of names.")
+        return tuple(map(str, range(classes)))
+    if isinstance(classes, str) or not classes or not all(isinstance(name, str) and name for name in classes):
+        raise UsageError(f"classes={classes!r}; it must be a number or a list of names that are not empty.")
+    if len(set(classes)) < len(classes):
+        twice = next(name for name in classes if list(classes).count(name) > 1)
+        raise UsageError(f"classes name '{twice}' more than once; each class needs its own name.")
+    return tuple(classes)
+
+
+def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset | None]:
+    if preset is None:
+        chosen = named().get(name)
+        return parse_backbone(name), chosen
+    if ":" in name:
+        raise UsageError(f"'{name}' gives options beside preset='{preset}'. Give the backbone's name, its preset, and options as keywords.")
+    presets = BACKBONES.entry(name).presets()
+    if preset not in presets:
+        near = difflib.get_close_matches(preset, presets, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UsageError(f"'{name}' has no preset '{preset}'.{hint} There are: {', '.join(presets) or 'none'}.")
+    return presets[preset].backbone, presets[preset]
+
+
+@contextlib.contextmanager
+def _drawing(seed: int, purpose: str) -> Iterator[None]:
+    """Initial values are drawn from torch's default CPU generator: give it this stream, and put the caller's back after."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed, which would seed every other device's generator as well, for good.
+        torch.default_generator.manual_seed(seed_of(seed, purpose))
+        yield

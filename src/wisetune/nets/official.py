@@ -1,0 +1,216 @@
+"""Released checkpoints into a model: which tensor went where, what was left over, and a refusal when too little fits.
+
+A file that does not belong to a model must not load "a little": strict=False in other codes has silently loaded nothing at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wisetune.errors import WeightsError
+from wisetune.nets.backbone import Backbone
+from wisetune.nets.checkpoint import Checkpoint, read_state
+from wisetune.nets.create import BACKBONES
+from wisetune.nets.model import Model
+
+_PREFIX = "module."
+_FAMILIES = (
+    ("img_token", "ReCon"),
+    ("h_encoder.", "Point-M2AE"),
+    ("ACT_encoder.", "the pre-training of ACT"),
+    ("transformer_q.", "the pre-training of Point-BERT or MaskPoint"),
+    ("dgcnn_1.", "the dVAE of Point-BERT"),
+    ("reduce_dim.", "a classifier of Point-BERT or MaskPoint"),
+    ("visual.", "CLIP"),
+    ("text_", "a text encoder, as in CLIP"),
+    ("patch_embed.", "an image transformer, as in timm"),
+    ("sa1.", "PointNet++"),
+    ("feat.stn.", "PointNet"),
+)
+"""What keys begin with, and whose they are; the first that is found names the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What a checkpoint gave a model. ``coverage`` is the share of the backbone's pre-trainable values that the file had."""
+
+    source: str
+    layout: str
+    prefix: str
+    loaded: dict[str, str]
+    """Name in the model: name in the file, without ``prefix``."""
+    fresh: tuple[str, ...]
+    ignored: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    """Name in the model, shape in the file, shape in the model; only a head's can be here, which then is fresh as a whole."""
+    coverage: float
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.coverage:.1%} of the backbone's values found (layout {self.layout}, prefix '{self.prefix}')"]
+        for title, names in (("loaded", self.loaded), ("fresh", self.fresh), ("ignored", self.ignored)):
+            lines.append(f"  {title:<10} {len(names):>4}  {_by_part(names)}")
+        for name, found, wanted in self.mismatched:
+            lines.append(f"  {'other size':<10}       {name}: {_shape(found)} in the file, {_shape(wanted)} here")
+        return "\n".join(lines)
+
+
+def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 0.99) -> LoadReport:
+    """Load a released checkpoint in place, converted to the model's dtype and device.
+
+    Leading ``module.`` is stripped, then the backbone renames each key. A head loads as a whole or, when its classes or layers differ, not at
+    all.
+
+    Args:
+        model: a model, or a backbone alone (heads in the file are then left out).
+        source: a file (see ``read_state``) or a state dict.
+        min_coverage: the least share of the backbone's values that the file must have; as much of the file's backbone must have a place.
+
+    Raises:
+        BadFile: the file cannot be read as weights.
+        WeightsError: it is not this model's: too little fits, shapes differ, two keys want one place, or values are not finite. The model
+            is then as it was.
+    """
+    if isinstance(source, (str, Path)):
+        label, checkpoint = Path(source).name, read_state(source)
+    else:
+        label, checkpoint = "the state dict", Checkpoint(dict(source), {}, "plain")
+    bare = {_strip(key): value for key, value in checkpoint.tensors.items()}
+    if len(bare) < len(checkpoint.tensors):
+        raise WeightsError(f"{label} has keys that differ only by a leading '{_PREFIX}'; give a file that holds one model.")
+    match = _Match(label, model, bare)
+    report = match.report(checkpoint, _PREFIX if any(key.startswith(_PREFIX) for key in checkpoint.tensors) else "")
+    match.refuse_unfit(min_coverage)
+    with torch.no_grad():
+        for target, key in report.loaded.items():
+            match.targets[target].copy_(bare[key])
+    return report
+
+
+def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Whose weights these are, as far as their names and shapes tell; empty when they tell nothing."""
+    for start, family in _FAMILIES:
+        if any(key.startswith(start) or f".{start}" in key for key in shapes):
+            return family
+    for name in BACKBONES.names():
+        sizes = BACKBONES.entry(name).sizes(shapes)
+        if sizes is not None:
+            shown = {
+                option: "+".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() for option, value in sizes.items()
+            }
+            return f"{name} with " + ", ".join(f"{option.replace('_', '-')}={value}" for option, value in shown.items())
+    return ""
+
+
+class _Match:
+    """Which tensor of a checkpoint goes where."""
+
+    def __init__(self, label: str, model: Model | Backbone, found: Mapping[str, Tensor]) -> None:
+        self.label, self.found = label, found
+        self.backbone = model.backbone if isinstance(model, Model) else model
+        self.targets: dict[str, Tensor] = model.state_dict()
+        self.loaded: dict[str, str] = {}
+        self.ignored: list[str] = []
+        self.homeless: list[str] = []
+        self.mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+        self.head_prefix = self.backbone.head_name + "."
+        for key, value in found.items():
+            self._place(key, value)
+        self._head_whole_or_not()
+
+    def _place(self, key: str, value: Tensor) -> None:
+        target = self.backbone.rename(key)
+        if target is None or target not in self.targets:
+            self.ignored.append(key)
+            if target is not None and not target.startswith(self.head_prefix):
+                self.homeless.append(key)
+            return
+        if target in self.loaded:
+            raise WeightsError(f"{self.label} has both '{self.loaded[target]}' and '{key}', which are the same place; it holds two models.")
+        wanted = self.targets[target]
+        # A counter's dtype says nothing; a float's place takes any float and nothing else.
+        if value.shape != wanted.shape or value.is_floating_point() != wanted.is_floating_point():
+            self.mismatched.append((target, tuple(value.shape), tuple(wanted.shape)))
+        self.loaded[target] = key
+
+    def _head_whole_or_not(self) -> None:
+        wanted = [name for name in self.targets if name.startswith(self.head_prefix) and not name.endswith("num_batches_tracked")]
+        wrong = {name for name, _, _ in self.mismatched}
+        if any(name.startswith(self.head_prefix) for name in wrong) or any(name not in self.loaded for name in wanted):
+            for name in [name for name in self.loaded if name.startswith(self.head_prefix)]:
+                self.ignored.append(self.loaded.pop(name))
+
+    def report(self, checkpoint: Checkpoint, prefix: str) -> LoadReport:
+        order = list(self.found)
+        return LoadReport(
+            source=self.label,
+            layout=checkpoint.layout,
+            prefix=prefix,
+            loaded=dict(self.loaded),
+            fresh=tuple(name for name in self.targets if name not in self.loaded),
+            ignored=tuple(sorted(self.ignored, key=order.index)),
+            mismatched=tuple(self.mismatched),
+            coverage=self._coverage(),
+        )
+
+    def _coverage(self) -> float:
+        values = {name: value.numel() for name, value in self.backbone.named_parameters() if name not in self.backbone.anatomy.fresh}
+        return sum(count for name, count in values.items() if name in self.loaded) / sum(values.values())
+
+    def refuse_unfit(self, min_coverage: float) -> None:
+        """Raise WeightsError unless the file is this backbone's."""
+        mismatched = [wrong for wrong in self.mismatched if not wrong[0].startswith(self.head_prefix)]
+        if mismatched:
+            shown = "; ".join(f"{name} is {_shape(found)} in the file and {_shape(wanted)} here" for name, found, wanted in mismatched[:3])
+            raise self._refusal(f"{len(mismatched)} of its tensors have another size: {shown}")
+        if not any(name in self.loaded for name, _ in self.backbone.named_parameters()):
+            raise self._refusal(f"none of its {len(self.found)} tensors has a place in {self.backbone.spec}")
+        coverage = self._coverage()
+        if coverage < min_coverage:
+            absent = [name for name, _ in self.backbone.named_parameters() if name not in self.loaded]
+            raise self._refusal(f"it has {coverage:.1%} of the backbone's values, not {min_coverage:.1%}; missing: {_by_part(absent)}")
+        lost = sum(self.found[key].numel() for key in self.homeless)
+        kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefix))
+        if lost > (1 - min_coverage) * (lost + kept):
+            raise self._refusal(f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {_by_part(self.homeless)}")
+        self._refuse_half_norms()
+        self._refuse_not_finite()
+
+    def _refuse_half_norms(self) -> None:
+        """A norm's weights without its statistics would load, run, and be wrong."""
+        for name, value in self.backbone.named_buffers():
+            if value.is_floating_point() and name not in self.loaded and name.rpartition(".")[0] + ".weight" in self.loaded:
+                raise self._refusal(f"it has the weights of a BatchNorm but not its statistics '{name}'")
+
+    def _refuse_not_finite(self) -> None:
+        bad = [key for key in self.loaded.values() if not torch.isfinite(self.found[key]).all()]
+        if bad:
+            raise WeightsError(
+                f"{self.label} has values that are not finite, in '{bad[0]}' and {len(bad) - 1} more: its training diverged."
+            )
+
+    def _refusal(self, why: str) -> WeightsError:
+        family = identify({key: tuple(value.shape) for key, value in self.found.items()})
+        guess = f" It looks like {family}." if family else ""
+        return WeightsError(f"{self.label} does not fit this {self.backbone.spec.name}: {why}.{guess} Nothing was loaded.")
+
+
+def _strip(key: str) -> str:
+    """Without what DataParallel puts in front; only in front, for a name may end in "module." too."""
+    while key.startswith(_PREFIX):
+        key = key.removeprefix(_PREFIX)
+    return key
+
+
+def _by_part(names: Iterable[str]) -> str:
+    parts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(part if count == 1 else f"{part} ({count})" for part, count in parts.items()) or "-"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"
