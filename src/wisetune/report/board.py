@@ -1,0 +1,177 @@
+"""Rows of records become estimates: one model's accuracy or robustness over seeds, or how far two models differ, with an interval.
+
+Accuracy is measured on the task. Robustness is the mean accuracy of the probes: linear classifiers on sets the model was not tuned for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wisetune.records import Record, difference_interval, mean_over_seeds, paired_difference
+from wisetune.results import Chosen, Results, Row
+
+ACCURACY, CLASS_MEAN, ROBUSTNESS = "accuracy", "class-mean accuracy", "robustness"
+PROBE, CORRUPTED, TRANSFER = "probe accuracy", "corrupted accuracy", "transfer accuracy"
+SWEPT = ("wise-ft-lp", "wise-ft")
+CHOSEN = "chosen"
+"""The name of the model that the report recommends, whose alpha may differ from seed to seed."""
+
+Model = tuple[str, float | None]
+"""A method and its alpha."""
+Place = Mapping[int, Model]
+"""One model a seed."""
+Bounds = tuple[float, float, float]
+"""A value, the low and the high end of its interval."""
+_SAME: dict[Model, Model] = {("ft", None): ("wise-ft", 1.0), ("lp", None): ("wise-ft-lp", 0.0)}
+"""Baselines that are ends of a curve by definition."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval.
+
+    One seed: the interval is that of the ``n`` items measured, and ``sd`` is None. Several: the mean over ``seeds``, their standard
+    deviation, and the wider of Student's interval over the seeds and the items' interval, bound by bound: models of different seeds
+    meet the same items, so more seeds say nothing about other items, and seeds that happen to agree must not look sure.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: int = 1
+    sd: float | None = None
+
+
+class Board:
+    """An index of one job's rows that answers questions about them."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.seeds = sorted({row.seed for row in results.rows})
+        self.split = "test" if any(row.record.split == "test" for row in results.rows) else "val"
+        self.rule = str(results.study.get("rule") or "greedy")
+        self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
+        for row in results.rows:
+            name, place = row.record.name, (row.method, row.alpha)
+            if name == CORRUPTED:
+                continue
+            key = (name, _backbone(place) if name == PROBE else _SAME.get(place, place), row.seed, row.record.split)
+            self._records.setdefault(key, {}).setdefault((row.record.measure, row.record.data), row.record)
+        self.probes = sorted({key for (name, *_), found in self._records.items() if name == PROBE for key in found})
+
+    @property
+    def headline(self) -> str:
+        """The swept method the report recommends: WiSE-FT-LP where it was run."""
+        return next((name for name in SWEPT if any(row.method == name for row in self.results.rows)), SWEPT[0])
+
+    def alphas(self, method: str) -> list[float]:
+        """Every alpha measured for a swept method, ascending."""
+        return sorted({row.alpha for row in self.results.rows if row.method == method and row.alpha is not None})
+
+    def baselines(self) -> list[str]:
+        """The methods without alpha that were measured, and the ends of the curves that stand for one."""
+        given = [row.method for row in self.results.rows if row.alpha is None]
+        ends = [name for (name, _), end in _SAME.items() if any((row.method, row.alpha) == end for row in self.results.rows)]
+        return list(dict.fromkeys([*ends, *given]))
+
+    def fixed(self, method: str, alpha: float | None = None) -> Place:
+        """The same model for every seed."""
+        return dict.fromkeys(self.seeds, (method, alpha))
+
+    def choices(self, method: str, rule: str) -> list[Chosen]:
+        """What a rule chose for each seed."""
+        return [choice for choice in self.results.chosen if (choice.method, choice.rule) == (method, rule)]
+
+    def chosen(self, method: str | None = None, rule: str | None = None) -> Place:
+        """The chosen model of each seed, by default the recommended one; empty when nothing was chosen."""
+        method, rule = method or self.headline, rule or self.rule
+        return {choice.seed: (method, choice.alpha) for choice in self.choices(method, rule)}
+
+    def chosen_rows(self, name: str, split: str) -> dict[Model, list[Row]]:
+        """Rows of records called ``name`` by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""
+        chosen, found = self.chosen(), dict[Model, list[Row]]()
+        rows = [row for row in self.results.rows if row.record.name == name and row.record.split == split]
+        own = {row.seed for row in rows if chosen.get(row.seed) == (row.method, row.alpha)}
+        for row in rows:
+            model, pick = (row.method, row.alpha), chosen.get(row.seed)
+            # Where alpha 0 was chosen the same model may only have been measured as a baseline; it is then shown as both.
+            if pick is not None and (model == pick or (row.seed not in own and _SAME.get(model, model) == _SAME.get(pick, pick))):
+                found.setdefault((CHOSEN, None), []).append(row)
+            if model != pick:
+                found.setdefault(model, []).append(row)
+        return dict(sorted(found.items(), key=lambda item: item[0] != (CHOSEN, None)))
+
+    def parts(self, quantity: str | tuple[str, str], model: Model, seed: int, split: str) -> list[Record]:
+        """The records whose mean is a quantity; empty when one is missing, for a mean over fewer probes would not compare."""
+        if quantity in (ACCURACY, CLASS_MEAN):
+            return list(self._records.get((str(quantity), _SAME.get(model, model), seed, split), {}).values())[:1]
+        found = self._records.get((PROBE, _backbone(model), seed, split), {})
+        wanted = self.probes if quantity == ROBUSTNESS else [quantity]
+        return [found[key] for key in wanted if key in found] if all(key in found for key in wanted) else []
+
+    def mean(self, quantity: str | tuple[str, str], place: Place, split: str | None = None) -> Estimate | None:
+        """A quantity of a model over its seeds. A quantity is ACCURACY, CLASS_MEAN, ROBUSTNESS or one of ``probes``."""
+        found = [self.parts(quantity, model, seed, split or self.split) for seed, model in sorted(place.items())]
+        return over_seeds([_estimate([(r.value, r.low, r.high) for r in parts], parts) for parts in found if parts])
+
+    def difference(self, quantity: str | tuple[str, str], one: Place, other: Place, split: str | None = None) -> Estimate | None:
+        """How far one model is above another, paired by seed, and by item where records say which items were right.
+
+        Without that, the items' interval takes the two as independent, which is far too wide; over several seeds it is left out.
+        """
+        found, by_item = list[Estimate](), True
+        for seed in sorted(set(one) & set(other)):
+            a, b = (self.parts(quantity, place[seed], seed, split or self.split) for place in (one, other))
+            if a and b:
+                found.append(_estimate([_apart(x, y) for x, y in zip(a, b, strict=True)], a))
+                by_item = by_item and all("right" in record.detail for record in (*a, *b))
+        return over_seeds(found, -1.0, by_item)
+
+
+def over_seeds(found: Sequence[Estimate], floor: float = 0.0, items: bool = True) -> Estimate | None:
+    """The mean of one estimate a seed; a single one stays as it is, none is None.
+
+    The interval is that over the seeds, widened to the items' mean interval if ``items``, between ``floor`` and 1.
+    """
+    if len(found) < 2:
+        return found[0] if found else None
+    mean, sd, low, high = mean_over_seeds([estimate.value for estimate in found])
+    if items:
+        low = min(low, math.fsum(estimate.low for estimate in found) / len(found))
+        high = max(high, math.fsum(estimate.high for estimate in found) / len(found))
+    return Estimate(mean, max(floor, low), min(1.0, high), found[0].n, len(found), sd)
+
+
+def from_rows(rows: Sequence[Row]) -> Estimate | None:
+    """The mean over seeds of rows that measure the same thing, one row a seed."""
+    return over_seeds([Estimate(row.record.value, row.record.low, row.record.high, row.record.n) for row in rows])
+
+
+def as_fields(prefix: str, estimate: Estimate | None) -> dict[str, Any]:
+    """An estimate as columns of a table."""
+    fields = ("value", "low", "high", "sd")
+    return {prefix if field == "value" else f"{prefix}_{field}": getattr(estimate, field, None) for field in fields}
+
+
+def _estimate(parts: Sequence[Bounds], records: Sequence[Record]) -> Estimate:
+    """The mean of independent parts: their distances to the bounds add as squares (Newcombe 1998, method 10, for a linear function)."""
+    value = math.fsum(part[0] for part in parts) / len(parts)
+    down, up = (math.sqrt(math.fsum((part[0] - part[side]) ** 2 for part in parts)) / len(parts) for side in (1, 2))
+    return Estimate(value, value - down, value + up, sum(record.n for record in records))
+
+
+def _apart(a: Record, b: Record) -> Bounds:
+    right_a, right_b = a.detail.get("right"), b.detail.get("right")
+    if right_a and right_b and len(right_a) == len(right_b):
+        return paired_difference([x == "1" for x in right_a], [x == "1" for x in right_b])
+    return (a.value - b.value, *difference_interval(a.value, (a.low, a.high), b.value, (b.low, b.high)))
+
+
+def _backbone(model: Model) -> Model:
+    """Both swept methods share their backbones, and so do the baselines at their ends; probes see only the backbone."""
+    method, alpha = _SAME.get(model, model)
+    return ("wise", alpha) if method in SWEPT else (method, alpha)

@@ -1,0 +1,145 @@
+"""Figures as text: matplotlib without its global state, the same bytes every time, colours that follow the page into the dark.
+
+An SVG names its colours as CSS variables of the page (``var(--ink)``), a PNG has those of the light page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+THEME = {
+    "ink": "#1c2330",
+    "muted": "#5b6475",
+    "grid": "#e3e6ec",
+    "paper": "#fefefe",
+    "trained": "#0b66c3",  # blue and vermilion stay apart for every kind of colour blindness (Okabe and Ito's pair, darkened)
+    "kept": "#c2500a",
+    "gain": "#17805a",
+}
+"""Colours by the name of their CSS variable. Each value occurs once, so that it can be replaced."""
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "wisetune",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": THEME["muted"],
+    "axes.labelcolor": THEME["ink"],
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "text.color": THEME["ink"],
+    "xtick.color": THEME["muted"],
+    "ytick.color": THEME["muted"],
+    "grid.color": THEME["grid"],
+}
+_NEAR = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.75, 0.75), (-0.75, 0.75), (0.75, -0.75), (-0.75, -0.75)]
+_DIRECTIONS = [*_NEAR, *((2.2 * x, 2.2 * y) for x, y in _NEAR)]
+Box = tuple[float, float, float, float]
+Draw = Callable[[Figure], None]
+
+
+def svg(name: str, size: tuple[float, float], draw: Draw, label: str) -> str:
+    """An inline SVG of a figure of ``size`` inches. ``label`` is what a screen reader says; ``name`` keeps ids apart on one page."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(size, draw)
+        out = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    for variable, colour in THEME.items():
+        text = text.replace(colour, f"var(--{variable})")
+    # The page gives width and font; namespaces are those of HTML.
+    attributes = re.search(r'viewBox="[^"]*"', text)
+    head = f'<svg {attributes.group() if attributes else ""} role="img" aria-label="{_attribute(label)}">'
+    body = re.sub(r"^<svg[^>]*>", "", text, count=1)
+    return head + body.replace("xlink:href", "href").strip()
+
+
+def png(size: tuple[float, float], draw: Draw) -> bytes:
+    """A PNG of a figure, on white, 160 dots an inch."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(size, draw)
+        figure.set_facecolor("white")
+        figure.set_dpi(160)
+        out = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
+    return out.getvalue()
+
+
+class Labels:
+    """Puts texts beside points so that they cover neither points nor each other: of sixteen places around a point the freest is taken."""
+
+    def __init__(self, axes: Axes, points: Sequence[tuple[float, float]], size: float = 10.5) -> None:
+        self._axes, self._size = axes, size
+        figure = axes.get_figure()
+        self._scale = 72 / (figure.dpi if figure is not None else 72)
+        self._taken: list[Box] = []
+        for point in points:
+            self.avoid(point, 5)
+
+    def avoid(self, at: tuple[float, float], radius: float) -> None:
+        """Keep texts off a mark at ``at`` (in data units) of ``radius`` points."""
+        x, y = self._place(at)
+        self._taken.append((x - radius, y - radius, x + radius, y + radius))
+
+    def avoid_path(self, path: Sequence[tuple[float, float]]) -> None:
+        """Keep texts off the straight lines between these points (in data units)."""
+        for (x, y), (to_x, to_y) in zip(path, path[1:], strict=False):
+            for part in range(1, 8):
+                self.avoid((x + (to_x - x) * part / 8, y + (to_y - y) * part / 8), 2)
+
+    def put(self, text: str, at: tuple[float, float], colour: str, *, weight: str = "normal", size: float | None = None, gap: float = 8) -> None:
+        """Write ``text`` beside the point ``at`` (in data units)."""
+        size = size or self._size
+        x, y = self._place(at)
+        width, height = 0.62 * size * max(map(len, text.split("\n"))), 1.15 * size * len(text.split("\n"))
+        best = min(_DIRECTIONS, key=lambda way: self._cost(_beside(x, y, way, width, height, gap)) + (40 if way not in _NEAR else 0))
+        box = _beside(x, y, best, width, height, gap)
+        self._taken.append(box)
+        across = "center" if best[0] == 0 else "left" if best[0] > 0 else "right"
+        offset = (best[0] * gap, (box[1] + box[3]) / 2 - y)
+        style = {"color": colour, "fontweight": weight, "fontsize": size, "zorder": 9}
+        self._axes.annotate(text, at, offset, textcoords="offset points", ha=across, va="center", **style)
+
+    def _place(self, point: tuple[float, float]) -> tuple[float, float]:
+        x, y = self._axes.transData.transform(point)
+        return float(x) * self._scale, float(y) * self._scale
+
+    def _cost(self, box: Box) -> float:
+        (left, bottom), (right, top) = self._axes.transAxes.transform([(0, 0), (1, 1)]) * self._scale
+        outside = max(0, left - box[0]) + max(0, bottom - box[1]) + max(0, box[2] - right - 4) + max(0, box[3] - top)
+        return 1000 * outside + sum(_overlap(box, other) for other in self._taken)
+
+
+def _beside(x: float, y: float, way: tuple[float, float], width: float, height: float, gap: float) -> Box:
+    left = x + way[0] * gap - (width / 2 if way[0] == 0 else 0 if way[0] > 0 else width)
+    middle = y + way[1] * (gap + height / 2) if way[0] == 0 else y + way[1] * gap
+    return left, middle - height / 2, left + width, middle + height / 2
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _figure(size: tuple[float, float], draw: Draw) -> Figure:
+    figure = Figure(figsize=size, layout="constrained")
+    figure.patch.set_alpha(0.0)
+    draw(figure)
+    return figure
+
+
+def _attribute(text: str) -> str:
+    for mark, entity in (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(mark, entity)
+    return text

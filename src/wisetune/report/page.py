@@ -1,0 +1,208 @@
+"""Results become one self-contained HTML page: everything inlined, nothing fetched, the same bytes for the same results."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from wisetune.report import board as b
+from wisetune.report import words
+from wisetune.report.board import Board
+from wisetune.report.plots import curve_svgs, tradeoff_svgs
+from wisetune.report.tables import Table, all_tables
+from wisetune.report.verdict import alpha_words, notes, summary
+from wisetune.results import Cloud, Results
+
+_MOST_POINTS = 4096
+_PROTOCOL = {
+    "story": "Study",
+    "start": "Starting weights",
+    "start_facts": "About them",
+    "fit": "Training",
+    "head": "Head",
+    "seeds": "Training seeds",
+    "selection": "Selected on what",
+}
+_ELSEWHERE = {"task", "probes", "command", "reproduce", "warnings", "rule"}
+
+
+def page(results: Results) -> str:
+    """The page as text."""
+    board = Board(results)
+    tables = {table.name: table for table in all_tables(results)}
+    study = results.study
+    context = {
+        "title": _title(study),
+        "board": board,
+        "summary": summary(results),
+        "notes": notes(board),
+        "chosen_alpha": alpha_words(board.chosen()),
+        "tables": tables,
+        "tradeoff": {width: Markup(text) for width, text in tradeoff_svgs(board).items()},  # noqa: S704 (drawn here; labels escaped)
+        "curves": {width: Markup(text) for width, text in curve_svgs(board).items()},  # noqa: S704 (the same)
+        "sweep": _sweep(board, tables["sweep"]),
+        "steps": _steps(board, tables["steps"]),
+        "heat": _heat(tables["corruptions"]),
+        "confusions": _by_model(tables["confusion"]),
+        "classes": _by_model(tables["classes"]),
+        "protocol": _protocol(study),
+        "sets": [*_sets("Task", [study.get("task")]), *_sets("Robustness probe", study.get("probes") or [])],
+        "stamp": results.stamp,
+        "reproduce": [str(line) for line in study.get("reproduce") or [study.get("command")] if line],
+        "audits": {key: _audit(lines) for key, lines in sorted(results.audits.items())},
+        "logs": {name: _log(lines) for name, lines in sorted(results.log.items()) if lines},
+        "clouds": results.clouds,
+        "clouds_json": [_thin(cloud) for cloud in results.clouds],
+    }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+@functools.cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("wisetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "method", "split")}
+    made.filters |= {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
+    made.globals |= {"words": words, "raw": _raw, "CHOSEN": b.CHOSEN, "named": _named}
+    return made
+
+
+def _raw(path: str) -> Markup:
+    """A file of this package, put into the page as it is."""
+    return Markup(files("wisetune.report").joinpath(path).read_text(encoding="utf-8"))  # noqa: S704 (our own script and style)
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    return words.interval(row[column], row[f"{column}_low"], row[f"{column}_high"])
+
+
+def _gain(row: Mapping[str, Any], column: str) -> str:
+    return words.difference(row[column], row[f"{column}_low"], row[f"{column}_high"])
+
+
+def _plain(value: Any) -> str:
+    """A value of the protocol, a log or an audit in one line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: words.NOTHING}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items()) or words.NOTHING
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or words.NOTHING
+    return str(value)
+
+
+def _named(board: Board, method: str, alpha: float | None) -> str:
+    """A model in words; the recommended one with the alphas chosen for it."""
+    if method == b.CHOSEN:
+        return f"{words.method(board.headline)} at the chosen {alpha_words(board.chosen())}"
+    return words.model(method, alpha)
+
+
+def _title(study: Mapping[str, Any]) -> str:
+    task = study.get("task")
+    return str(task.get("name") or "your task") if isinstance(task, Mapping) else "your task"
+
+
+def _sweep(board: Board, table: Table) -> list[dict[str, Any]]:
+    """One line an alpha: the rows of each method side by side, and robustness once, for both methods share their backbones."""
+    chosen = {alpha for _, alpha in board.chosen().values()}
+    lines: dict[float, dict[str, Any]] = {}
+    for row in table.rows:
+        if row["split"] == board.split:
+            line = lines.setdefault(row["alpha"], {"alpha": row["alpha"], "chosen": row["alpha"] in chosen, "by": {}, "any": row})
+            line["by"][row["method"]] = row
+    return [lines[alpha] for alpha in sorted(lines)]
+
+
+def _steps(board: Board, table: Table) -> list[dict[str, Any]]:
+    """Each choice with its tests, the recommended ones first and open."""
+    ours = (board.headline, board.rule)
+    ordered = sorted(board.results.chosen, key=lambda one: ((one.method, one.rule) != ours, one.method != ours[0], one.method, one.rule, one.seed))
+    return [
+        {
+            "choice": choice,
+            "open": number == 0,
+            "rows": [row for row in table.rows if (row["method"], row["rule"], row["seed"]) == (choice.method, choice.rule, choice.seed)],
+        }
+        for number, choice in enumerate(ordered)
+    ]
+
+
+def _heat(table: Table) -> dict[str, Any]:
+    """Heat maps: kinds, levels, cells by model, and how far the first model is above the others."""
+    kinds = list(dict.fromkeys(row["kind"] for row in table.rows))
+    levels = sorted({row["level"] for row in table.rows})
+    models = {model: {(row["kind"], row["level"]): row for row in rows} for model, rows in _by_model(table).items()}
+    first, *others = models or [None]
+    apart = {
+        other: {cell: models[first][cell]["accuracy"] - models[other][cell]["accuracy"] for cell in models[first] if cell in models[other]}
+        for other in others
+    }
+    return {"kinds": kinds, "levels": levels, "models": models, "first": first, "apart": apart}
+
+
+def _by_model(table: Table) -> dict[tuple[str, float | None], list[dict[str, Any]]]:
+    found: dict[tuple[str, float | None], list[dict[str, Any]]] = {}
+    for row in table.rows:
+        found.setdefault((row["method"], row["alpha"]), []).append(row)
+    return found
+
+
+def _protocol(study: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The known facts in order, then whatever else the study says."""
+    known = [(label, study[key]) for key, label in _PROTOCOL.items() if study.get(key) not in (None, "", [], {})]
+    return known + [(key, value) for key, value in study.items() if key not in _PROTOCOL and key not in _ELSEWHERE]
+
+
+def _sets(role: str, tasks: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"role": role, **_set(task)} for task in tasks if isinstance(task, Mapping)]
+
+
+def _set(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set: facts, items a split, and items a class where known."""
+    counts = task.get("counts") if isinstance(task.get("counts"), Mapping) else {}
+    by_class = {split: dict(found) for split, found in (counts or {}).items() if isinstance(found, Mapping)}
+    names = list(dict.fromkeys([name for found in by_class.values() for name in found]))
+    totals = {split: sum(found.values()) if isinstance(found, Mapping) else found for split, found in (counts or {}).items()}
+    facts = {key: value for key, value in task.items() if key not in ("name", "counts", "classes") and value not in (None, "", {}, [])}
+    classes = task.get("classes") or names
+    rows = [(name, [by_class[split].get(name, 0) for split in by_class]) for name in names]
+    return {"name": task.get("name") or "data", "facts": facts, "classes": classes, "totals": totals, "splits": list(by_class), "rows": rows}
+
+
+def _audit(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    distances = [line for line in lines if line.get("audit") == "distance"]
+    others = [
+        (line.get("audit", ""), ("" if line.get("ok", True) else "FAILED; ") + _plain({k: v for k, v in line.items() if k not in ("audit", "ok")}))
+        for line in lines
+        if line.get("audit") != "distance"
+    ]
+    return {"ok": all(line.get("ok", True) for line in lines), "distances": distances, "others": others}
+
+
+def _log(lines: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    return {"columns": columns, "rows": [[line.get(column) for column in columns] for line in lines]}
+
+
+def _thin(cloud: Cloud) -> list[int]:
+    """The points of a cloud as they go into the page: evenly thinned where there are more than a small view can show."""
+    count = len(cloud.points) // 3
+    step = -(-count // _MOST_POINTS) or 1
+    return [coordinate for start in range(0, 3 * count, 3 * step) for coordinate in cloud.points[start : start + 3]]
+
+
+def tables_json(tables: Sequence[Table]) -> str:
+    """All tables in one JSON text."""
+    return json.dumps({table.name: table.to_json() for table in tables}, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,225 @@
+"""The two pictures of a study: what accuracy costs in robustness, and both along alpha. Each is drawn wide and narrow (for phones)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, Rectangle
+
+from wisetune.report import board as b
+from wisetune.report import words
+from wisetune.report.board import Board, Estimate
+from wisetune.report.drawing import THEME, Labels, png, svg
+from wisetune.report.verdict import alpha_words
+
+_WIDE, _NARROW = (9.2, 6.0), (4.3, 5.4)
+_COLOURS = {"wise-ft-lp": THEME["trained"], "wise-ft": THEME["kept"]}
+_MARKERS = {"lp": "s", "ft": "D", "lp-ft": "^", "ft-low-lr": "v"}
+_OTHERS = "Phx<>p"
+Spot = tuple[Estimate, Estimate]
+"""Robustness and accuracy of one model."""
+
+
+def tradeoff_svgs(board: Board) -> dict[str, str]:
+    """The trade-off plot for wide pages and for phones; empty when nothing has both numbers."""
+    if not _spots(board):
+        return {}
+    label = f"Accuracy against robustness on the {board.split} split: one curve for each method through alpha, baselines as separate marks. "
+    label += "The sweep table below holds the same numbers."
+    drawn = functools.partial(_tradeoff, board)
+    return {
+        "wide": svg("tradeoff", _WIDE, functools.partial(drawn, wide=True), label),
+        "narrow": svg("tradeoff-narrow", _NARROW, functools.partial(drawn, wide=False), label),
+    }
+
+
+def tradeoff_png(board: Board) -> bytes | None:
+    """The wide trade-off plot as a PNG; None when nothing has both numbers."""
+    return png(_WIDE, functools.partial(_tradeoff, board, wide=True)) if _spots(board) else None
+
+
+def curve_svgs(board: Board) -> dict[str, str]:
+    """Accuracy and robustness along alpha, with intervals, wide and narrow; empty when no alpha was measured."""
+    if not any(board.alphas(method) for method in b.SWEPT):
+        return {}
+    label = f"Accuracy and robustness along alpha on the {board.split} split, with 95 percent intervals. The sweep table holds the same numbers."
+    drawn = functools.partial(_curves, board)
+    tall = 2 if board.probes else 1
+    return {
+        "wide": svg("curves", (9.2, 4.1), functools.partial(drawn, wide=True), label),
+        "narrow": svg("curves-narrow", (4.3, 3.6 * tall), functools.partial(drawn, wide=False), label),
+    }
+
+
+def _spot(board: Board, place: b.Place) -> Spot | None:
+    robustness, accuracy = board.mean(b.ROBUSTNESS, place), board.mean(b.ACCURACY, place)
+    return (robustness, accuracy) if robustness and accuracy else None
+
+
+def _spots(board: Board) -> dict[b.Model, Spot]:
+    """Every model that has both numbers."""
+    models = [(method, alpha) for method in b.SWEPT for alpha in board.alphas(method)] + [(name, None) for name in board.baselines()]
+    found = {model: _spot(board, board.fixed(*model)) for model in models}
+    return {model: spot for model, spot in found.items() if spot}
+
+
+def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
+    axes = figure.add_subplot()
+    spots = _spots(board)
+    floor = _limits(axes, spots)
+    split = words.split(board.split)
+    axes.set_xlabel(f"Robustness: {'what linear probes get right' if wide else 'probes'} on other data (%, {split}) →")
+    axes.set_ylabel(f"Accuracy on your task (%, {split}) →")
+    axes.grid(visible=True, lw=0.8)
+    axes.tick_params(length=0)
+    _legend(axes, spots, wide)
+    figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in points
+    shown = {model: spot for model, spot in spots.items() if spot[1].value >= floor}
+    labels = Labels(axes, [_at(spot) for spot in shown.values()], 10.5 if wide else 9.5)
+    tuned, chosen = spots.get(("ft", None)), _spot(board, board.chosen())
+    if tuned:
+        _better(axes, tuned, wide)
+        axes.add_patch(_ellipse(tuned, THEME["ink"], 0.08))
+    for method in b.SWEPT:
+        path = [_at(spot) for (name, _), spot in spots.items() if name == method]
+        if path:
+            axes.plot(*zip(*path, strict=True), color=_COLOURS[method], lw=2.4, alpha=0.9, zorder=4, solid_joinstyle="round")
+            axes.plot(*zip(*path, strict=True), "o", color=_COLOURS[method], mec=THEME["paper"], mew=1.2, ms=7, zorder=5)
+            labels.avoid_path(path)
+    if chosen:
+        axes.add_patch(_ellipse(chosen, THEME["gain"], 0.17))
+        axes.plot(*_at(chosen), "*", color=THEME["gain"], mec=THEME["paper"], mew=1.3, ms=22, zorder=8)
+        labels.avoid(_at(chosen), 11)
+        labels.put(f"chosen: {alpha_words(board.chosen())}", _at(chosen), THEME["gain"], weight="bold", size=12.5 if wide else 10.5, gap=13)
+    for number, ((method, alpha), spot) in enumerate(shown.items()):
+        if alpha is None:
+            marker = _MARKERS.get(method, _OTHERS[number % len(_OTHERS)])
+            _cross(axes, spot, THEME["ink"], 0.22)
+            axes.plot(*_at(spot), marker, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
+            name = words.method(method)
+            labels.put(name if wide else name.replace(", ", ",\n"), _at(spot), THEME["ink"], weight="bold" if method == "ft" else "normal")
+    _alpha_labels(board, labels, shown, wide)
+    _fallen(axes, spots, floor, wide)
+
+
+def _legend(axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
+    """What the colours mean, above the picture where nothing can lie under it."""
+    meanings = (("wise-ft-lp", "head trained anew"), ("wise-ft", "head kept"))
+    present = [pair for pair in meanings if any(name == pair[0] for name, _ in spots)]
+    for row, (method, meaning) in enumerate(present):
+        place = (0.36 * row, 1.03) if wide else (0.0, 1.02 + 0.045 * (len(present) - 1 - row))
+        axes.text(*place, f"●  {words.method(method)}: {meaning}", transform=axes.transAxes, color=_COLOURS[method],
+                  fontsize=11 if wide else 9.5, fontweight="bold", va="bottom")  # fmt: skip
+    if wide:
+        axes.text(1.0, 1.03, "shades and bars: 95 % intervals", transform=axes.transAxes, ha="right", va="bottom", color=THEME["muted"], fontsize=9.5)
+
+
+def _fallen(axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> None:
+    """Says what lies below the picture, on the side where the curve does not leave it."""
+    lost = [(alpha, spot) for (_, alpha), spot in spots.items() if spot[1].value < floor and alpha is not None]
+    if not lost:
+        return
+    top, low = max(alpha for alpha, _ in lost), min(spot[1].value for _, spot in lost)
+    left, right = axes.get_xlim()
+    on_right = lost[-1][1][0].value * 100 < (left + right) / 2
+    text = f"WiSE-FT at α ≤ {top:g} lies below{' this picture,' if wide else chr(10)} down to {words.percent(low)} %".replace("\n ", "\n")
+    axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
+              color=THEME["kept"], fontsize=9.5 if wide else 8.5)  # fmt: skip
+
+
+def _limits(axes: Axes, spots: dict[b.Model, Spot]) -> float:
+    """Limits that show what matters; returns the accuracy below which points fall out.
+
+    A kept head on a backbone that is almost the pre-trained one is near chance. Shown in full, it would press all else into a line.
+    """
+    core = [spot for (method, alpha), spot in spots.items() if method != "wise-ft" or (alpha or 0) >= 0.7] or list(spots.values())
+    low, high = min(spot[1].value for spot in core), max(spot[1].value for spot in core)
+    # Half an interval of room lets a reader see that most differences are smaller than what is known.
+    room = max(spot[1].high - spot[1].low for spot in core) / 2
+    bottom = max(min(spot[1].value for spot in spots.values()), low - room)
+    axes.set_ylim(100 * (bottom - 0.35 * room), 100 * (high + 1.15 * room))
+    left, right = min(spot[0].value for spot in spots.values()), max(spot[0].value for spot in spots.values())
+    wider = max(spot[0].high - spot[0].low for spot in spots.values()) / 2
+    axes.set_xlim(100 * (left - 0.9 * wider), 100 * (right + 0.9 * wider))
+    return bottom
+
+
+def _better(axes: Axes, tuned: Spot, wide: bool) -> None:
+    """The quarter of the picture in which a model beats full fine-tuning on both sides."""
+    x, y = tuned[0].value * 100, tuned[1].value * 100
+    (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
+    axes.add_patch(Rectangle((x, y), right - x, top - y, color=THEME["gain"], alpha=0.07, lw=0, zorder=0))
+    axes.plot([x, x, right], [top, y, y], color=THEME["gain"], lw=1, ls=(0, (4, 4)), alpha=0.6, zorder=1)
+    text = "better than full fine-tuning in both" if wide else "better than\nfull fine-tuning in both"
+    axes.annotate(text + "  ↗", (0.99, 0.985), xycoords="axes fraction", ha="right", va="top", color=THEME["gain"], fontsize=11 if wide else 9.5, style="italic")
+
+
+def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide: bool) -> None:
+    """The alphas along the curves; every second one where there is little room, and not again the one that is marked as chosen."""
+    marked = set(board.chosen().values())
+    for method in b.SWEPT:
+        path = {alpha: spot for (name, alpha), spot in shown.items() if name == method and alpha is not None}
+        for number, (alpha, spot) in enumerate(path.items()):
+            end = alpha in (min(path), max(path))
+            if marked != {(method, alpha)} and (end or wide or number % 2 == 0):
+                labels.put(f"α {alpha:g}" if end else f"{alpha:g}", _at(spot), _COLOURS[method], size=9)
+
+
+def _at(spot: Spot) -> tuple[float, float]:
+    return 100 * spot[0].value, 100 * spot[1].value
+
+
+def _cross(axes: Axes, spot: Spot, colour: str, strength: float) -> None:
+    (x, y) = spot
+    axes.plot([100 * x.low, 100 * x.high], [100 * y.value] * 2, color=colour, lw=1.2, alpha=strength, zorder=2)
+    axes.plot([100 * x.value] * 2, [100 * y.low, 100 * y.high], color=colour, lw=1.2, alpha=strength, zorder=2)
+
+
+def _ellipse(spot: Spot, colour: str, strength: float) -> Ellipse:
+    (x, y) = spot
+    centre = (50 * (x.low + x.high), 50 * (y.low + y.high))
+    return Ellipse(centre, 100 * (x.high - x.low), 100 * (y.high - y.low), color=colour, alpha=strength, lw=0, zorder=1)
+
+
+def _curves(board: Board, figure: Figure, wide: bool) -> None:
+    panels = 2 if board.probes else 1
+    grid = figure.subplots(1 if wide else panels, panels if wide else 1, squeeze=False)
+    left, *right = grid.ravel().tolist()
+    chosen = [alpha for _, alpha in board.chosen().values() if alpha is not None]
+    for method in b.SWEPT:
+        _curve(left, board, b.ACCURACY, method, _COLOURS[method], words.method(method))
+    _finish(left, "Accuracy on your task (%)", chosen)
+    for axes in right:
+        if len(board.probes) > 1:
+            for number, probe in enumerate(board.probes):
+                _curve(axes, board, probe, board.headline, THEME["muted"], probe[1], ((0, (5, 2)), (0, (1, 1.5)), "-.")[number % 3], ribbon=False)
+        _curve(axes, board, b.ROBUSTNESS, board.headline, THEME["ink"], "mean of the probes" if len(board.probes) > 1 else board.probes[0][1])
+        _finish(axes, "Robustness: probe accuracy (%)", chosen)
+
+
+def _curve(
+    axes: Axes, board: Board, quantity: str | tuple[str, str], method: str, colour: str, name: str, dashes: object = "-", *, ribbon: bool = True
+) -> None:
+    found = [(alpha, board.mean(quantity, board.fixed(method, alpha))) for alpha in board.alphas(method)]
+    known = [(alpha, estimate) for alpha, estimate in found if estimate]
+    if not known:
+        return
+    alphas = [alpha for alpha, _ in known]
+    if ribbon:
+        low, high = [100 * one.low for _, one in known], [100 * one.high for _, one in known]
+        axes.fill_between(alphas, low, high, color=colour, alpha=0.13, lw=0)
+    axes.plot(alphas, [100 * one.value for _, one in known], color=colour, lw=2.2 if ribbon else 1.3, ls=dashes, label=name,
+              marker="o" if ribbon else None, ms=4)  # fmt: skip
+
+
+def _finish(axes: Axes, title: str, chosen: Sequence[float]) -> None:
+    for alpha in sorted(set(chosen)):
+        axes.axvline(alpha, color=THEME["gain"], lw=1.6, alpha=0.8, zorder=1, label="chosen α" if alpha == min(chosen) else None)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel("α: 0 = pre-trained, 1 = fine-tuned backbone")
+    axes.grid(visible=True, lw=0.8)
+    axes.tick_params(length=0)
+    axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)

@@ -1,0 +1,223 @@
+"""Results become tables: pure functions, rows with fixed columns, fractions as numbers. The page and the CSV files show the same rows.
+
+A mean over several training seeds carries its standard deviation (``_sd``) and Student's 95 % interval; with one seed the interval is
+that of the items measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from wisetune.records import wilson
+from wisetune.report import board as b
+from wisetune.report.board import Board, Model, Place, as_fields, from_rows
+from wisetune.results import Results, Row
+
+_BOUNDS = ("", "_low", "_high", "_sd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows with fixed columns; ``title`` says what they are. Values are fractions between 0 and 1 unless the column says else."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        return dataclasses.asdict(self)
+
+
+def all_tables(results: Results) -> list[Table]:
+    """Every table, in the order of the page."""
+    board = Board(results)
+    made = [sweep_table(board), chosen_table(board), steps_table(board), baselines_table(board), probes_table(board)]
+    return [*made, corruption_table(board), corruption_summary(board), transfer_table(board), class_table(board), confusion_table(board)]
+
+
+def sweep_table(board: Board) -> Table:
+    """Accuracy and robustness along alpha, method by method, on both splits, with the difference to full fine-tuning."""
+    columns = ("split", "method", "alpha", *_model_columns())
+    rows = [
+        {"split": split, "method": method, "alpha": alpha, **_model_fields(board, board.fixed(method, alpha), split)}
+        for split in _splits(board)
+        for method in b.SWEPT
+        for alpha in board.alphas(method)
+    ]
+    return Table("sweep", "Accuracy and robustness along alpha", columns, rows)
+
+
+def baselines_table(board: Board) -> Table:
+    """The methods without alpha on the split that is shown, below the chosen models they compete with."""
+    columns = ("method", "rule", "alphas", *_model_columns())
+    rows: list[dict[str, Any]] = []
+    for choice in _choices(board):
+        place = board.chosen(*choice)
+        shown = sorted({alpha for _, alpha in place.values() if alpha is not None})
+        rows.append({"method": choice[0], "rule": choice[1], "alphas": shown, **_model_fields(board, place, board.split)})
+    for method in board.baselines():
+        rows.append({"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method), board.split)})
+    return Table("baselines", f"Chosen models and baselines, {board.split} split", columns, rows)
+
+
+def chosen_table(board: Board) -> Table:
+    """What each rule chose for each seed on validation data, and what the chosen model scores on the split that is shown."""
+    columns = ("method", "rule", "seed", "alpha", "stopped_by", *_model_columns())
+    rows = [
+        {"method": choice.method, "rule": choice.rule, "seed": choice.seed, "alpha": choice.alpha, "stopped_by": choice.stopped_by}
+        | _model_fields(board, {choice.seed: (choice.method, choice.alpha)}, board.split)
+        for choice in sorted(board.results.chosen, key=lambda one: (_rank(one.method), one.rule, one.seed))
+    ]
+    return Table("chosen", f"Alpha chosen on validation, shown on the {board.split} split", columns, rows)
+
+
+def steps_table(board: Board) -> Table:
+    """Every test each rule made on validation data; changes are in percentage points."""
+    fields = ("alpha", "accuracy", "robustness", "accuracy_change", "robustness_change", "change_low", "change_high", "accepted", "why")
+    rows = [
+        {"method": choice.method, "rule": choice.rule, "seed": choice.seed} | {field: step.get(field) for field in fields}
+        for choice in sorted(board.results.chosen, key=lambda one: (_rank(one.method), one.rule, one.seed))
+        for step in choice.steps
+    ]
+    return Table("steps", "Every test the rules made on validation (changes in percentage points)", ("method", "rule", "seed", *fields), rows)
+
+
+def probes_table(board: Board) -> Table:
+    """The accuracy of each robustness probe for each backbone, on the split that is shown."""
+    columns = ("probe", "measure", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
+    models: list[Model] = [(board.headline, alpha) for alpha in board.alphas(board.headline)]
+    models += [(method, None) for method in board.baselines() if method not in ("lp", "ft")]
+    rows = []
+    for measure, data in board.probes:
+        for method, alpha in models:
+            estimate = board.mean((measure, data), board.fixed(method, alpha))
+            if estimate is not None:
+                row = {"probe": data, "measure": measure, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
+                rows.append(row | {"seeds": estimate.seeds, "n": estimate.n})
+    return Table("probes", f"Robustness probe by probe, {board.split} split", columns, rows)
+
+
+def corruption_table(board: Board) -> Table:
+    """Accuracy under each kind and level of corruption, model by model."""
+    columns = ("method", "alpha", "kind", "level", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
+    rows = []
+    for (method, alpha), found in board.chosen_rows(b.CORRUPTED, board.split).items():
+        cells: dict[tuple[str, int], list[Row]] = {}
+        for row in found:
+            cells.setdefault((str(row.record.detail.get("kind", "")), int(row.record.detail.get("level", 0))), []).append(row)
+        for (kind, level), cell in sorted(cells.items()):
+            estimate = from_rows(cell)
+            row = {"method": method, "alpha": alpha, "kind": kind, "level": level, **as_fields("accuracy", estimate)}
+            rows.append(row | {"seeds": estimate.seeds if estimate else 0, "n": estimate.n if estimate else 0})
+    return Table("corruptions", f"Accuracy under corruption, {board.split} split", columns, rows)
+
+
+def corruption_summary(board: Board) -> Table:
+    """One line a model: accuracy on clean clouds, the mean over all corruptions, and what is lost between them."""
+    rows: list[dict[str, Any]] = []
+    for method, alpha in dict.fromkeys((row["method"], row["alpha"]) for row in corruption_table(board).rows):
+        cells = [row["accuracy"] for row in corruption_table(board).rows if (row["method"], row["alpha"]) == (method, alpha)]
+        clean = board.mean(b.ACCURACY, board.chosen() if method == b.CHOSEN else board.fixed(method, alpha))
+        corrupted = sum(cells) / len(cells)
+        row = {"method": method, "alpha": alpha, "clean": clean.value if clean else None, "corrupted": corrupted}
+        rows.append(row | {"lost": clean.value - corrupted if clean else None, "cells": len(cells)})
+    columns = ("method", "alpha", "clean", "corrupted", "lost", "cells")
+    return Table("corruption_summary", f"Clean and mean corrupted accuracy, {board.split} split", columns, rows)
+
+
+def transfer_table(board: Board) -> Table:
+    """Accuracy of the classifier itself on another set, over the classes both share."""
+    columns = ("data", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
+    cells: dict[tuple[str, str, float | None], list[Row]] = {}
+    for model, found in board.chosen_rows(b.TRANSFER, board.split).items():
+        for row in found:
+            cells.setdefault((row.record.data, *model), []).append(row)
+    rows = []
+    for (data, method, alpha), found in cells.items():
+        estimate = from_rows(found)
+        row = {"data": data, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
+        rows.append(row | {"seeds": estimate.seeds if estimate else 0, "n": estimate.n if estimate else 0})
+    return Table("transfer", f"The classifier on another set, shared classes, {board.split} split", columns, rows)
+
+
+def confusion_table(board: Board) -> Table:
+    """How often each class was taken for each, summed over the seeds, for every model whose confusion was kept."""
+    rows = [
+        {"method": method, "alpha": alpha, "true": true, "predicted": predicted, "count": count}
+        for (method, alpha), (classes, counts, _) in _confusions(board).items()
+        for true, line in zip(classes, counts, strict=True)
+        for predicted, count in zip(classes, line, strict=True)
+    ]
+    columns = ("method", "alpha", "true", "predicted", "count")
+    return Table("confusion", f"Confusion, counts over all seeds, {board.split} split", columns, rows)
+
+
+def class_table(board: Board) -> Table:
+    """Each class: how many items, how many of them are found (with a Wilson interval), how many of its calls are right, the usual error."""
+    columns = ("method", "alpha", "class", "n", "found", "found_low", "found_high", "precision", "taken_for", "taken_for_count")
+    rows = []
+    for (method, alpha), (classes, counts, seeds) in _confusions(board).items():
+        for at, name in enumerate(classes):
+            line = counts[at]
+            total, called = sum(line), sum(other[at] for other in counts)
+            # The same items were classified once a seed: the interval is that of the items, not of as many items as there were trials.
+            n = total / seeds
+            low, high = wilson(line[at] / seeds, max(1, round(n))) if total else (None, None)
+            worst = max((other for other in range(len(classes)) if other != at), key=lambda other: line[other], default=None)
+            confused = worst is not None and line[worst] > 0
+            row: dict[str, Any] = {"method": method, "alpha": alpha, "class": name, "n": round(n)}
+            row |= {"found": line[at] / total if total else None, "found_low": low, "found_high": high}
+            row |= {"precision": line[at] / called if called else None, "taken_for": classes[worst] if confused and worst is not None else None}
+            rows.append(row | {"taken_for_count": line[worst] if confused and worst is not None else 0})
+    return Table("classes", f"Class by class, {board.split} split", columns, rows)
+
+
+def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]], int]]:
+    """By model: class names, counts summed over the seeds, number of seeds."""
+    found: dict[Model, tuple[Sequence[str], list[list[int]], int]] = {}
+    for model, rows in board.chosen_rows(b.ACCURACY, board.split).items():
+        kept = [row.record.detail for row in rows if row.record.detail.get("confusion")]
+        if kept:
+            summed = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*(one["confusion"] for one in kept), strict=True)]
+            names = kept[0].get("classes") or [str(number) for number in range(len(summed))]
+            found[model] = (names, summed, len(kept))
+    return found
+
+
+def _model_columns() -> tuple[str, ...]:
+    quantities = ("accuracy", "robustness", "accuracy_gain", "robustness_gain", "class_mean")
+    return (*(f"{name}{end}" for name in quantities for end in _BOUNDS), "seeds", "n")
+
+
+def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
+    """Accuracy, robustness, and how far both are above full fine-tuning where it is not the same model or backbone."""
+    tuned = {seed: model for seed, model in board.fixed("ft").items() if seed in place}
+    is_tuned = all(model in (("ft", None), ("wise-ft", 1.0)) for model in place.values())
+    is_backbone = is_tuned or all(model == ("wise-ft-lp", 1.0) for model in place.values())
+    found = {"accuracy": board.mean(b.ACCURACY, place, split), "robustness": board.mean(b.ROBUSTNESS, place, split)}
+    found["accuracy_gain"] = None if is_tuned else board.difference(b.ACCURACY, place, tuned, split)
+    found["robustness_gain"] = None if is_backbone else board.difference(b.ROBUSTNESS, place, tuned, split)
+    found["class_mean"] = board.mean(b.CLASS_MEAN, place, split)
+    fields = {key: value for name, estimate in found.items() for key, value in as_fields(name, estimate).items()}
+    accuracy = found["accuracy"]
+    return fields | {"seeds": accuracy.seeds if accuracy else 0, "n": accuracy.n if accuracy else 0}
+
+
+def _splits(board: Board) -> list[str]:
+    return [split for split in ("test", "val") if any(row.record.split == split for row in board.results.rows)]
+
+
+def _choices(board: Board) -> list[tuple[str, str]]:
+    return sorted({(choice.method, choice.rule) for choice in board.results.chosen}, key=lambda one: (_rank(one[0]), one[1]))
+
+
+def _rank(method: str) -> int:
+    return _position(b.SWEPT, method)
+
+
+def _position(order: Iterable[str], name: str) -> int:
+    return {word: at for at, word in enumerate(order)}.get(name, len(b.SWEPT))

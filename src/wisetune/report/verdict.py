@@ -1,0 +1,101 @@
+"""What the study found, in two sentences with numbers and as a dict: the top of the page and the end of the command's output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wisetune.report import board as b
+from wisetune.report import words
+from wisetune.report.board import Board, Estimate, Place
+from wisetune.results import Results
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """What a job found, in brief: JSON-able, with ``sentences`` that a person can read.
+
+    ``before`` is full fine-tuning, ``after`` the chosen model, ``linear_probing`` the pre-trained backbone as it is. Each holds
+    ``accuracy`` and ``robustness`` as ``{value, low, high, n, seeds, sd, text}`` or None. ``gain`` is after minus before.
+    """
+    board = Board(results)
+    after, before, probing = board.chosen(), board.fixed("ft"), board.fixed("lp")
+    tuned = {seed: model for seed, model in before.items() if seed in after}
+    gain = {name: _plain(board.difference(name, after, tuned), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
+    return {
+        "method": board.headline,
+        "rule": board.rule,
+        "alpha": {str(seed): model[1] for seed, model in sorted(after.items())},
+        "selected_on": "val",
+        "shown_on": board.split,
+        "seeds": len(board.seeds),
+        "before": _scores(board, before),
+        "after": _scores(board, after),
+        "linear_probing": _scores(board, probing),
+        "gain": gain,
+        "sentences": [*_verdict(board, after, before), _where(board)],
+        "notes": notes(board),
+    }
+
+
+def notes(board: Board) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = [str(warning) for warning in board.results.study.get("warnings") or []]
+    bad = [key for key, lines in board.results.audits.items() if not all(line.get("ok", True) for line in lines)]
+    if bad:
+        found.append(f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); see the merge audit below.")
+    if len(board.seeds) == 1:
+        found.append(
+            "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
+            "another seed would train other models. Run with more seeds to see that spread."
+        )
+    if board.split != "test" and board.results.rows:
+        found.append("There is no test split here: the numbers are those of the validation split on which alpha was chosen, and too good.")
+    return found
+
+
+def alpha_words(place: Place) -> str:
+    """The chosen alpha, or the range over the seeds: ``α = 0.4``, ``α = 0.3–0.5``."""
+    alphas = sorted({model[1] for model in place.values() if model[1] is not None})
+    return f"α = {'–'.join(words.alpha(alpha) for alpha in dict.fromkeys([alphas[0], alphas[-1]]))}" if alphas else words.NOTHING
+
+
+def _verdict(board: Board, after: Place, before: Place) -> list[str]:
+    scores = _scored(board, before)
+    if not after:
+        known = f"Full fine-tuning has {scores}. " if scores else ""
+        return [f"{known}No alpha was chosen in this study, so there is nothing to recommend."]
+    first = f"{words.method(board.headline)} at {alpha_words(after)} has {_scored(board, after)}"
+    first += f"; full fine-tuning has {scores}" if scores else ""
+    changes = [
+        f"{words.difference(found.value, found.low, found.high)} points of {name} ({_judged(found)})"
+        for name in (b.ACCURACY, b.ROBUSTNESS)
+        if (found := board.difference(name, after, {seed: model for seed, model in before.items() if seed in after}))
+    ]
+    return [f"{first}.", *([f"Against full fine-tuning that is {words.joined(changes)}."] if changes else [])]
+
+
+def _where(board: Board) -> str:
+    chosen = f"Alpha was chosen on the validation split by the {words.RULES.get(board.rule, board.rule)} rule" if board.chosen() else ""
+    shown = f"every number here is from the {words.split(board.split)} split" if board.results.rows else "nothing was measured"
+    return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
+
+
+def _judged(found: Estimate) -> str:
+    return "a gain" if found.low > 0 else "a loss" if found.high < 0 else "no difference shown"
+
+
+def _scored(board: Board, place: Place) -> str:
+    found = [(name, board.mean(name, place)) for name in (b.ACCURACY, b.ROBUSTNESS)]
+    return " and ".join(
+        f"{'an' if name == b.ACCURACY else 'a'} {name} of {words.interval(one.value, one.low, one.high, ' %')}" for name, one in found if one
+    )
+
+
+def _scores(board: Board, place: Place) -> dict[str, Any]:
+    return {name: _plain(board.mean(name, place), words.interval) for name in (b.ACCURACY, b.ROBUSTNESS)}
+
+
+def _plain(estimate: Estimate | None, spelled: Any) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    text = spelled(estimate.value, estimate.low, estimate.high)
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n, "seeds": estimate.seeds, "sd": estimate.sd, "text": text}

@@ -1,0 +1,90 @@
+"""Every number and name of the page is spelled here: percent with one decimal, intervals as ``76.2 (73.0–79.1)``, methods in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+METHODS = {
+    "wise-ft-lp": "WiSE-FT-LP",
+    "wise-ft": "WiSE-FT",
+    "ft": "full fine-tuning",
+    "lp": "linear probing",
+    "lp-ft": "LP-FT",
+    "ft-low-lr": "fine-tuning, low rate",
+}
+"""Short names, in the order in which pages list them."""
+
+MEANINGS = {
+    "wise-ft-lp": "weights mixed between the pre-trained (α = 0) and the fine-tuned backbone (α = 1), then the head trained anew",
+    "wise-ft": "the same mixed backbone with the fine-tuned head kept",
+    "ft": "every weight trained on the task",
+    "lp": "pre-trained backbone left as it is, only the head trained",
+    "lp-ft": "linear probing first, then full fine-tuning from there",
+    "ft-low-lr": "full fine-tuning at a lower learning rate",
+}
+
+SPLITS = {"val": "validation", "test": "test", "train": "training"}
+RULES = {"greedy": "greedy", "interval": "interval"}
+NOTHING = "–"
+
+
+def method(name: str) -> str:
+    """A method's short name; an unknown one is its own name."""
+    return METHODS.get(name, name)
+
+
+def split(name: str) -> str:
+    """A split's name in words."""
+    return SPLITS.get(name, name)
+
+
+def model(name: str, alpha: float | None) -> str:
+    """A method with its alpha, where it has one."""
+    return method(name) if alpha is None else f"{method(name)} at α = {alpha:g}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal, without the sign: ``76.2``."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
+
+
+def interval(value: float | None, low: float | None, high: float | None, unit: str = "") -> str:
+    """A fraction with its interval: ``76.2 (73.0–79.1)``; with a unit ``76.2 % (73.0–79.1)``."""
+    if low is None or high is None:
+        return percent(value) + unit
+    return f"{percent(value)}{unit} ({percent(low)}–{percent(high)})"
+
+
+def points(value: float | None) -> str:
+    """A difference of two fractions in percentage points, with its sign: ``+0.7``, ``−1.2``."""
+    return NOTHING if value is None or not math.isfinite(value) else signed(100 * value)
+
+
+def signed(value: float | None) -> str:
+    """A number with one decimal and a sign; what rounds to zero has none."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    text = f"{abs(value):.1f}"
+    return text if float(text) == 0 else f"{'−' if value < 0 else '+'}{text}"  # noqa: RUF001 (a minus sign, as wide as the plus)
+
+
+def difference(value: float | None, low: float | None, high: float | None) -> str:
+    """A difference with its interval: ``+0.7 (−1.0 to +2.4)``."""
+    return points(value) if low is None or high is None else f"{points(value)} ({points(low)} to {points(high)})"
+
+
+def alpha(value: float | None) -> str:
+    """An alpha: ``0.3``."""
+    return NOTHING if value is None else f"{value:g}"
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words in a row: ``a, b and c``."""
+    *most, last = list(words) or [NOTHING]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def counted(n: int, noun: str) -> str:
+    """A count with its noun: ``1 seed``, ``3 seeds``, ``12 classes``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -1,0 +1,194 @@
+"""A made-up study with plausible numbers (those of a small Point-MAE on simulated scans): the same at every call."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wisetune.records import Record, wilson
+from wisetune.results import Chosen, Cloud, Results, Row
+
+CLASSES = ("bag", "bin", "bookshelf", "cabinet", "chair", "desk", "display", "door", "pillow", "shelf", "sink", "sofa", "table", "toilet")
+KINDS = ("add_global", "add_local", "drop_global", "drop_local", "jitter", "rotate", "scale")
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
+TEST, VAL = 804, 200
+OBJECTS, SHAPES = "demo:objects", "folder:shapes"
+_KEPT = (32.8, 41.0, 52.3, 62.1, 68.4, 71.9, 73.7, 74.8, 75.6, 75.9, 76.0)
+_TRAINED = (75.3, 76.4, 76.9, 77.2, 77.0, 76.6, 76.3, 76.1, 75.9, 75.7, 75.5)
+_PROBES = {
+    OBJECTS: (89.8, 89.9, 90.0, 89.9, 89.7, 89.5, 89.4, 89.2, 89.0, 88.7, 88.5),
+    SHAPES: (56.6, 56.9, 56.5, 56.2, 55.8, 55.3, 54.2, 53.0, 52.4, 51.7, 51.1),
+}
+_BASELINES = {"lp-ft": (76.3, 88.9, 52.2), "ft-low-lr": (76.8, 89.2, 53.4)}
+
+
+def record(name: str, value: float, n: int, split: str = "test", measure: str = "accuracy", data: str = "demo:scans", **detail: Any) -> Record:
+    """A record of about this accuracy, with a Wilson interval."""
+    right = round(value * n)
+    return Record("w" + measure[:2], measure, data, "d0", split, name, right / n, n, *wilson(right, n), detail)
+
+
+def study(
+    seeds: Sequence[int] = (0, 1, 2), *, probes: bool = True, corruptions: bool = True, clouds: bool = True, classes: Sequence[str] = CLASSES
+) -> Results:
+    """A whole study, or one with pieces missing."""
+    rng = np.random.default_rng(7)
+    rows: list[Row] = []
+    chosen: list[Chosen] = []
+    for seed in seeds:
+        wobble = rng.normal(0, 0.007, 4)
+        chosen += _choices(seed, (0.4, 0.3, 0.4)[seed % 3])
+        for split, n in (("test", TEST), ("val", VAL)):
+            for at, alpha in enumerate(ALPHAS):
+                moved = wobble * (0.4 + 0.6 * alpha)
+                for method, curve, shift in (("wise-ft-lp", _TRAINED, moved[0]), ("wise-ft", _KEPT, moved[1])):
+                    detail = {}
+                    if split == "test" and method == "wise-ft-lp" and alpha == chosen[-4].alpha:
+                        detail = _confusion(rng, classes, curve[at] / 100 + shift)
+                    rows.append(Row(method, alpha, seed, record("accuracy", curve[at] / 100 + shift, n, split, **detail)))
+                    rows.append(Row(method, alpha, seed, record("class-mean accuracy", curve[at] / 100 + shift - 0.021, n, split)))
+                    rows += _probe_rows(method, alpha, seed, split, [_PROBES[key][at] for key in _PROBES], moved[2:]) if probes else []
+            for method, (accuracy, *probed) in _BASELINES.items():
+                rows.append(Row(method, None, seed, record("accuracy", accuracy / 100 + wobble[1], n, split)))
+                rows += _probe_rows(method, None, seed, split, probed, wobble[2:]) if probes else []
+            rows.append(Row("lp", None, seed, record("accuracy", _TRAINED[0] / 100 + 0.4 * wobble[0], n, split)))
+            rows.append(Row("ft", None, seed, record("accuracy", _KEPT[-1] / 100 + wobble[1], n, split)))
+        if corruptions:
+            rows += _corrupted(rng, "wise-ft-lp", chosen[-4].alpha, seed, 0.772) + _corrupted(rng, "ft", None, seed, 0.760)
+            rows.append(Row("ft", None, seed, record("transfer accuracy", 0.41, 300, data=OBJECTS)))
+            rows.append(Row("wise-ft-lp", chosen[-4].alpha, seed, record("transfer accuracy", 0.45, 300, data=OBJECTS)))
+    audit = [
+        {"audit": "keys", "ok": True, "shared": 112, "not_in_all": [[], []], "copied_integers": [], "left_out": [], "from_nowhere": []},
+        *(
+            {"audit": "distance", "ok": True, "part": 1, "block": block, "distance": 4.2, "relative": relative, "position": 0.4, "deviation": 1e-7}
+            for block, relative in (("all", 0.084), ("encoder", 0.031), ("blocks.0", 0.052), ("blocks.5", 0.127))
+        ),
+        {"audit": "finite", "ok": True, "parts": [[], []], "merged": []},
+    ]
+    log = {
+        f"{method} seed {seed}": [
+            {"epoch": epoch + 1, "loss": 2.4 * math.exp(-epoch / 6) + 0.2, "lr": 3e-3 * (1 + math.cos(math.pi * epoch / 20)) / 2, "val accuracy": 0.4 + 0.018 * epoch}
+            for epoch in range(20)
+        ]
+        for seed in seeds
+        for method in ("ft", "lp-ft")
+    }
+    stamp = {"wisetune": "0.1.0", "python": "3.11.7", "platform": "Linux x86_64", "device": "cpu", "threads": 1, "torch": "2.13.0", "numpy": "2.3.5"}
+    return Results(
+        study=_protocol(seeds, probes, classes),
+        stamp=stamp,
+        rows=rows,
+        chosen=chosen,
+        clouds=_clouds(rng, classes) if clouds else [],
+        audits={"3f9a0c1122334455": audit},
+        log=log,
+    )
+
+
+def hostile() -> Results:
+    """A study whose class and file names try to become markup."""
+    names = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script><b>bold", *CLASSES[3:]]
+    made = study((0,), classes=names)
+    clouds = [dataclasses.replace(cloud, name="</script><script>alert(3)</script>.ply") for cloud in made.clouds]
+    return dataclasses.replace(made, clouds=clouds)
+
+
+def _probe_rows(method: str, alpha: float | None, seed: int, split: str, values: Sequence[float], wobble: Sequence[float]) -> list[Row]:
+    measures = [f"svm:on=[{data}],c=0.01" for data in _PROBES]
+    found = zip(measures, _PROBES, values, wobble, strict=True)
+    return [Row(method, alpha, seed, record("probe accuracy", v / 100 + w, 600, split, measure, data)) for measure, data, v, w in found]
+
+
+def _choices(seed: int, alpha: float) -> list[Chosen]:
+    made = []
+    for method in ("wise-ft-lp", "wise-ft"):
+        for rule, pick in (("greedy", alpha if method == "wise-ft-lp" else 0.9), ("interval", 0.2 if method == "wise-ft-lp" else 0.7)):
+            tested = [a for a in reversed(ALPHAS[:-1]) if a >= round(pick - 0.1, 1)]
+            steps = [_step(a, a >= pick, "accuracy +0.2 points against alpha 1, robustness +0.5 points against the alpha before") for a in tested]
+            if rule == "interval":
+                steps = [{**step, "change_low": -2.1, "change_high": 1.4 if step["accepted"] else -0.1} for step in steps]
+            why = f"Rule: {rule} from alpha 1 down.\nStopped because accuracy fell too far. Chosen: alpha {pick:g}."
+            made.append(Chosen(method, rule, seed, pick, "accuracy", why, steps))
+    return made
+
+
+def _step(alpha: float, accepted: bool, why: str) -> dict[str, Any]:
+    change = 0.3 if accepted else -1.5
+    step = {"alpha": alpha, "accuracy": 0.755 + change / 100, "robustness": 0.72 + 0.02 * (1 - alpha), "accuracy_change": change}
+    return {**step, "robustness_change": 0.5, "accepted": accepted, "why": why, "change_low": None, "change_high": None}
+
+
+def _confusion(rng: np.random.Generator, classes: Sequence[str], accuracy: float) -> dict[str, Any]:
+    size = len(classes)
+    chances = np.full((size, size), (1 - accuracy) / (3 * (size - 1)))
+    for at in range(size):
+        chances[at, (at + 1) % size] += (1 - accuracy) / 3
+        chances[at, (at * 5 + 3) % size] += (1 - accuracy) / 3
+        chances[at, at] += 1 - chances[at].sum()
+    return {"confusion": [rng.multinomial(TEST // size, line).tolist() for line in chances], "classes": list(classes)}
+
+
+def _corrupted(rng: np.random.Generator, method: str, alpha: float | None, seed: int, clean: float) -> list[Row]:
+    harm = dict(zip(KINDS, (0.05, 0.06, 0.015, 0.05, 0.03, 0.11 if alpha is None else 0.09, 0.01), strict=True))
+    rows = []
+    for kind in KINDS:
+        for level in range(5):
+            value = max(0.05, clean - harm[kind] * (level + 1) + rng.normal(0, 0.008))
+            found = record("corrupted accuracy", value, TEST, measure=f"corruption:{kind}", kind=kind, level=level)
+            rows.append(Row(method, alpha, seed, found))
+    return rows
+
+
+def _clouds(rng: np.random.Generator, classes: Sequence[str]) -> list[Cloud]:
+    """Scans of simple furniture, seen from one side: a chair, a table, a shelf, a lamp."""
+
+    def box(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], n: int) -> np.ndarray:
+        points = rng.uniform(0, 1, (n, 3))
+        points[np.arange(n), rng.integers(0, 3, n)] = rng.integers(0, 2, n)
+        low, high = np.array([x, y, z]).T
+        return low + points * (high - low)
+
+    legs = [(sx * 0.42, sy * 0.42) for sx in (-1, 1) for sy in (-1, 1)]
+    feet = [box((x - 0.04, x + 0.04), (y - 0.04, y + 0.04), (-0.8, -0.1), 70) for x, y in legs]
+    chair = [*feet, box((-0.48, 0.48), (-0.48, 0.48), (-0.1, 0.0), 380), box((-0.48, 0.48), (0.4, 0.48), (0.0, 0.9), 360)]
+    table = [*feet, box((-0.8, 0.8), (-0.55, 0.55), (-0.1, 0.0), 740)]
+    shelf = [box((-0.5, 0.5), (-0.2, 0.2), (z, z + 0.04), 180) for z in (-0.8, -0.4, 0.0, 0.4, 0.8)]
+    shelf += [box((x, x + 0.03), (-0.2, 0.2), (-0.8, 0.84), 60) for x in (-0.5, 0.47)]
+    turn = rng.uniform(0, 2 * np.pi, 500)
+    lamp = [np.stack([0.3 * np.cos(turn), 0.3 * np.sin(turn), rng.uniform(0.4, 0.9, 500)], 1), box((-0.02, 0.02), (-0.02, 0.02), (-0.8, 0.4), 300)]
+    lamp.append(box((-0.25, 0.25), (-0.25, 0.25), (-0.85, -0.8), 224))
+    clouds = []
+    for number in range(12):
+        points = np.concatenate([chair, table, shelf, lamp][number % 4])
+        points += rng.normal(0, 0.008, points.shape)
+        true, predicted = classes[(number * 5 + 4) % len(classes)], classes[(number * 3 + 1) % len(classes)]
+        thousandths = np.round(1000 * points).astype(int).ravel().tolist()
+        clouds.append(Cloud(f"scan_{number:04d}.ply", true, predicted, 0.98 - 0.03 * number, thousandths))
+    return clouds
+
+
+def _protocol(seeds: Sequence[int], probes: bool, classes: Sequence[str]) -> dict[str, Any]:
+    counts = {"train": dict.fromkeys(classes, 50), "val": dict.fromkeys(classes, 14), "test": dict.fromkeys(classes, 57)}
+    made: dict[str, Any] = {
+        "story": "wise-ft-lp",
+        "start": "bundled:point-mae-mini",
+        "start_facts": {"parameters": 1_240_000, "pre-trained on": "6,960 CAD shapes, masked reconstruction and contrast", "licence": "CC BY 4.0"},
+        "task": {"name": "demo:scans", "classes": list(classes), "counts": counts, "protocol": {"points": 1024, "split": "by object, seed 0"}},
+        "seeds": list(seeds),
+        "fit": "adamw:lr=0.003,epochs=20,batch=32",
+        "head": "linear",
+        "selection": "alpha on the validation split (accuracy of the task, mean accuracy of the probes on their validation splits)",
+        "command": "wisetune run demo:scans --seeds 3",
+        "reproduce": ["pip install wisetune==0.1.0", "wisetune run demo:scans --seeds 3 --out demo-report"],
+        "warnings": [],
+    }
+    if probes:
+        made["probes"] = [
+            {"spec": f"svm:on=[{data}],c=0.01", "name": data, "classes": ["a", "b"], "counts": {"train": {"a": 60, "b": 60}}, "protocol": {"up": "z"}}
+            for data in _PROBES
+        ]
+    return made
