@@ -1,1 +1,75 @@
-"""wisetune: robust fine-tuning of pre-trained 3D point-cloud models."""
+"""wisetune: robust fine-tuning of pre-trained 3D point-cloud models.
+
+    model = wisetune.create("point-mae", preset="modelnet-1k", classes=40)
+    report = wisetune.load_official(model, "modelnet_1k.pth")
+    mixed = wisetune.mix(start.state_dict(), tuned.state_dict(), 0.5, head_prefixes=[tuned.head_prefix])
+    choice = wisetune.greedy_alpha(wisetune.Curve(alphas, accuracy, robustness))
+    classifier = wisetune.Classifier().fit("scans/")
+
+Names are loaded when first used: importing wisetune imports neither torch nor a backbone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from wisetune._version import __version__
+
+if TYPE_CHECKING:
+    from wisetune.build.estimator import Classifier
+    from wisetune.data.tasks import parse_task
+    from wisetune.errors import WisetuneError
+    from wisetune.nets.create import create
+    from wisetune.nets.official import LoadReport, load_official
+    from wisetune.nets.pretrained import resolve
+    from wisetune.nets.save import load_model, save_model
+    from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
+    from wisetune.weights.mix import mix
+
+_HOMES = {
+    "Choice": "weights.choose",
+    "Classifier": "build.estimator",
+    "Curve": "weights.choose",
+    "LoadReport": "nets.official",
+    "WisetuneError": "errors",
+    "create": "nets.create",
+    "greedy_alpha": "weights.choose",
+    "interval_alpha": "weights.choose",
+    "load_model": "nets.save",
+    "load_official": "nets.official",
+    "mix": "weights.mix",
+    "parse_task": "data.tasks",
+    "resolve": "nets.pretrained",
+    "save_model": "nets.save",
+}
+
+__all__ = [
+    "Choice",
+    "Classifier",
+    "Curve",
+    "LoadReport",
+    "WisetuneError",
+    "__version__",
+    "create",
+    "greedy_alpha",
+    "interval_alpha",
+    "load_model",
+    "load_official",
+    "mix",
+    "parse_task",
+    "resolve",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wisetune' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"wisetune.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

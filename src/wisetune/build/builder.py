@@ -95,10 +95,11 @@ class Builder:
                 raise UsageError(f"{describe(recipe)} begins with its parent's head, but {describe(recipe.start)} has none.")
             return copy.deepcopy(parent)
         assert isinstance(recipe.head, Head)
+        classes = self.data(recipe.task).classes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.seed, "head"))
-            head = recipe.head.build(feature_width(parent.backbone), len(self.data(recipe.task).classes))
-        return Model(copy.deepcopy(parent.backbone), head.to(self.bank.device))
+            head = recipe.head.build(feature_width(parent.backbone), len(classes))
+        return Model(copy.deepcopy(parent.backbone), head.to(self.bank.device), recipe.head, classes)
 
     def _train(self, recipe: Tune, name: str, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.tuning, Tuning)
@@ -117,7 +118,7 @@ class Builder:
             recipe.seed,
             frozen_key=frozen,
             bank=self.bank,
-            resume=_Resume(self.store, name),
+            resume=Resume(self.store, name),
             progress=lambda done, total, line: self.meter.advance(cost),  # noqa: ARG005 - the loop's contract
         )
         for value in model.parameters():
@@ -153,16 +154,18 @@ def backbone_of(recipe: Recipe) -> Recipe:
             return recipe
 
 
-class _Resume:
+class Resume:
     """A training's state in the store."""
 
     def __init__(self, store: Store, name: str) -> None:
         self.store, self.name = store, name
 
     def load(self) -> tuple[State, dict[str, Any]] | None:
+        """The newest sound state."""
         return self.store.load_state(self.name)
 
     def save(self, tensors: State, meta: dict[str, Any]) -> None:
+        """Keep a state."""
         self.store.save_state(self.name, tensors, meta)
 
 

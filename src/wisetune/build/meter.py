@@ -8,6 +8,9 @@ from typing import Protocol
 class Meter(Protocol):
     """Told what is done next and how many clouds were looked at; draws a bar, or nothing."""
 
+    def expect(self, clouds: float) -> None:
+        """How much there is to do in all."""
+
     def stage(self, text: str) -> None:
         """What is being done now."""
 
@@ -20,6 +23,9 @@ class Meter(Protocol):
 
 class Silent:
     """A meter that shows nothing."""
+
+    def expect(self, clouds: float) -> None:
+        """Nothing."""
 
     def stage(self, text: str) -> None:
         """Nothing."""

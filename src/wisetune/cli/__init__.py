@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from wisetune._version import __version__
 from wisetune.errors import WisetuneError
@@ -25,26 +25,32 @@ app = App(
     help_epilogue=EPILOGUE,
     version=__version__,
     help_format="plaintext",
-    default_parameter=None,
+    default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+# Modules are named, not imported: what a command does not need is never loaded, and a listing needs no more than this.
 _COMMANDS = {
-    "demo": "wisetune.cli.run:demo",
-    "run": "wisetune.cli.run:run",
-    "pretrain": "wisetune.cli.pretrain:pretrain",
-    "predict": "wisetune.cli.models:predict",
-    "export": "wisetune.cli.models:export",
-    "report": "wisetune.cli.models:report",
-    "list": "wisetune.cli.models:list_",
-    "show": "wisetune.cli.models:show",
-    "doctor": "wisetune.cli.doctor:doctor",
+    "demo": ("run:demo", "The main job on data and weights that ship with wisetune, offline."),
+    "run": ("run:run", "Tune a pre-trained model on your data, measure gain and loss, write the evidence."),
+    "pretrain": ("pretrain:pretrain", "A backbone from your own unlabelled shapes."),
+    "predict": ("models:predict", "The class of files, by a run's recommended model."),
+    "export": ("models:export", "A run's model as one safetensors file with a model card."),
+    "report": ("models:report", "Draw a run's report again."),
+    "list": ("models:list_", "What a run's store holds."),
+    "show": ("models:show", "What a run found, or one object of its store."),
+    "doctor": ("doctor:doctor", "Check the installation, or a run's files."),
 }
-for _name, _path in _COMMANDS.items():
-    app.command(_path, name=_name)
-_data = App(name="data", help="Look at data, simulate scans, write data sets as files.", help_format="plaintext")
-for _name in ("check", "simulate-scans", "export"):
-    _data.command(f"wisetune.cli.data:{_name.replace('-', '_')}", name=_name)
+for _name, (_path, _help) in _COMMANDS.items():
+    app.command(f"wisetune.cli.{_path}", name=_name, help=_help)
+_data = App(name="data", help="Check data, simulate scans, write data sets as files.", help_format="plaintext")
+_DATA_COMMANDS = {
+    "check": "Everything wrong or suspicious in a data set, without training.",
+    "simulate-scans": "Scan CAD objects with a simulated depth camera.",
+    "export": "Write a task as a folder of files.",
+}
+for _name, _help in _DATA_COMMANDS.items():
+    _data.command(f"wisetune.cli.data:{_name.replace('-', '_')}", name=_name, help=_help)
 app.command(_data)
 
 

@@ -46,6 +46,7 @@ def run(
     from_: Annotated[str, Parameter(name="--from")],
     on: str,
     out: Path,
+    backbone: str | None = None,
     probe: tuple[str, ...] = (),
     measure: tuple[str, ...] = (),
     probe_c: str = "cv",
@@ -71,6 +72,8 @@ def run(
         The task to tune on: folder:DIR, npz:FILE, demo:scans, with options such as val=0.2 or seed=1.
     out
         Folder for the report, the tables, the model, and the store from which a killed run goes on.
+    backbone
+        The architecture of a released checkpoint given with --from, for example point-mae-scanobjectnn.
     probe
         Another labelled data set on which robustness is measured by a linear SVM on features; may be given several times. Default: demo:objects.
     measure
@@ -93,7 +96,7 @@ def run(
         Where and how to run.
     """
     command = _command()
-    return _job(story, from_, on, out, probe, measure, probe_c, seeds, head, fit, head_fit, corruption, rule, machine, command)
+    return _job(story, from_, backbone, on, out, probe, measure, probe_c, seeds, head, fit, head_fit, corruption, rule, machine, command)
 
 
 def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine = Machine()) -> int:
@@ -109,7 +112,7 @@ def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine 
         Where and how to run.
     """
     return _job(
-        *("wise-ft-lp", "point-mae-mini", "demo:scans", out, ("demo:objects",), (), "0.01", seeds, "linear"),
+        *("wise-ft-lp", "point-mae-mini", None, "demo:scans", out, ("demo:objects",), (), "0.01", seeds, "linear"),
         *(DEMO_FIT, HEAD_FIT, "items=100", "interval", machine, _command()),
     )
 
@@ -117,6 +120,7 @@ def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine 
 def _job(
     story: str,
     start: str,
+    backbone: str | None,
     on: str,
     out: Path,
     probe: tuple[str, ...],
@@ -148,8 +152,8 @@ def _job(
     from wisetune.nets.heads import parse_head
     from wisetune.nets.pretrained import resolve
     from wisetune.recipe import Start
-    from wisetune.report.page import write_report
     from wisetune.report.verdict import summary
+    from wisetune.report.write import write_report
     from wisetune.runtime import device
     from wisetune.store.store import Store
     from wisetune.stories.stories import STORIES
@@ -162,7 +166,7 @@ def _job(
             raise UsageError(f"--threads is {machine.threads}; it must be at least 1.")
         torch.set_num_threads(machine.threads)
     where = device(machine.device)
-    chosen = resolve(start)
+    chosen = resolve(start, backbone)
     options = Fit.from_options(fit)
     probes = probe or ("demo:objects",)
     tasks = {text: parse_task(text) for text in (on, *probes)}
@@ -180,7 +184,7 @@ def _job(
         seeds=tuple(range(seeds)),
         rule=rule,
         corruption=None if corruption == "none" else Corruption.from_options(corruption),
-        facts={"start": start, "start_facts": dict(chosen.facts), "warnings": [] if probe else [DEFAULT_PROBE]},
+        facts={"start": start, "warnings": [] if probe else [DEFAULT_PROBE]},
     )
 
     def load_task(text: str, points: int) -> Data:

@@ -1,0 +1,99 @@
+"""``wisetune data``: look at data before training, simulate scans, write a data set as files."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+
+def check(task: str, *, points: int = 1024, json: bool = False) -> int:
+    """List everything that is wrong or suspicious in a data set, with file names, without training.
+
+    Exit code 0 when there is no error (warnings may be), 65 when there is one.
+
+    Parameters
+    ----------
+    task
+        A folder, an .npz file, or the task that reads one: folder:scans,up=y.
+    points
+        Points a cloud that the backbone takes.
+    json
+        The findings as JSON.
+    """
+    from wisetune.data.check import check as findings_of
+    from wisetune.errors import DataError
+
+    found = findings_of(task, points)
+    errors = sum(finding.severity == "error" for finding in found)
+    if json:
+        rows = [vars(finding) | {"files": list(finding.files)} for finding in found]
+        print(jsonlib.dumps({"task": task, "errors": errors, "findings": rows}, indent=2))
+    else:
+        for finding in found:
+            print(finding)
+        print(f"{errors} errors, {len(found) - errors} warnings in {task}" if found else f"Nothing wrong or suspicious found in {task}.")
+    return DataError.exit_code if errors else 0
+
+
+def simulate_scans(source: str, *, out: Path, setting: str = "pb_t50_rs", per_object: int = 8, points: int = 1024, seed: int = 0) -> int:
+    """Scan CAD objects with a simulated depth camera: partial, noisy clouds, with clutter if wanted.
+
+    Parameters
+    ----------
+    source
+        Objects: folder:DIR of CAD files or npz:FILE; up=y turns them upright.
+    out
+        The .npz file to write; wisetune reads it as npz:OUT.
+    setting
+        obj_only, obj_bg (floor, wall, clutter) or pb_t50_rs (that, in a box moved, scaled and turned), with options of the scanner:
+        pb_t50_rs,views=1.
+    per_object
+        Scans of each object; an object is in train or in test, never in both.
+    points
+        Points a scan.
+    seed
+        Every draw follows from it.
+    """
+    import numpy as np
+
+    from wisetune.data.files import FileTask
+    from wisetune.data.scanner import Scanner
+    from wisetune.data.simulate import simulate_task
+    from wisetune.data.tasks import parse_task
+    from wisetune.errors import UsageError
+
+    task = parse_task(source)
+    if not isinstance(task, FileTask):
+        raise UsageError(f"'{source}' is not read from files. Give a folder of CAD files or an .npz file.")
+    scanner = Scanner.from_options(setting if "=" in setting.partition(",")[0] else f"setting={setting}")
+    scans, left_out = simulate_task(task, scanner, per_object, points, seed, out)
+    for problem in left_out:
+        print(f"left out: {problem}")
+    test = int(np.sum(scans.is_test))
+    objects = len(np.unique(scans.object_id))
+    print(
+        f"{out}: {len(scans.labels)} scans of {objects} objects in {len(scans.class_names)} classes ({len(scans.labels) - test} train, {test} test)"
+    )
+    return 0
+
+
+def export(task: str, *, out: Path, formats: tuple[str, ...] = ("ply",), points: int = 1024) -> int:
+    """Write a task as a folder of files, OUT/train/CLASS/... and so on, going round the formats given.
+
+    Parameters
+    ----------
+    task
+        What to write: npz:FILE, demo:scans, folder:DIR.
+    out
+        A new folder.
+    formats
+        ply, xyz, npy, off, pcd ...; may be given several times.
+    points
+        Points a cloud.
+    """
+    from wisetune.data.tasks import parse_task
+    from wisetune.data.write import write_folder
+
+    count = write_folder(parse_task(task).load(points), out, formats)
+    print(f"{out}: {count} files ({', '.join(formats)})")
+    return 0

@@ -1,0 +1,47 @@
+"""``wisetune doctor``: whether this machine has what wisetune needs, and what results made here depend on."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+
+def doctor(run: Path | None = None, *, json: bool = False) -> int:
+    """Check the installation; with a run's folder, check every file of its store.
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    json
+        As JSON.
+    """
+    import importlib.util
+
+    import torch
+
+    from wisetune.errors import DataError
+    from wisetune.nets.pretrained import PRETRAINED, resolve
+    from wisetune.points.neighbours import patches
+    from wisetune.runtime import device, stamp
+    from wisetune.store.store import Store
+
+    where = device("auto")
+    facts = stamp(str(where))
+    problems: list[str] = []
+    patches(torch.rand(1, 64, 3, device=where), 8, 8)
+    for name in PRETRAINED:
+        facts[name] = resolve(name).digest
+    for library, extra in (("laspy", "las"), ("lazrs", "las")):
+        facts[library] = "installed" if importlib.util.find_spec(library) else f"not installed (optional: pip install 'wisetune[{extra}]')"
+    if run is not None:
+        problems = [f"{problem.path}: {problem.wrong}" for problem in Store(run / "store", create=False).verify()]
+    if json:
+        print(jsonlib.dumps({**facts, "problems": problems}, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name:16} {value}")
+        for problem in problems:
+            print(f"damaged: {problem}")
+        print(f"{len(problems)} damaged files; the run's command builds them again." if problems else "All is well.")
+    return DataError.exit_code if problems else 0

@@ -1,0 +1,186 @@
+"""Commands on what a run left: predict, export, report, list, show."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wisetune.results import Results
+
+
+def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -> int:
+    """The class of each file, with its probability, by the model that a run recommended.
+
+    A file that cannot be read is reported and the others are still predicted; the exit code is then 65.
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder, or a model file that export wrote.
+    files
+        Point clouds or meshes.
+    json
+        One JSON list on stdout, with the probability of every class.
+    device
+        auto, cpu, cuda or mps.
+    """
+    import sys
+
+    from wisetune.build.predict import Predictor
+    from wisetune.errors import DataError, UsageError
+    from wisetune.runtime import device as device_of
+
+    if not files:
+        raise UsageError("predict needs at least one file: wisetune predict RUN scan.ply ...")
+    predictor = Predictor(_model_file(run), device_of(device))
+    found: list[dict[str, Any]] = []
+    bad = 0
+    for file in files:
+        try:
+            probability = predictor.probabilities(file)
+        except DataError as error:
+            bad += 1
+            found.append({"file": str(file), "error": str(error)})
+            print(f"wisetune: {error}", file=sys.stderr)
+            continue
+        best = max(probability, key=lambda name: probability[name])
+        found.append({"file": str(file), "class": best, "probability": probability[best], "probabilities": probability})
+        if not json:
+            print(f"{file}\t{best}\t{probability[best]:.3f}")
+    if json:
+        print(jsonlib.dumps(found, indent=2))
+    return DataError.exit_code if bad else 0
+
+
+def export(run: Path, out: Path, *, half: bool = False) -> int:
+    """Write the recommended model as one safetensors file, with a model card beside it.
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    out
+        The file to write, for example scans.safetensors; the card is written to scans.md.
+    half
+        Store in half precision (half the size; answers change by about a thousandth).
+    """
+    from wisetune.errors import UsageError
+    from wisetune.nets.save import load_model, read_card, save_model
+    from wisetune.report.card import model_card
+    from wisetune.store.atomic import write_text
+
+    source = _model_file(run)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"'{out}' must end in .safetensors.")
+    about = read_card(source).about
+    save_model(out, load_model(source), about, half=half)
+    write_text(out.with_suffix(".md"), model_card(_results(run), about))
+    print(f"Model: {out}\nCard:  {out.with_suffix('.md')}")
+    return 0
+
+
+def report(run: Path) -> int:
+    """Draw the report of a run again from its results.json, without computing anything.
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    """
+    from wisetune.report.write import write_report
+
+    for path in write_report(_results(run), run):
+        print(path)
+    return 0
+
+
+def list_(run: Path, *, json: bool = False) -> int:
+    """What a run's store holds: digest, size and recipe of everything trained or mixed.
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    json
+        As JSON.
+    """
+    from wisetune.store.store import Store
+
+    rows = Store(_store(run), create=False).list()
+    if json:
+        print(jsonlib.dumps([vars(row) for row in rows], indent=2))
+        return 0
+    for row in rows:
+        print(f"{row.digest}  {row.size / 1e6:7.2f} MB  {row.recipe}")
+    print(f"{len(rows)} objects, {sum(row.size for row in rows) / 1e6:.1f} MB")
+    return 0
+
+
+def show(run: Path, digest: str | None = None, *, json: bool = False) -> int:
+    """What a run found; with a digest, one object's recipe and log (for a mix: the audit).
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    digest
+        A digest that list prints, or its beginning.
+    json
+        As JSON.
+    """
+    from wisetune.errors import UsageError
+    from wisetune.report.verdict import summary
+    from wisetune.store.store import Store
+
+    if digest is None:
+        found = summary(_results(run))
+        print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
+        return 0
+    store = Store(_store(run), create=False)
+    rows = [row for row in store.list() if row.digest.startswith(digest)]
+    if len(rows) != 1:
+        raise UsageError(f"{len(rows) or 'no'} objects begin with '{digest}'; wisetune list {run} shows them all.")
+    stored = store.load(rows[0].digest)
+    if stored is None:
+        raise UsageError(f"object {rows[0].digest} was damaged and has been moved aside; the run's command builds it again.")
+    if json:
+        print(jsonlib.dumps({**vars(rows[0]), "log": stored.log, "extra": stored.extra}, indent=2))
+        return 0
+    print(f"{rows[0].digest}  {rows[0].recipe}")
+    for name, tensor in stored.tensors.items():
+        print(f"  {name}  {list(tensor.shape)}")
+    for line in stored.log:
+        print("  " + "  ".join(f"{key}={value}" for key, value in line.items() if not isinstance(value, (dict, list))))
+    return 0
+
+
+def _store(run: Path) -> Path:
+    from wisetune.errors import UsageError
+
+    if not (run / "store").is_dir():
+        raise UsageError(f"'{run}' is not a run's folder: it has no store. Give the --out of wisetune run.")
+    return run / "store"
+
+
+def _model_file(run: Path) -> Path:
+    from wisetune.errors import UsageError
+
+    file = run / "model.safetensors" if run.is_dir() else run
+    if not file.is_file():
+        raise UsageError(f"there is no model at '{file}'. Give the --out folder of a finished run, or an exported .safetensors file.")
+    return file
+
+
+def _results(run: Path) -> Results:
+    from wisetune.errors import BadFile, UsageError
+    from wisetune.results import Results
+
+    file = run / "results.json"
+    if not file.is_file():
+        raise UsageError(f"there is no '{file}'. Give the --out folder of a finished run.")
+    try:
+        return Results.from_json(jsonlib.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(file, f"cannot be read as results ({error})", "run the run's command again; it writes this file anew") from None

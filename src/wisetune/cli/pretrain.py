@@ -1,0 +1,77 @@
+"""``wisetune pretrain``: a backbone from your own unlabelled shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def pretrain(
+    backbone: str = "point-mae",
+    *,
+    size: str = "mini",
+    on: tuple[str, ...],
+    on_y: tuple[str, ...] = (),
+    out: Path,
+    options: str = "",
+    half: bool = False,
+    threads: int | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> int:
+    """Pre-train a backbone by masked reconstruction, with a contrast between views unless options say contrast=0. Labels are not used.
+
+    Only the train part of each task is used, and a shape whose name (id) occurs in an earlier task, held-out parts included, is left out: so
+    nothing that a probe on the held-out parts measures was seen. Killed at any moment, the same command goes on where it was.
+
+    Parameters
+    ----------
+    backbone
+        The backbone to pre-train, with options if wanted: point-mae:width=192,heads=6.
+    size
+        A preset of it: mini, or a published size; not used when the backbone is given with options.
+    on
+        Shapes that stand upright along z: folder:DIR, npz:FILE; may be given several times.
+    on_y
+        Shapes that stand upright along y (they stay so; views are turned about y).
+    out
+        Folder for backbone.safetensors, its card and log, and the state from which a killed run goes on.
+    options
+        Options of pre-training: epochs=300,batch=128,lr=0.001,mask=0.6,contrast=1,rebuild=1,seed=0 ...
+    half
+        Store in half precision.
+    threads
+        CPU threads; part of what makes the weights bit-identical. Default: torch's.
+    device
+        auto, cpu, cuda or mps.
+    quiet
+        No progress.
+    """
+    import shlex
+    import sys
+
+    import torch
+
+    from wisetune.build.pretraining import run_pretraining
+    from wisetune.cli.bar import Bar
+    from wisetune.fit.pretrain import Pretrain
+    from wisetune.nets.create import parse_backbone
+    from wisetune.runtime import device as device_of
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
+    chosen = Pretrain.from_options(options)
+    with Bar(quiet) as bar:
+        file, log = run_pretraining(
+            spec,
+            chosen,
+            [*((text, "z") for text in on), *((text, "y") for text in on_y)],
+            out,
+            bar,
+            device_of(device),
+            half=half,
+            command=shlex.join(["wisetune", *sys.argv[1:]]),
+        )
+    print(f"Backbone: {file} (loss {log[0]['loss']:.4f} at first, {log[-1]['loss']:.4f} at the end)")
+    print(f"Use it:   wisetune run wise-ft-lp --from {file} --on folder:DIR --out OUT")
+    return 0
