@@ -40,7 +40,7 @@ def ply(points: np.ndarray = POINTS, kind: str = "binary_little_endian", extra: 
 
 def mixed_ply(kind: str = "ascii") -> bytes:
     """The cube as five quads and two triangles, with a colour after each list: rows of different lengths."""
-    faces = [*QUADS[:5].tolist(), QUADS[5][[0, 1, 2]].tolist(), QUADS[5][[0, 2, 3]].tolist()]
+    faces = [QUADS[5][[0, 1, 2]].tolist(), *QUADS[:5].tolist(), QUADS[5][[0, 2, 3]].tolist()]
     header = f"ply\nformat {kind} 1.0\nelement vertex 8\nproperty double x\nproperty uchar red\nproperty double y\nproperty double z\n"
     header += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nproperty uchar red\nend_header\n"
     if kind == "ascii":

@@ -143,6 +143,7 @@ CASES = [
     (".stl", samples.exported(file_type="stl_ascii")[:-40], "no endsolid"),
     (".stl", b"solid\nendsolid\n", "no points"),
     (".stl", samples.exported(file_type="stl_ascii").replace(b"vertex", b"vortex", 1), "239 vertices"),
+    (".stl", samples.exported(file_type="stl_ascii").replace(b"endfacet", b"endfaced", 1), "80 facets, 79 of them ended"),
     (".stl", b"\x00" * 80 + struct.pack("<I", 1) + b"\x00" * 50, "in one place"),
     (".stl", b"\x00" * 80 + struct.pack("<I12fH", 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, np.nan, 2, 2, 0), "1 of 3 points are not finite"),
     # npy, npz

@@ -14,8 +14,6 @@ SUFFIXES = (".pcd",)
 _HEADER = 1 << 16
 _KEYS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 _KINDS = {"F": (4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
-_LONGEST = 264
-"""Bytes that one LZF back reference of three bytes can stand for."""
 
 
 def read(data: bytes, budget: Budget) -> Cloud:
@@ -115,8 +113,6 @@ def _compressed(body: bytes, count: int, row: np.dtype, columns: list[int]) -> F
     if unpacked != count * row.itemsize:
         raise MalformedError(f"declares {count:,} points ({count * row.itemsize:,} bytes) but packs {unpacked:,} bytes")
     enough(packed, len(body) - 8, "its packed points")
-    if unpacked > packed * _LONGEST:
-        raise MalformedError(f"says that {packed:,} bytes unpack to {unpacked:,}, which cannot be")
     content = unpack(body[8 : 8 + packed], unpacked)
     parts: dict[str, np.ndarray] = {}
     at = 0
