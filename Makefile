@@ -1,0 +1,33 @@
+# Two commands do everything; each makes the virtual environment .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: demo test test-all check docs bench clean
+
+demo: $(STAMP)  ## the main job on bundled data, offline
+	$(BIN)/wisetune demo --out out/demo
+
+test: $(STAMP)  ## the default test suite
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## with the slow tests and those that need a browser
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(STAMP)  ## lint, format, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+	$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP)  ## the benchmarks' smoke run; see docs/performance.md for the real ones
+	$(BIN)/python -m benchmarks.smoke
+
+clean:  ## everything that the other targets made
+	rm -rf .venv out
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet -e ".[dev,las]"
+	touch $(STAMP)
