@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from wisetune.data.task import Data
+    from wisetune.nets.point_mae import PointMAESpec
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +20,30 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference folder at {folder} (set WISETUNE_SHARED)")
     return folder
+
+
+# The pico world is imported by those who ask for it only, so that tests without torch start at once.
+
+
+@pytest.fixture(scope="session")
+def pico_data() -> Data:
+    """A task of four solids; see pico.py for the rest of that world."""
+    import pico
+
+    return pico.data()
+
+
+@pytest.fixture(scope="session")
+def pico_probe() -> Data:
+    """Another task of four solids; only the ball is in both."""
+    import pico
+
+    return pico.probe()
+
+
+@pytest.fixture(scope="session", params=["no class token", "class token"])
+def pico_spec(request: pytest.FixtureRequest) -> PointMAESpec:
+    """A backbone that trains in a blink, without and with class token."""
+    import pico
+
+    return pico.SPEC if request.param == "no class token" else pico.TOKEN_SPEC

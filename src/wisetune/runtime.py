@@ -18,7 +18,7 @@ LIBRARIES = ("torch", "numpy", "numba", "scikit-learn", "safetensors", "trimesh"
 
 
 def version() -> str:
-    """wisetune's version."""
+    """Wisetune's version."""
     return importlib.metadata.version("wisetune")
 
 

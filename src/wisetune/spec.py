@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import json
@@ -50,7 +51,8 @@ class Spec:
 
     def canonical(self) -> dict[str, Any]:
         """All options, defaults too: what a digest is made of (a changed default must change the digest)."""
-        options = {field.name: canonical(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        hints = _hints(type(self))
+        options = {field.name: canonical(_declared(getattr(self, field.name), hints[field.name])) for field in dataclasses.fields(self)}
         return {"spec": self.name, **options}
 
     @classmethod
@@ -61,7 +63,7 @@ class Spec:
             UsageError: an unknown option, a value of the wrong kind, or a required option that is missing.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)
         given: dict[str, Any] = {}
         for position, item in enumerate(_split(text, ",")):
             key, equals, value = _partition(item)
@@ -108,7 +110,7 @@ class Catalog(Generic[S]):
     """The entries of one package: a module ``wise_ft.py`` holds the entry ``wise-ft``, a subclass of ``base``.
 
     Modules whose names start with an underscore, and those named in ``machinery``, are not entries. Nothing is imported before
-    an entry is asked for. ``package.module:Class`` names an entry outside wisetune.
+    an entry is asked for. ``package.module.Class`` names an entry outside wisetune.
     """
 
     def __init__(self, noun: str, package: str, base: type[S], machinery: tuple[str, ...] = ()) -> None:
@@ -142,7 +144,7 @@ class Catalog(Generic[S]):
         module_name, _, class_name = name.rpartition(".")
         try:
             value = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two: a name such as ./this is no module's
             raise UsageError(f"{self.noun} '{name}' cannot be imported: {error}. Spell it package.module.Class:options.") from None
         if not (isinstance(value, type) and issubclass(value, self.base)):
             raise UsageError(f"'{name}' is not a {self.noun}: it must be a subclass of {self.base.__name__}.")
@@ -162,9 +164,24 @@ def _options(cls: type[Spec]) -> str:
     return ", ".join(field.name.replace("_", "-") for field in dataclasses.fields(cls)) or "none"
 
 
+@functools.cache
+def _hints(cls: type[Spec]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _declared(value: Any, hint: Any) -> Any:
+    """A whole number given where the field declares float is that float: 0 and 0.0 are equal, and must digest equally."""
+    arguments = typing.get_args(hint)
+    if isinstance(value, tuple) and arguments:
+        return tuple(_declared(item, arguments[0]) for item in value)
+    return float(value) if type(value) is int and float in (hint, *arguments) and int not in arguments else value
+
+
 def _spell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return str(value).replace("e+", "e")  # a plus sign joins the items of a tuple
     if isinstance(value, tuple):
         return "+".join(_spell(item) for item in value)
     return "none" if value is None else str(value)

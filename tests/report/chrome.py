@@ -105,7 +105,16 @@ def browser(profile: Path, *flags: str) -> Iterator[Tab]:
     to_chrome, commands = os.pipe()
     answers, from_chrome = os.pipe()
     # The browser reads commands at descriptor 3 and answers at 4.
-    wrapped = ["/bin/sh", "-c", f'exec "$@" 3<&{to_chrome} 4>&{from_chrome}', "sh", str(binary()), *FLAGS, *flags, f"--user-data-dir={profile}"]
+    wrapped = [
+        "/bin/sh",
+        "-c",
+        f'exec "$@" 3<&{to_chrome} 4>&{from_chrome}',
+        "sh",
+        str(binary()),
+        *FLAGS,
+        *flags,
+        f"--user-data-dir={profile}",
+    ]
     with open(profile.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(wrapped, pass_fds=(to_chrome, from_chrome), stdout=log, stderr=log)
     os.close(to_chrome)

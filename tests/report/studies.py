@@ -26,14 +26,21 @@ _PROBES = {
 _BASELINES = {"lp-ft": (76.3, 88.9, 52.2), "ft-low-lr": (76.8, 89.2, 53.4)}
 
 
-def record(name: str, value: float, n: int, split: str = "test", measure: str = "accuracy", data: str = "demo:scans", **detail: Any) -> Record:
+def record(
+    name: str, value: float, n: int, split: str = "test", measure: str = "accuracy", data: str = "demo:scans", **detail: Any
+) -> Record:
     """A record of about this accuracy, with a Wilson interval."""
     right = round(value * n)
     return Record("w" + measure[:2], measure, data, "d0", split, name, right / n, n, *wilson(right, n), detail)
 
 
 def study(
-    seeds: Sequence[int] = (0, 1, 2), *, probes: bool = True, corruptions: bool = True, clouds: bool = True, classes: Sequence[str] = CLASSES
+    seeds: Sequence[int] = (0, 1, 2),
+    *,
+    probes: bool = True,
+    corruptions: bool = True,
+    clouds: bool = True,
+    classes: Sequence[str] = CLASSES,
 ) -> Results:
     """A whole study, or one with pieces missing."""
     rng = np.random.default_rng(7)
@@ -64,20 +71,42 @@ def study(
     audit = [
         {"audit": "keys", "ok": True, "shared": 112, "not_in_all": [[], []], "copied_integers": [], "left_out": [], "from_nowhere": []},
         *(
-            {"audit": "distance", "ok": True, "part": 1, "block": block, "distance": 4.2, "relative": relative, "position": 0.4, "deviation": 1e-7}
+            {
+                "audit": "distance",
+                "ok": True,
+                "part": 1,
+                "block": block,
+                "distance": 4.2,
+                "relative": relative,
+                "position": 0.4,
+                "deviation": 1e-7,
+            }
             for block, relative in (("all", 0.084), ("encoder", 0.031), ("blocks.0", 0.052), ("blocks.5", 0.127))
         ),
         {"audit": "finite", "ok": True, "parts": [[], []], "merged": []},
     ]
     log = {
         f"{method} seed {seed}": [
-            {"epoch": epoch + 1, "loss": 2.4 * math.exp(-epoch / 6) + 0.2, "lr": 3e-3 * (1 + math.cos(math.pi * epoch / 20)) / 2, "val accuracy": 0.4 + 0.018 * epoch}
+            {
+                "epoch": epoch + 1,
+                "loss": 2.4 * math.exp(-epoch / 6) + 0.2,
+                "lr": 3e-3 * (1 + math.cos(math.pi * epoch / 20)) / 2,
+                "val accuracy": 0.4 + 0.018 * epoch,
+            }
             for epoch in range(20)
         ]
         for seed in seeds
         for method in ("ft", "lp-ft")
     }
-    stamp = {"wisetune": "0.1.0", "python": "3.11.7", "platform": "Linux x86_64", "device": "cpu", "threads": 1, "torch": "2.13.0", "numpy": "2.3.5"}
+    stamp = {
+        "wisetune": "0.1.0",
+        "python": "3.11.7",
+        "platform": "Linux x86_64",
+        "device": "cpu",
+        "threads": 1,
+        "torch": "2.13.0",
+        "numpy": "2.3.5",
+    }
     return Results(
         study=_protocol(seeds, probes, classes),
         stamp=stamp,
@@ -108,7 +137,9 @@ def _choices(seed: int, alpha: float) -> list[Chosen]:
     for method in ("wise-ft-lp", "wise-ft"):
         for rule, pick in (("greedy", alpha if method == "wise-ft-lp" else 0.9), ("interval", 0.2 if method == "wise-ft-lp" else 0.7)):
             tested = [a for a in reversed(ALPHAS[:-1]) if a >= round(pick - 0.1, 1)]
-            steps = [_step(a, a >= pick, "accuracy +0.2 points against alpha 1, robustness +0.5 points against the alpha before") for a in tested]
+            steps = [
+                _step(a, a >= pick, "accuracy +0.2 points against alpha 1, robustness +0.5 points against the alpha before") for a in tested
+            ]
             if rule == "interval":
                 steps = [{**step, "change_low": -2.1, "change_high": 1.4 if step["accepted"] else -0.1} for step in steps]
             why = f"Rule: {rule} from alpha 1 down.\nStopped because accuracy fell too far. Chosen: alpha {pick:g}."
@@ -159,7 +190,10 @@ def _clouds(rng: np.random.Generator, classes: Sequence[str]) -> list[Cloud]:
     shelf = [box((-0.5, 0.5), (-0.2, 0.2), (z, z + 0.04), 180) for z in (-0.8, -0.4, 0.0, 0.4, 0.8)]
     shelf += [box((x, x + 0.03), (-0.2, 0.2), (-0.8, 0.84), 60) for x in (-0.5, 0.47)]
     turn = rng.uniform(0, 2 * np.pi, 500)
-    lamp = [np.stack([0.3 * np.cos(turn), 0.3 * np.sin(turn), rng.uniform(0.4, 0.9, 500)], 1), box((-0.02, 0.02), (-0.02, 0.02), (-0.8, 0.4), 300)]
+    lamp = [
+        np.stack([0.3 * np.cos(turn), 0.3 * np.sin(turn), rng.uniform(0.4, 0.9, 500)], 1),
+        box((-0.02, 0.02), (-0.02, 0.02), (-0.8, 0.4), 300),
+    ]
     lamp.append(box((-0.25, 0.25), (-0.25, 0.25), (-0.85, -0.8), 224))
     clouds = []
     for number in range(12):
@@ -176,8 +210,17 @@ def _protocol(seeds: Sequence[int], probes: bool, classes: Sequence[str]) -> dic
     made: dict[str, Any] = {
         "story": "wise-ft-lp",
         "start": "bundled:point-mae-mini",
-        "start_facts": {"parameters": 1_240_000, "pre-trained on": "6,960 CAD shapes, masked reconstruction and contrast", "licence": "CC BY 4.0"},
-        "task": {"name": "demo:scans", "classes": list(classes), "counts": counts, "protocol": {"points": 1024, "split": "by object, seed 0"}},
+        "start_facts": {
+            "parameters": 1_240_000,
+            "pre-trained on": "6,960 CAD shapes, masked reconstruction and contrast",
+            "licence": "CC BY 4.0",
+        },
+        "task": {
+            "name": "demo:scans",
+            "classes": list(classes),
+            "counts": counts,
+            "protocol": {"points": 1024, "split": "by object, seed 0"},
+        },
         "seeds": list(seeds),
         "fit": "adamw:lr=0.003,epochs=20,batch=32",
         "head": "linear",
@@ -188,7 +231,13 @@ def _protocol(seeds: Sequence[int], probes: bool, classes: Sequence[str]) -> dic
     }
     if probes:
         made["probes"] = [
-            {"spec": f"svm:on=[{data}],c=0.01", "name": data, "classes": ["a", "b"], "counts": {"train": {"a": 60, "b": 60}}, "protocol": {"up": "z"}}
+            {
+                "spec": f"svm:on=[{data}],c=0.01",
+                "name": data,
+                "classes": ["a", "b"],
+                "counts": {"train": {"a": 60, "b": 60}},
+                "protocol": {"up": "z"},
+            }
             for data in _PROBES
         ]
     return made

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 JUMP = 0.05  # metres between neighbouring pixels, beyond what a tilted surface shows: an edge
 RANGE = 6.0  # metres; structured light sees no further
+SLOPE = 1.5  # a surface up to this steep does not hide itself; more would show the back of thin boards
 
 
 def rotation(vector: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
@@ -155,7 +156,7 @@ def _splat(
                         continue
                     if turn == 0:
                         near[row, column] = min(near[row, column], z)
-                    elif z <= near[row, column] + block:
+                    elif z <= near[row, column] + SLOPE * block:
                         total[row, column] += (1.01 - square) * z
                         weight[row, column] += 1.01 - square
     for row in range(height):

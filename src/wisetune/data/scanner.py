@@ -33,8 +33,9 @@ Setting = Literal["obj_only", "obj_bg", "pb_t50_rs"]
 
 DENSE = 24_000  # a pixel sees several points at this density, so that averaging them gives a smooth surface
 NEIGHBOURS = 10
-BLOCK = 1.3  # a splat this many spacings wide lets one in a thousand hidden pixels of a sphere of 2,048 points through
-LEAST = 64  # fewer pixels than this show nothing to recognise
+BLOCK = 1.5  # of randomly drawn samples, splats this many spacings wide leave one hidden pixel in a thousand uncovered
+COVER = 0.5  # half way to the next given sample: wider would make thin parts thicker, narrower leaves holes in sparse clouds
+LEAST = 128  # fewer pixels than this show nothing to recognise
 ATTEMPTS = 100
 
 
@@ -68,9 +69,9 @@ class Surface:
         size = float((high - low).max())
         points = (points - np.array([*(low + high)[:2] / 2, low[2]])) / size
         # Between samples far apart there is surface that filling up may miss: it must not be seen through either.
-        block = BLOCK * _spacing(points)
+        spacing = _spacing(points)
         dense = densify(points, DENSE, generator) if len(points) < DENSE else points
-        return cls(dense, (high - low) / 2 / size, len(points), block, _spacing(dense))
+        return cls(dense, (high - low) / 2 / size, len(points), BLOCK * spacing, max(COVER * spacing, _spacing(dense)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Scanner(Spec):
     fov: float = 57.0
     size_low: float = 0.6
     size_high: float = 1.6
-    near: float = 1.0
-    far: float = 2.5
+    near: float = 0.8
+    far: float = 1.8
     eye_low: float = 1.2
     eye_high: float = 1.7
     spread: float = 30.0
@@ -172,9 +173,7 @@ class Scanner(Spec):
             if own.sum() >= max(LEAST, self.least * len(own)):
                 rows = generator.choice(len(seen), count, replace=len(seen) < count)
                 return seen[rows].astype(np.float32)
-        raise DataError(
-            f"no scan shows {LEAST} points of this object after {ATTEMPTS} tries with '{self}'; allow a closer distance or less shift."
-        )
+        raise DataError(f"{ATTEMPTS} tries with '{self}' showed too little of this object; choose a smaller near, far, shift or least.")
 
     def _look(self, surface: Surface, generator: np.random.Generator) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
         """All views of one arrangement put together and cropped, and which of the points are the object's."""

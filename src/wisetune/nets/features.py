@@ -36,9 +36,7 @@ class FeatureBank:
             self._groups.popitem(last=False)
         return groups
 
-    def features(
-        self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str
-    ) -> Float32[np.ndarray, "n f"]:
+    def features(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float32[np.ndarray, "n f"]:
         """What the head sees of these clouds, in eval mode."""
         key = (weights_key, points_key)
         if key not in self._features:
@@ -51,9 +49,7 @@ class FeatureBank:
             self._features[key] = torch.cat(parts).cpu().numpy()
         return self._features[key]
 
-    def logits(
-        self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str
-    ) -> Float[np.ndarray, "n c"]:
+    def logits(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float[np.ndarray, "n c"]:
         """The head's answer, from features computed once."""
         features = torch.from_numpy(self.features(model, weights_key, points, points_key)).to(self.device)
         was_training = model.training

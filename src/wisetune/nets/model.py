@@ -44,8 +44,9 @@ class Model(nn.Module):
             DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the backbone's patches.
         """
         _check(points, self.backbone.fewest_points)
-        groups = self.backbone.group(points)
         dtype = next(self.backbone.parameters()).dtype
+        # Offsets are differences of nearly equal numbers: they are taken in the wider of the two precisions.
+        groups = self.backbone.group(points.to(torch.promote_types(points.dtype, dtype)))
         return tuple(part.to(dtype) if part.is_floating_point() else part for part in groups)
 
     def encode(self, groups: Groups) -> Float[torch.Tensor, "b f"]:

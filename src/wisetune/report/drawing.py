@@ -6,6 +6,7 @@ An SVG names its colours as CSS variables of the page (``var(--ink)``), a PNG ha
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 
@@ -95,11 +96,13 @@ class Labels:
 
     def avoid_path(self, path: Sequence[tuple[float, float]]) -> None:
         """Keep texts off the straight lines between these points (in data units)."""
-        for (x, y), (to_x, to_y) in zip(path, path[1:], strict=False):
+        for (x, y), (to_x, to_y) in itertools.pairwise(path):
             for part in range(1, 8):
                 self.avoid((x + (to_x - x) * part / 8, y + (to_y - y) * part / 8), 2)
 
-    def put(self, text: str, at: tuple[float, float], colour: str, *, weight: str = "normal", size: float | None = None, gap: float = 8) -> None:
+    def put(
+        self, text: str, at: tuple[float, float], colour: str, *, weight: str = "normal", size: float | None = None, gap: float = 8
+    ) -> None:
         """Write ``text`` beside the point ``at`` (in data units)."""
         size = size or self._size
         x, y = self._place(at)

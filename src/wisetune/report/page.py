@@ -70,7 +70,7 @@ def _environment() -> Environment:
     )
     made.filters |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "method", "split")}
     made.filters |= {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
-    made.globals |= {"words": words, "raw": _raw, "CHOSEN": b.CHOSEN, "named": _named}
+    made.globals.update(words=words, raw=_raw, named=_named)
     return made
 
 
@@ -128,7 +128,9 @@ def _sweep(board: Board, table: Table) -> list[dict[str, Any]]:
 def _steps(board: Board, table: Table) -> list[dict[str, Any]]:
     """Each choice with its tests, the recommended ones first and open."""
     ours = (board.headline, board.rule)
-    ordered = sorted(board.results.chosen, key=lambda one: ((one.method, one.rule) != ours, one.method != ours[0], one.method, one.rule, one.seed))
+    ordered = sorted(
+        board.results.chosen, key=lambda one: ((one.method, one.rule) != ours, one.method != ours[0], one.method, one.rule, one.seed)
+    )
     return [
         {
             "choice": choice,
@@ -144,10 +146,12 @@ def _heat(table: Table) -> dict[str, Any]:
     kinds = list(dict.fromkeys(row["kind"] for row in table.rows))
     levels = sorted({row["level"] for row in table.rows})
     models = {model: {(row["kind"], row["level"]): row for row in rows} for model, rows in _by_model(table).items()}
-    first, *others = models or [None]
+    first = next(iter(models), None)
+    ours = models[first] if first else {}
     apart = {
-        other: {cell: models[first][cell]["accuracy"] - models[other][cell]["accuracy"] for cell in models[first] if cell in models[other]}
-        for other in others
+        model: {cell: ours[cell]["accuracy"] - theirs[cell]["accuracy"] for cell in ours if cell in theirs}
+        for model, theirs in models.items()
+        if model != first
     }
     return {"kinds": kinds, "levels": levels, "models": models, "first": first, "apart": apart}
 
@@ -178,13 +182,23 @@ def _set(task: Mapping[str, Any]) -> dict[str, Any]:
     facts = {key: value for key, value in task.items() if key not in ("name", "counts", "classes") and value not in (None, "", {}, [])}
     classes = task.get("classes") or names
     rows = [(name, [by_class[split].get(name, 0) for split in by_class]) for name in names]
-    return {"name": task.get("name") or "data", "facts": facts, "classes": classes, "totals": totals, "splits": list(by_class), "rows": rows}
+    return {
+        "name": task.get("name") or "data",
+        "facts": facts,
+        "classes": classes,
+        "totals": totals,
+        "splits": list(by_class),
+        "rows": rows,
+    }
 
 
 def _audit(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     distances = [line for line in lines if line.get("audit") == "distance"]
     others = [
-        (line.get("audit", ""), ("" if line.get("ok", True) else "FAILED; ") + _plain({k: v for k, v in line.items() if k not in ("audit", "ok")}))
+        (
+            line.get("audit", ""),
+            ("" if line.get("ok", True) else "FAILED; ") + _plain({k: v for k, v in line.items() if k not in ("audit", "ok")}),
+        )
         for line in lines
         if line.get("audit") != "distance"
     ]

@@ -27,7 +27,9 @@ def tradeoff_svgs(board: Board) -> dict[str, str]:
     """The trade-off plot for wide pages and for phones; empty when nothing has both numbers."""
     if not _spots(board):
         return {}
-    label = f"Accuracy against robustness on the {board.split} split: one curve for each method through alpha, baselines as separate marks. "
+    label = (
+        f"Accuracy against robustness on the {board.split} split: one curve for each method through alpha, baselines as separate marks. "
+    )
     label += "The sweep table below holds the same numbers."
     drawn = functools.partial(_tradeoff, board)
     return {
@@ -114,7 +116,16 @@ def _legend(axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
         axes.text(*place, f"●  {words.method(method)}: {meaning}", transform=axes.transAxes, color=_COLOURS[method],
                   fontsize=11 if wide else 9.5, fontweight="bold", va="bottom")  # fmt: skip
     if wide:
-        axes.text(1.0, 1.03, "shades and bars: 95 % intervals", transform=axes.transAxes, ha="right", va="bottom", color=THEME["muted"], fontsize=9.5)
+        axes.text(
+            1.0,
+            1.03,
+            "shades and bars: 95 % intervals",
+            transform=axes.transAxes,
+            ha="right",
+            va="bottom",
+            color=THEME["muted"],
+            fontsize=9.5,
+        )
 
 
 def _fallen(axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> None:
@@ -125,7 +136,8 @@ def _fallen(axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) ->
     top, low = max(alpha for alpha, _ in lost), min(spot[1].value for _, spot in lost)
     left, right = axes.get_xlim()
     on_right = lost[-1][1][0].value * 100 < (left + right) / 2
-    text = f"WiSE-FT at α ≤ {top:g} lies below{' this picture,' if wide else chr(10)} down to {words.percent(low)} %".replace("\n ", "\n")
+    where = " this picture, " if wide else "\n"
+    text = f"{words.method('wise-ft')} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
     axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
               color=THEME["kept"], fontsize=9.5 if wide else 8.5)  # fmt: skip
 
@@ -154,7 +166,16 @@ def _better(axes: Axes, tuned: Spot, wide: bool) -> None:
     axes.add_patch(Rectangle((x, y), right - x, top - y, color=THEME["gain"], alpha=0.07, lw=0, zorder=0))
     axes.plot([x, x, right], [top, y, y], color=THEME["gain"], lw=1, ls=(0, (4, 4)), alpha=0.6, zorder=1)
     text = "better than full fine-tuning in both" if wide else "better than\nfull fine-tuning in both"
-    axes.annotate(text + "  ↗", (0.99, 0.985), xycoords="axes fraction", ha="right", va="top", color=THEME["gain"], fontsize=11 if wide else 9.5, style="italic")
+    axes.annotate(
+        text + "  ↗",
+        (0.99, 0.985),
+        xycoords="axes fraction",
+        ha="right",
+        va="top",
+        color=THEME["gain"],
+        fontsize=11 if wide else 9.5,
+        style="italic",
+    )
 
 
 def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide: bool) -> None:
@@ -165,7 +186,7 @@ def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide
         for number, (alpha, spot) in enumerate(path.items()):
             end = alpha in (min(path), max(path))
             if marked != {(method, alpha)} and (end or wide or number % 2 == 0):
-                labels.put(f"α {alpha:g}" if end else f"{alpha:g}", _at(spot), _COLOURS[method], size=9)
+                labels.put(f"{words.ALPHA} {alpha:g}" if end else f"{alpha:g}", _at(spot), _COLOURS[method], size=9)
 
 
 def _at(spot: Spot) -> tuple[float, float]:
@@ -195,13 +216,32 @@ def _curves(board: Board, figure: Figure, wide: bool) -> None:
     for axes in right:
         if len(board.probes) > 1:
             for number, probe in enumerate(board.probes):
-                _curve(axes, board, probe, board.headline, THEME["muted"], probe[1], ((0, (5, 2)), (0, (1, 1.5)), "-.")[number % 3], ribbon=False)
-        _curve(axes, board, b.ROBUSTNESS, board.headline, THEME["ink"], "mean of the probes" if len(board.probes) > 1 else board.probes[0][1])
+                _curve(
+                    axes,
+                    board,
+                    probe,
+                    board.headline,
+                    THEME["muted"],
+                    probe[1],
+                    ((0, (5, 2)), (0, (1, 1.5)), "-.")[number % 3],
+                    ribbon=False,
+                )
+        _curve(
+            axes, board, b.ROBUSTNESS, board.headline, THEME["ink"], "mean of the probes" if len(board.probes) > 1 else board.probes[0][1]
+        )
         _finish(axes, "Robustness: probe accuracy (%)", chosen)
 
 
 def _curve(
-    axes: Axes, board: Board, quantity: str | tuple[str, str], method: str, colour: str, name: str, dashes: object = "-", *, ribbon: bool = True
+    axes: Axes,
+    board: Board,
+    quantity: str | tuple[str, str],
+    method: str,
+    colour: str,
+    name: str,
+    dashes: object = "-",
+    *,
+    ribbon: bool = True,
 ) -> None:
     found = [(alpha, board.mean(quantity, board.fixed(method, alpha))) for alpha in board.alphas(method)]
     known = [(alpha, estimate) for alpha, estimate in found if estimate]
@@ -217,9 +257,11 @@ def _curve(
 
 def _finish(axes: Axes, title: str, chosen: Sequence[float]) -> None:
     for alpha in sorted(set(chosen)):
-        axes.axvline(alpha, color=THEME["gain"], lw=1.6, alpha=0.8, zorder=1, label="chosen α" if alpha == min(chosen) else None)
+        axes.axvline(
+            alpha, color=THEME["gain"], lw=1.6, alpha=0.8, zorder=1, label=f"chosen {words.ALPHA}" if alpha == min(chosen) else None
+        )
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    axes.set_xlabel("α: 0 = pre-trained, 1 = fine-tuned backbone")
+    axes.set_xlabel(f"{words.ALPHA}: 0 = pre-trained, 1 = fine-tuned backbone")
     axes.grid(visible=True, lw=0.8)
     axes.tick_params(length=0)
     axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)

@@ -59,8 +59,10 @@ def baselines_table(board: Board) -> Table:
         place = board.chosen(*choice)
         shown = sorted({alpha for _, alpha in place.values() if alpha is not None})
         rows.append({"method": choice[0], "rule": choice[1], "alphas": shown, **_model_fields(board, place, board.split)})
-    for method in board.baselines():
-        rows.append({"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method), board.split)})
+    rows += [
+        {"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method), board.split)}
+        for method in board.baselines()
+    ]
     return Table("baselines", f"Chosen models and baselines, {board.split} split", columns, rows)
 
 
@@ -83,7 +85,9 @@ def steps_table(board: Board) -> Table:
         for choice in sorted(board.results.chosen, key=lambda one: (_rank(one.method), one.rule, one.seed))
         for step in choice.steps
     ]
-    return Table("steps", "Every test the rules made on validation (changes in percentage points)", ("method", "rule", "seed", *fields), rows)
+    return Table(
+        "steps", "Every test the rules made on validation (changes in percentage points)", ("method", "rule", "seed", *fields), rows
+    )
 
 
 def probes_table(board: Board) -> Table:
@@ -171,7 +175,10 @@ def class_table(board: Board) -> Table:
             confused = worst is not None and line[worst] > 0
             row: dict[str, Any] = {"method": method, "alpha": alpha, "class": name, "n": round(n)}
             row |= {"found": line[at] / total if total else None, "found_low": low, "found_high": high}
-            row |= {"precision": line[at] / called if called else None, "taken_for": classes[worst] if confused and worst is not None else None}
+            row |= {
+                "precision": line[at] / called if called else None,
+                "taken_for": classes[worst] if confused and worst is not None else None,
+            }
             rows.append(row | {"taken_for_count": line[worst] if confused and worst is not None else 0})
     return Table("classes", f"Class by class, {board.split} split", columns, rows)
 

@@ -55,7 +55,7 @@ def notes(board: Board) -> list[str]:
 def alpha_words(place: Place) -> str:
     """The chosen alpha, or the range over the seeds: ``α = 0.4``, ``α = 0.3–0.5``."""
     alphas = sorted({model[1] for model in place.values() if model[1] is not None})
-    return f"α = {'–'.join(words.alpha(alpha) for alpha in dict.fromkeys([alphas[0], alphas[-1]]))}" if alphas else words.NOTHING
+    return words.equals(alphas[0], alphas[-1]) if alphas else words.NOTHING
 
 
 def _verdict(board: Board, after: Place, before: Place) -> list[str]:
@@ -86,7 +86,7 @@ def _judged(found: Estimate) -> str:
 def _scored(board: Board, place: Place) -> str:
     found = [(name, board.mean(name, place)) for name in (b.ACCURACY, b.ROBUSTNESS)]
     return " and ".join(
-        f"{'an' if name == b.ACCURACY else 'a'} {name} of {words.interval(one.value, one.low, one.high, ' %')}" for name, one in found if one
+        f"{'an' if name == b.ACCURACY else 'a'} {name} of {words.interval(one.value, one.low, one.high, '%')}" for name, one in found if one
     )
 
 
@@ -98,4 +98,12 @@ def _plain(estimate: Estimate | None, spelled: Any) -> dict[str, Any] | None:
     if estimate is None:
         return None
     text = spelled(estimate.value, estimate.low, estimate.high)
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n, "seeds": estimate.seeds, "sd": estimate.sd, "text": text}
+    return {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "seeds": estimate.seeds,
+        "sd": estimate.sd,
+        "text": text,
+    }

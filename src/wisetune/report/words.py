@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+ALPHA, DASH, MINUS, NBSP = "\u03b1", "\u2013", "\u2212", "\u00a0"
+"""The letter, the dash of ranges, a minus sign as wide as the plus, a space at which no line breaks."""
+
 METHODS = {
     "wise-ft-lp": "WiSE-FT-LP",
     "wise-ft": "WiSE-FT",
@@ -16,7 +19,7 @@ METHODS = {
 """Short names, in the order in which pages list them."""
 
 MEANINGS = {
-    "wise-ft-lp": "weights mixed between the pre-trained (α = 0) and the fine-tuned backbone (α = 1), then the head trained anew",
+    "wise-ft-lp": "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1), then the head trained anew",
     "wise-ft": "the same mixed backbone with the fine-tuned head kept",
     "ft": "every weight trained on the task",
     "lp": "pre-trained backbone left as it is, only the head trained",
@@ -26,7 +29,7 @@ MEANINGS = {
 
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
 RULES = {"greedy": "greedy", "interval": "interval"}
-NOTHING = "–"
+NOTHING = DASH
 
 
 def method(name: str) -> str:
@@ -41,7 +44,7 @@ def split(name: str) -> str:
 
 def model(name: str, alpha: float | None) -> str:
     """A method with its alpha, where it has one."""
-    return method(name) if alpha is None else f"{method(name)} at α = {alpha:g}"
+    return method(name) if alpha is None else f"{method(name)} at {equals(alpha)}"
 
 
 def percent(value: float | None) -> str:
@@ -50,10 +53,10 @@ def percent(value: float | None) -> str:
 
 
 def interval(value: float | None, low: float | None, high: float | None, unit: str = "") -> str:
-    """A fraction with its interval: ``76.2 (73.0–79.1)``; with a unit ``76.2 % (73.0–79.1)``."""
+    """A fraction with its interval: ``76.2 (73.0–79.1)``; with a unit ``76.2 % (73.0–79.1)`` that stays on its line."""
     if low is None or high is None:
-        return percent(value) + unit
-    return f"{percent(value)}{unit} ({percent(low)}–{percent(high)})"
+        return percent(value) + (unit and NBSP + unit)
+    return f"{percent(value)}{unit and NBSP + unit} ({percent(low)}{DASH}{percent(high)})"
 
 
 def points(value: float | None) -> str:
@@ -66,12 +69,17 @@ def signed(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{abs(value):.1f}"
-    return text if float(text) == 0 else f"{'−' if value < 0 else '+'}{text}"  # noqa: RUF001 (a minus sign, as wide as the plus)
+    return text if float(text) == 0 else f"{MINUS if value < 0 else '+'}{text}"
 
 
 def difference(value: float | None, low: float | None, high: float | None) -> str:
     """A difference with its interval: ``+0.7 (−1.0 to +2.4)``."""
     return points(value) if low is None or high is None else f"{points(value)} ({points(low)} to {points(high)})"
+
+
+def equals(low: float, high: float | None = None) -> str:
+    """An alpha or a range of alphas in a sentence."""
+    return f"{ALPHA}{NBSP}={NBSP}{low:g}{DASH + f'{high:g}' if high not in (None, low) else ''}"
 
 
 def alpha(value: float | None) -> str:
