@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import textwrap
+from typing import ClassVar, Literal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from wisetune.errors import UsageError
+from wisetune.spec import Catalog, Spec, canonical, digest_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe(Spec):
+    name: ClassVar[str] = "probe"
+
+    on: str = "here"
+    c: float = 0.1
+    folds: int = 3
+    best_of: bool = False
+    rate: float | None = None
+    alphas: tuple[float, ...] = (0.0, 0.5)
+    rule: Literal["greedy", "interval"] = "interval"
+
+
+@dataclasses.dataclass(frozen=True)
+class Needy(Spec):
+    name: ClassVar[str] = "needy"
+
+    first: str
+    second: int
+    third: int = 3
+
+
+def reads_back(spec: Spec, text: str | None = None) -> bool:
+    name, _, options = (text or str(spec)).partition(":")
+    return name == spec.name and type(spec).from_options(options) == spec
+
+
+def test_a_spec_of_defaults_is_spelled_by_its_name_alone():
+    assert str(Probe()) == "probe"
+    assert reads_back(Probe())
+
+
+def test_only_what_differs_from_the_defaults_is_spelled_in_the_order_of_the_fields():
+    assert str(Probe(best_of=True, on="there", alphas=(0.0, 1.0))) == "probe:on=there,best-of=true,alphas=0.0+1.0"
+    assert Probe(best_of=True).in_full() == "probe:on=here,c=0.1,folds=3,best-of=true,rate=none,alphas=0.0+0.5,rule=interval"
+
+
+def balanced(text: str) -> bool:
+    depth = 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+@given(
+    on=st.text(st.sampled_from("ab/=,[]: +-_.é\t"), max_size=12).filter(balanced),
+    c=st.floats(allow_nan=False),
+    folds=st.integers(),
+    best_of=st.booleans(),
+    rate=st.none() | st.floats(allow_nan=False),
+    alphas=st.lists(st.floats(allow_nan=False, min_value=0), max_size=4).map(tuple),
+    rule=st.sampled_from(["greedy", "interval"]),
+)
+@example("", 0.1, 3, False, None, (), "greedy")
+@example("[a]", 0.1, 3, False, None, (), "greedy")
+@example(" a=b,[c d],e ", math.inf, 3, False, -0.0, (5e-324,), "greedy")
+def test_every_spec_reads_back_from_its_spelling(on, c, folds, best_of, rate, alphas, rule):
+    spec = Probe(on, c, folds, best_of, rate, alphas, rule)
+    assert reads_back(spec)
+    assert reads_back(spec, spec.in_full())
+
+
+@given(st.text(st.sampled_from("ab,[]=+ "), max_size=8).filter(balanced))
+def test_a_spec_inside_a_spec_keeps_whole(text):
+    inner = Probe(text, 0.5)
+    outer = Probe(str(inner))
+    assert reads_back(outer)
+    name, _, options = Probe.from_options(str(outer).partition(":")[2]).on.partition(":")
+    assert (name, Probe.from_options(options)) == ("probe", inner)
+
+
+def test_the_first_option_may_be_given_without_its_name():
+    assert Probe.from_options("scans/train,folds=5") == Probe("scans/train", folds=5)
+    assert Probe.from_options("[folder:a b,seed=3],c=1") == Probe("folder:a b,seed=3", 1.0)
+
+
+def test_options_take_dashes_or_underscores_and_spaces_around():
+    assert Probe.from_options(" best-of = yes ,c= 1") == Probe.from_options("best_of=true,c=1") == Probe(best_of=True, c=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("fold=5", r"'probe' has no option 'fold'\. Did you mean 'folds'\? Options: on, c, folds, best-of, rate, alphas, rule\."),
+        ("zzz=5", r"'probe' has no option 'zzz'\. Options: on, "),
+        ("c=1,c=2", r"'probe' was given 'c' twice"),
+        ("a,b", r"'probe' was given 'b', but an option is spelled key=value"),
+        ("folds=2.5", r"option 'folds' of 'probe' is '2\.5'; it must be a whole number"),
+        ("c=much", r"option 'c' of 'probe' is 'much'; it must be a number"),
+        ("best-of=maybe", r"option 'best-of' of 'probe' is 'maybe'; it can be true or false"),
+        ("rule=random", r"option 'rule' of 'probe' is 'random'; it can be greedy, interval"),
+        ("alphas=0+x", r"option 'alphas' of 'probe' is 'x'; it must be a number"),
+        ("on=[a", r"opens and closes brackets unevenly"),
+    ],
+)
+def test_a_slip_is_refused_with_what_there_is(options, message):
+    with pytest.raises(UsageError, match=message):
+        Probe.from_options(options)
+
+
+def test_what_is_required_and_missing_is_named():
+    with pytest.raises(UsageError, match=r"'needy' needs second; for example 'needy:second=\.\.\.'"):
+        Needy.from_options("here")
+    assert reads_back(Needy("here", 2))
+
+
+def test_none_is_a_word_only_where_none_is_a_value():
+    assert Probe.from_options("rate=none").rate is None
+    assert Probe.from_options("rate=0.5").rate == 0.5
+    assert Probe.from_options("on=none").on == "none"
+
+
+def test_digests_of_values_that_differ_differ():
+    values = [
+        Probe(),
+        Probe(c=0.2),
+        Probe(on="0.1"),
+        Probe(rate=0.1),
+        Probe(alphas=()),
+        Probe(alphas=(0.5, 0.0)),
+        Needy("", 0),
+        "probe",
+        1,
+        1.0,
+        "1.0x",
+    ]
+    assert len({digest_of(value) for value in values}) == len(values)
+
+
+def test_a_whole_number_in_place_of_a_float_digests_as_that_float():
+    assert Probe(c=1, alphas=(0, 1), rate=2) == Probe(c=1.0, alphas=(0.0, 1.0), rate=2.0)
+    assert digest_of(Probe(c=1, alphas=(0, 1), rate=2)) == digest_of(Probe(c=1.0, alphas=(0.0, 1.0), rate=2.0))
+    assert Probe(folds=1).canonical()["folds"] == 1
+
+
+def test_a_digest_is_sixteen_hex_digits_of_plain_json_and_does_not_change():
+    # The literal guards every store on every disk: see recipe.FORMAT before you change it.
+    assert digest_of(Probe()) == "3936c15ec2df9712"
+    assert canonical(Needy("a", 1)) == {"spec": "needy", "first": "a", "second": 1, "third": 3}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with entries good and bad, and the catalog of it."""
+    folder = tmp_path / "zoo_of_specs"
+    folder.mkdir()
+    sources = {
+        "__init__": "",
+        "base": "",
+        "_hidden": "",
+        "two_words": """
+            import dataclasses
+            from wisetune.spec import Spec
+            @dataclasses.dataclass(frozen=True)
+            class TwoWords(Spec):
+                name = "two-words"
+                size: int = 1
+        """,
+        "broken": "raise RuntimeError('imported')",
+        "nameless": "from wisetune.spec import Spec\nclass Other(Spec):\n    name = 'other'",
+    }
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Catalog("animal", "zoo_of_specs", Spec, machinery=("base",))
+    for name in [name for name in sys.modules if name.startswith("zoo_of_specs")]:
+        del sys.modules[name]
+
+
+def test_a_catalog_finds_its_entries_by_file_name_and_imports_none_of_them(package):
+    assert package.names() == ["broken", "nameless", "two-words"]
+    assert not [name for name in sys.modules if name.startswith("zoo_of_specs.")]
+
+
+def test_a_catalog_parses_what_its_entries_spell(package):
+    spec = package.parse("two-words:size=4")
+    assert (type(spec).__name__, str(spec)) == ("TwoWords", "two-words:size=4")
+    assert package.parse(" two-words ") == type(spec)()
+    assert "zoo_of_specs.broken" not in sys.modules
+
+
+def test_a_catalog_says_what_there_is(package):
+    with pytest.raises(
+        UsageError, match=r"there is no animal 'two-word'\. Did you mean 'two-words'\? There are: broken, nameless, two-words\."
+    ):
+        package.parse("two-word")
+    with pytest.raises(UsageError, match=r"there is no animal 'base'"):
+        package.parse("base")
+    with pytest.raises(UsageError, match=r'module zoo_of_specs\.nameless defines no animal named \'nameless\'; set name = "nameless"'):
+        package.parse("nameless")
+
+
+def test_an_entry_from_elsewhere_is_named_by_module_and_class(package):
+    assert package.parse("zoo_of_specs.two_words.TwoWords:size=2").size == 2
+
+
+@pytest.mark.parametrize("name", ["no_such_module.Thing", "json.no_such_thing", "json.JSONDecoder", "json.dumps"])
+def test_an_entry_from_elsewhere_that_is_none_is_refused(package, name):
+    with pytest.raises(UsageError, match="animal"):
+        package.parse(name)
+
+
+@pytest.mark.parametrize("name", [".x", "./x", "x.", "..", "../x", "a..b"])
+def test_a_path_in_place_of_a_name_is_refused(package, name):
+    with pytest.raises(UsageError, match="animal"):
+        package.parse(name)
