@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+
+import pytest
+
+from wisetune import errors
+from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError
+
+ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, WisetuneError)]
+
+
+def made(kind: type[WisetuneError]) -> WisetuneError:
+    return kind("scans/a.ply", "it is empty", "leave it out") if kind is BadFile else kind("what was asked, what is there, what to do")
+
+
+def test_the_codes_are_those_of_the_tree_in_the_modules_docstring():
+    tree = {name: int(code) for name, code in re.findall(r"── (\w+) +(\d+) ", errors.__doc__ or "")}
+    assert tree == {kind.__name__: kind.exit_code for kind in ALL if kind is not WisetuneError}
+    assert WisetuneError.exit_code == 1
+
+
+def test_the_codes_are_those_that_scripts_rely_on():
+    by_name = {kind.__name__: kind.exit_code for kind in ALL}
+    assert by_name == {
+        "WisetuneError": 1,
+        "UsageError": 2,
+        "DataError": 65,
+        "BadFile": 65,
+        "WeightsError": 65,
+        "MissingExtra": 69,
+        "TrainingError": 70,
+        "WriteError": 73,
+        "Busy": 75,
+    }
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
+def test_every_error_survives_the_way_between_processes(kind, copied):
+    error = made(kind)
+    back = copied(error)
+    assert (type(back), str(back), back.args, vars(back)) == (kind, str(error), error.args, vars(error))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_error_says_when_it_is_raised(kind):
+    assert kind.__doc__
+
+
+def test_a_bad_file_says_which_what_and_what_to_do():
+    error = BadFile("scans/a.ply", "it is empty", "leave it out")
+    assert str(error) == "scans/a.ply: it is empty (leave it out)"
+    assert (error.path, error.wrong, error.do) == ("scans/a.ply", "it is empty", "leave it out")
+    assert isinstance(error, DataError)
+    assert str(BadFile("a.ply", "it is empty")) == "a.ply: it is empty"
+
+
+def test_a_missing_library_comes_with_the_command_that_installs_it():
+    assert str(MissingExtra.of("laspy", "las", "reading scan.las")) == (
+        "reading scan.las needs the library 'laspy', which is not installed. Install it with: pip install 'wisetune[las]'"
+    )
