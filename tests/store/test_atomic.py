@@ -158,7 +158,7 @@ def test_a_dead_process_of_our_own_pid_is_told_from_us(tmp_path: Path) -> None:
 
 
 def test_another_machines_leftovers_go_when_they_are_old(tmp_path: Path) -> None:
-    new, old = (tmp_path / f".wisetune-{'0' * 8}-{pid}-{'0' * 12}.tmp" for pid in (1, 2))
+    new, old = (tmp_path / f".wisetune-{'0' * 8}-{pid}-{'0' * 12}.tmp" for pid in (99999998, 99999999))
     for path in (new, old):
         path.mkdir()
     an_age_ago = time.time() - tmp.OLD_S - 60

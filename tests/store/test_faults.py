@@ -9,9 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from _pytest.mark import ParameterSet
 from store_samples import DIGEST, ERRORS, FULL, KILL, ONE_ERROR, READ_ONLY, STEPS, Fault, Faults, Tree, damage, ignore, run, tensors, tree
 
 from wisetune.errors import WriteError
@@ -63,7 +63,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 QUICK = {(KILL, fresh), (FULL, damaged_state), (ONE_ERROR, damaged_objects)}
 
 
-def pairs(*faults: Fault) -> list[ParameterSet]:
+def pairs(*faults: Fault) -> list[Any]:
     """Every fault with every scenario, most of them marked slow."""
     every = itertools.product(faults, (fresh, damaged_objects, damaged_state))
     return [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow, id=f"{pair[0].name}-{pair[1].__name__}") for pair in every]
@@ -79,7 +79,9 @@ def undisturbed(ram: Path) -> Tree:
 def unsound(store: Path) -> set[str]:
     if not (store / "store.json").exists():
         return set()
-    return {str(problem.path.relative_to(store)) for problem in Store(store).verify()}
+    problems = {str(problem.path.relative_to(store)) for problem in Store(store).verify()}
+    assert list(store.rglob(".wisetune-*")) == [], "opening a store removes what was left in it"
+    return problems
 
 
 def check(base: Path, disturbed: Path, saved: int, undisturbed: Tree) -> None:

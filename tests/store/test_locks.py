@@ -170,6 +170,21 @@ def test_a_stale_file_with_any_content_is_taken_over(content: bytes, tmp_path: P
             pass
 
 
+def test_a_file_that_its_owner_removed_meanwhile_is_not_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, path, lock = Store(tmp_path), tmp_path / "locks" / "x.lock", locks._lock
+
+    def released_first(handle: int) -> None:
+        monkeypatch.setattr(locks, "_lock", lock)
+        path.unlink()  # by the owner, between our opening and our locking
+        lock(handle)
+
+    monkeypatch.setattr(locks, "_lock", released_first)
+    with store.lock("x"):
+        assert path.exists()
+        with pytest.raises(Busy), store.lock("x"):
+            pass
+
+
 def test_an_exception_releases(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(ZeroDivisionError), store.lock("x"):

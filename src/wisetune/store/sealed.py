@@ -22,7 +22,7 @@ _BROKEN = {errno.EISDIR, errno.ENOTDIR, errno.EIO}
 """Reasons not to read a file that mean that the file, not the reader's rights or the process, is at fault."""
 
 
-class Damaged(Exception):  # noqa: N818 - a finding that the store acts on, named like the other exceptions of wisetune
+class Damaged(Exception):
     """What lies on the disk is not what was written. Never leaves the store."""
 
 

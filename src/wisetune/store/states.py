@@ -33,7 +33,7 @@ def save(folder: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None
     number = max(numbers, default=0) + 1
     while not sealed.write_folder(_slot(folder, number), _name(folder, number), {_FILE: pack(tensors)}, meta):
         number += 1
-    for old in sorted(numbers)[: 1 - KEPT]:
+    for old in sorted(numbers, reverse=True)[KEPT - 1 :]:
         atomic.discard(_slot(folder, old))
 
 
