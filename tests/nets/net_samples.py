@@ -1,0 +1,65 @@
+"""Small backbones, clouds, and the rule by which the golden values' weights are made (shared/reference/backbones/GOLDEN.md)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from wisetune.nets.point_mae import PointMAESpec
+
+TINY = PointMAESpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10))
+TINY_PLAIN = PointMAESpec(
+    points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10), class_token=False, readout="max+mean", initial="fan-in"
+)
+TINY_OPTIONS = {"points": 64, "groups": 8, "group_size": 8, "width": 16, "depth": 2, "heads": 2, "tokenizer": (6, 8, 10)}
+
+
+def cloud(seed: int, b: int, n: int) -> torch.Tensor:
+    points = np.random.Generator(np.random.PCG64(seed)).standard_normal((b, n, 3))
+    points -= points.mean(axis=1, keepdims=True)
+    points /= np.linalg.norm(points, axis=2).max(axis=1)[:, None, None]
+    return torch.from_numpy(points.astype(np.float32))
+
+
+def schema(shared: Path, name: str) -> dict[str, tuple[int, ...]]:
+    file = json.loads((shared / "reference/backbones/schemas" / f"{name}.json").read_text())
+    return {key: tuple(shape) for key, shape in file["state_dict"].items()}
+
+
+@functools.lru_cache(maxsize=400)
+def golden_value(name: str, shape: tuple[int, ...], rule: str) -> torch.Tensor:
+    z = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(size=shape)
+    last = name.rsplit(".", 1)[-1]
+    if last == "num_batches_tracked":
+        return torch.zeros(shape, dtype=torch.long)
+    if last == "running_var":
+        z = 1 + abs(0.02 * z)
+    elif last == "running_mean":
+        z = 0.02 * z
+    elif last == "weight" and len(shape) == 1:
+        z = 1 + 0.02 * z
+    elif rule == "std02":
+        z = 0.02 * z
+    elif len(shape) >= 2:
+        z = z / np.sqrt(np.prod(shape[1:]))
+    else:
+        z = 0.1 * z
+    return torch.from_numpy(z.astype(np.float32))
+
+
+def fill(model: nn.Module, rule: str, prefix: str = "") -> nn.Module:
+    """Give a model (also one on the meta device) the golden weights of its names."""
+    state = {name: golden_value(prefix + name, tuple(value.shape), rule) for name, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def same_state(a: nn.Module, b: nn.Module) -> bool:
+    first, second = a.state_dict(), b.state_dict()
+    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)

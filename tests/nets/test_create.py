@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from net_samples import TINY, TINY_OPTIONS, cloud, same_state
+
+from wisetune.errors import UsageError
+from wisetune.nets.create import BACKBONES, class_names, create, fresh_backbone, fresh_head, named, parse_backbone
+from wisetune.nets.heads import LinearHead, Mlp3Head, parse_head
+from wisetune.nets.point_mae import PRESETS, PointMAE, PointMAESpec
+from wisetune.nets.readout import readout
+
+
+def test_the_catalog_holds_backbones_and_no_machinery():
+    assert "point-mae" in BACKBONES.names()
+    for name in BACKBONES.names():
+        assert BACKBONES.entry(name).name == name  # a new module of machinery that the catalog was not told of fails here
+
+
+def test_the_example_of_the_docstring():
+    model = create("point-mae", preset="modelnet-1k", classes=40, reading="as_published")
+    assert not model.training
+    assert model.backbone.spec == PointMAESpec(reading="as_published")
+    assert isinstance(model.backbone, PointMAE)
+    assert model.backbone.sampling == "pointnet2"
+    assert model.head_spec == Mlp3Head()
+    assert model.classes == tuple(map(str, range(40)))
+    with torch.no_grad():
+        points = cloud(0, 2, 1024)
+        assert model(points).shape == (2, 40)
+        assert model.features(points).shape == (2, 768)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset(preset):
+    chosen = PRESETS[preset]
+    model = create("point-mae", preset=preset, classes=None if chosen.classes else 3, depth=1, width=24, heads=2, tokenizer=[4, 6, 8])
+    assert len(model.classes) == (chosen.classes or 3)
+    assert model.head_spec == parse_head(chosen.head)
+    assert (model.backbone.spec.groups, model.backbone.points) == (chosen.backbone.groups, chosen.backbone.points)
+
+
+def test_one_word_names_a_preset():
+    model = create("point-mae-mini", classes=["bolt", "nut"])
+    assert model.backbone.spec == PRESETS["mini"].backbone
+    assert model.classes == ("bolt", "nut")
+    assert parse_backbone("point-mae-mini") == PRESETS["mini"].backbone
+    assert parse_backbone(str(TINY)) == TINY
+    assert parse_backbone(TINY.in_full()) == TINY
+    assert set(named()) == {f"point-mae-{preset}" for preset in PRESETS}
+
+
+def test_a_spec_string_and_keywords_are_the_same():
+    spelled = create("point-mae:points=64,groups=8,group-size=8,width=16,depth=2,heads=2,tokenizer=6+8+10", classes=3)
+    assert same_state(spelled, create("point-mae", classes=3, **TINY_OPTIONS))
+
+
+def test_the_reading_of_a_spec_string_holds_unless_another_is_given():
+    text = "point-mae:points=64,groups=8,group-size=8,width=16,depth=1,heads=2,tokenizer=6+8+10,reading=as_published"
+    assert create(text, classes=2).backbone.spec.reading == "as_published"
+    assert create(text, classes=2, reading="as_intended").backbone.spec.reading == "as_intended"
+
+
+def test_weights_are_a_pure_function_of_the_seed():
+    state = torch.get_rng_state()
+    first = create("point-mae", classes=3, seed=5, **TINY_OPTIONS)
+    torch.rand(7)
+    torch.manual_seed(99)
+    again = create("point-mae", classes=3, seed=5, **TINY_OPTIONS)
+    other = create("point-mae", classes=3, seed=6, **TINY_OPTIONS)
+    assert same_state(first, again)
+    assert not torch.equal(first.state_dict()["pos_embed.0.weight"], other.state_dict()["pos_embed.0.weight"])
+    torch.set_rng_state(state)
+    before = torch.rand(3)
+    torch.set_rng_state(state)
+    create("point-mae", classes=3, seed=5, **TINY_OPTIONS)
+    assert torch.equal(torch.rand(3), before)
+
+
+def test_the_backbone_does_not_depend_on_the_head():
+    few, many = create("point-mae", classes=3, **TINY_OPTIONS), create("point-mae", classes=7, head="linear", **TINY_OPTIONS)
+    assert same_state(few.backbone, many.backbone)
+    assert same_state(few.backbone, fresh_backbone(TINY, 0))
+    assert same_state(many.head, fresh_head(LinearHead(), few.backbone, 7, 0))
+
+
+def test_a_default_device_does_not_move_fresh_weights():
+    with torch.device("meta"):
+        model = create("point-mae", classes=3, **TINY_OPTIONS)
+    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
+    assert same_state(model, create("point-mae", classes=3, **TINY_OPTIONS))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("point-mea", {"classes": 2}, r"no backbone 'point-mea'. Did you mean 'point-mae'\? There are: point-mae, point-mae-modelnet-1k"),
+        ("point-mae", {"preset": "modelnet1k"}, r"no preset 'modelnet1k'. Did you mean 'modelnet-1k'\? There are: modelnet-1k, modelnet-8k"),
+        ("nothing", {"preset": "mini"}, "no backbone 'nothing'. There are: point-mae"),
+        ("point-mae:depth=2", {"preset": "mini", "classes": 2}, "beside preset='mini'"),
+        ("point-mae", {}, "needs classes="),
+        ("point-mae", {"preset": "mini"}, "needs classes="),
+        ("point-mae", {"classes": 2, "widht": 3}, r"no option 'widht'. Did you mean 'width'\? Options: points, groups"),
+        ("point-mae", {"classes": 2, "head": "mlp4"}, "no head 'mlp4'. There are: linear, mlp3"),
+        ("point-mae", {"classes": 2, "reading": "published"}, "reading='published'; it can be as_intended, as_published"),
+        ("point-mae", {"classes": 2, "initial": "zeros"}, "initial='zeros'; it can be published, fan-in"),
+        ("point-mae", {"classes": 0}, "classes=0"),
+        ("point-mae", {"classes": True}, "classes=True"),
+        ("point-mae", {"classes": "ab"}, "classes='ab'"),
+        ("point-mae", {"classes": ["a", ""]}, "not empty"),
+        ("point-mae", {"classes": ["a", "b", "a"]}, "'a' more than once"),
+        ("point-mae", {"classes": 2, "width": "384"}, "width=384; it must be a whole number"),
+        ("point-mae", {"classes": 2, "width": 10**9}, "from 1 to 8192"),
+        ("point-mae", {"classes": 2, "depth": 10**9}, "from 1 to 256"),
+        ("point-mae", {"classes": 2, "depth": True}, "depth=True"),
+        ("point-mae", {"classes": 2, "groups": 0}, "groups=0"),
+        ("point-mae", {"classes": 2, "heads": 5}, "the width must be a multiple of the heads"),
+        ("point-mae", {"classes": 2, "points": 32}, "give clouds more points"),
+        ("point-mae", {"classes": 2, "tokenizer": (8, 8)}, "three widths"),
+        ("point-mae", {"classes": 2, "tokenizer": (8, 8, -1)}, "tokenizer=-1"),
+        ("point-mae", {"classes": 2, "drop_path": 1.0}, "drop-path=1.0"),
+        ("point-mae", {"classes": 2, "drop_path": "x"}, "drop-path=x"),
+        ("point-mae", {"classes": 2, "readout": "mean"}, "no readout 'mean'. There are: lead.max, max.mean"),
+        ("point-mae", {"classes": 2, "class_token": False}, "use readout=max.mean"),
+        ("point-mae", {"classes": 2, "head": "mlp3:hidden=1000000000"}, "from 1 to 8192"),
+        ("point-mae", {"classes": 2, "head": "mlp3:dropout=1"}, "dropout=1.0"),
+    ],
+)
+def test_mistakes_are_named(name, options, says):
+    with pytest.raises(UsageError, match=says):
+        create(name, **options)
+
+
+def test_class_names():
+    assert class_names(3) == ("0", "1", "2")
+    assert class_names(["b", "a"]) == ("b", "a")
+
+
+def test_heads_and_readouts_by_name():
+    assert parse_head("mlp3:dropout=0.1") == Mlp3Head(dropout=0.1)
+    assert [name for name, _ in Mlp3Head(hidden=4).build(6, 2).named_parameters()][-1] == "8.bias"
+    assert LinearHead().build(6, 2).weight.shape == (2, 6)
+    with pytest.raises(UsageError, match="no readout"):
+        readout("cls")

@@ -1,0 +1,125 @@
+"""The tokenizer's algebra against the published form of it, built from the same layers."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from wisetune.nets.tokenizer import _CHUNK_ROWS, MiniPointNet
+
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def published(net: MiniPointNet, offsets: torch.Tensor) -> torch.Tensor:
+    """conv BN ReLU conv | max, concatenated as [global, local] | conv BN ReLU conv | max, over patches [b, g, k, 3]."""
+    b, g, _, _ = offsets.shape
+    local = net.first_conv(offsets.flatten(0, 1).transpose(1, 2))
+    overall = local.max(dim=2, keepdim=True).values.expand_as(local)
+    return net.second_conv(torch.cat([overall, local], dim=1)).max(dim=2).values.view(b, g, -1)
+
+
+def make(seed: int = 0, momentum: float | None = 0.1) -> MiniPointNet:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        net = MiniPointNet(12, (6, 8, 10)).double()
+    for norm in (net.norm1, net.norm2):
+        norm.momentum = momentum
+        for value in (norm.weight, norm.bias, norm.running_mean):
+            value.data.add_(torch.randn(value.shape, dtype=value.dtype, generator=generator), alpha=0.3)
+        norm.running_var.data.mul_(torch.rand(norm.running_var.shape, dtype=torch.float64, generator=generator) + 0.5)
+    return net
+
+
+def offsets(*shape: int, seed: int = 3) -> torch.Tensor:
+    return torch.randn(*shape, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * torch.tensor([1.0, 0.5, 0.1])
+
+
+def compare(net: MiniPointNet, *batches: torch.Tensor) -> None:
+    """Same tokens, same gradients of everything, same running statistics, batch after batch."""
+    reference = copy.deepcopy(net)
+    for batch in batches:
+        results = []
+        for module, forward in ((net, net.forward), (reference, lambda x: published(reference, x))):
+            module.zero_grad()
+            points = batch.clone().requires_grad_()
+            tokens = forward(points)
+            (tokens * torch.linspace(-1, 1, tokens.numel(), dtype=tokens.dtype).view_as(tokens)).sum().backward()
+            assert all(value.grad is not None for value in module.parameters())
+            results.append((tokens.detach(), points.grad, [value.grad for value in module.parameters()]))
+        for mine, wanted in zip(*results, strict=True):
+            torch.testing.assert_close(mine, wanted, **EXACT)
+        for (name, mine), wanted in zip(net.named_buffers(), reference.buffers(), strict=True):
+            torch.testing.assert_close(mine, wanted, **EXACT, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+def test_training(momentum):
+    compare(make(momentum=momentum).train(), offsets(3, 5, 7), offsets(3, 5, 7, seed=4), offsets(2, 4, 9, seed=5))
+
+
+def test_eval_with_gradients():
+    compare(make().eval(), offsets(3, 5, 7))
+
+
+@pytest.mark.parametrize("frozen", ["norm1", "norm2"])
+def test_one_norm_frozen(frozen):
+    net = make().train()
+    getattr(net, frozen).eval()
+    compare(net, offsets(3, 5, 7), offsets(3, 5, 7, seed=4))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_gradients(training):
+    net = make().train(training)
+    reference = copy.deepcopy(net)
+    batch = offsets(2, _CHUNK_ROWS // 16 + 5, 16)  # several chunks and a rest
+    with torch.no_grad():
+        torch.testing.assert_close(net(batch), published(reference, batch), **EXACT)
+    for mine, wanted in zip(net.buffers(), reference.buffers(), strict=True):
+        torch.testing.assert_close(mine, wanted, **EXACT)
+
+
+def test_frozen_parameters_get_no_gradient_and_change_no_other():
+    net, reference = make().train(), make().train()
+    for module in (net, reference):
+        for value in module.first_conv.parameters():
+            value.requires_grad_(False)
+    batch = offsets(3, 5, 7)
+    net(batch).square().sum().backward()
+    published(reference, batch).square().sum().backward()
+    for mine, wanted in zip(net.parameters(), reference.parameters(), strict=True):
+        assert (mine.grad is None) == (wanted.grad is None)
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, wanted.grad, **EXACT)
+
+
+def test_patches_on_a_line_train_without_nan():
+    net = make().float().train()
+    line = (offsets(2, 3, 5) * torch.tensor([0.0, 0.0, 1e6])).float()
+    tokens = net(line)
+    tokens.sum().backward()
+    assert torch.isfinite(tokens).all()
+    assert all(torch.isfinite(value.grad).all() for value in net.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(0, 4, 5), (2, 0, 5)])
+def test_nothing_to_tokenise(shape, training):
+    assert make().train(training)(offsets(*shape)).shape == (*shape[:2], 12)
+
+
+def test_leading_dimensions_are_kept():
+    net = make().eval()
+    batch = offsets(2, 3, 5)
+    torch.testing.assert_close(net(batch[:, None]).squeeze(1), net(batch), **EXACT)
+    torch.testing.assert_close(net(batch[0, 0]), net(batch)[0, 0], **EXACT)
+
+
+def test_names_are_the_published_ones():
+    names = {name.rsplit(".", 1)[0] for name, _ in MiniPointNet(12, (6, 8, 10)).named_parameters()}
+    assert names == {f"{part}_conv.{i}" for part in ("first", "second") for i in (0, 1, 3)}
+    assert isinstance(MiniPointNet(12).first_conv[0], nn.Conv1d)
