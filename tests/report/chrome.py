@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ FLAGS = (
     *("--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
 WEBGL, NO_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader"), ("--disable-gpu", "--disable-3d-apis")
+
+_START = """import fcntl, os, sys
+high = [fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3]]
+os.dup2(high[0], 3), os.dup2(high[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])"""
+"""The browser reads commands at descriptor 3 and answers at 4, whatever numbers the pipes have here."""
 
 
 def binary() -> str | None:
@@ -104,19 +111,10 @@ def browser(profile: Path, *flags: str) -> Iterator[Tab]:
     """A tab of a fresh browser, which ends with the block."""
     to_chrome, commands = os.pipe()
     answers, from_chrome = os.pipe()
-    # The browser reads commands at descriptor 3 and answers at 4.
-    wrapped = [
-        "/bin/sh",
-        "-c",
-        f'exec "$@" 3<&{to_chrome} 4>&{from_chrome}',
-        "sh",
-        str(binary()),
-        *FLAGS,
-        *flags,
-        f"--user-data-dir={profile}",
-    ]
+    pipes = (to_chrome, from_chrome)
+    wrapped = [sys.executable, "-c", _START, *map(str, pipes), str(binary()), *FLAGS, *flags, f"--user-data-dir={profile}"]
     with open(profile.with_suffix(".log"), "wb") as log:
-        process = subprocess.Popen(wrapped, pass_fds=(to_chrome, from_chrome), stdout=log, stderr=log)
+        process = subprocess.Popen(wrapped, pass_fds=pipes, stdout=log, stderr=log)
     os.close(to_chrome)
     os.close(from_chrome)
     try:

@@ -5,10 +5,12 @@ An SVG names its colours as CSS variables of the page (``var(--ink)``), a PNG ha
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -29,6 +31,7 @@ THEME = {
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
+    "text.parse_math": False,  # a dollar sign in a file name is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "wisetune",
     "axes.spines.top": False,
@@ -50,7 +53,7 @@ Draw = Callable[[Figure], None]
 
 def svg(name: str, size: tuple[float, float], draw: Draw, label: str) -> str:
     """An inline SVG of a figure of ``size`` inches. ``label`` is what a screen reader says; ``name`` keeps ids apart on one page."""
-    with mpl.rc_context(_STYLE):
+    with _styled():
         figure = _figure(size, draw)
         out = io.StringIO()
         FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
@@ -69,7 +72,7 @@ def svg(name: str, size: tuple[float, float], draw: Draw, label: str) -> str:
 
 def png(size: tuple[float, float], draw: Draw) -> bytes:
     """A PNG of a figure, on white, 160 dots an inch."""
-    with mpl.rc_context(_STYLE):
+    with _styled():
         figure = _figure(size, draw)
         figure.set_facecolor("white")
         figure.set_dpi(160)
@@ -140,6 +143,14 @@ def _figure(size: tuple[float, float], draw: Draw) -> Figure:
     figure.patch.set_alpha(0.0)
     draw(figure)
     return figure
+
+
+@contextlib.contextmanager
+def _styled() -> Iterator[None]:
+    """Our style, and no warnings of names in scripts that matplotlib's font lacks: the page's browser has them."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
 
 
 def _attribute(text: str) -> str:

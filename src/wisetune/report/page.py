@@ -38,6 +38,9 @@ def page(results: Results) -> str:
     tables = {table.name: table for table in all_tables(results)}
     study = results.study
     context = {
+        "words": words,
+        "raw": _raw,
+        "named": _named,
         "title": _title(study),
         "board": board,
         "summary": summary(results),
@@ -70,7 +73,6 @@ def _environment() -> Environment:
     )
     made.filters |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "method", "split")}
     made.filters |= {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
-    made.globals.update(words=words, raw=_raw, named=_named)
     return made
 
 

@@ -61,11 +61,11 @@
     const pen = canvas.getContext("2d");
     const geometry = cloud(points);
     const scene = new THREE.Scene();
-    scene.fog = new THREE.Fog(BACKGROUND, 2.6, 6.2);
+    scene.fog = new THREE.Fog(BACKGROUND, 2.8, 6.8);
     scene.add(new THREE.Points(geometry, material));
     const camera = new THREE.PerspectiveCamera(36, 1, 0.1, 50);
     camera.up.set(0, 0, 1);
-    camera.position.set(2.0, -2.2, 1.2);
+    camera.position.set(2.2, -2.4, 1.3);
     const controls = new THREE.OrbitControls(camera, canvas);
     Object.assign(controls, { enablePan: false, enableZoom: false, minDistance: 1.2, maxDistance: 8 });
     canvas.style.touchAction = "pan-y"; // a finger that moves up or down scrolls the page

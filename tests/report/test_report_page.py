@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from studies import hostile, study
+
+from wisetune.errors import WriteError
+from wisetune.report import page, write_report
+from wisetune.report.board import Board
+from wisetune.report.plots import tradeoff_svgs
+from wisetune.results import Results
+
+LOADS = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background", "formaction"}
+
+
+class Reader(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[tuple[str, str]] = []
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+        self.handlers: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [(tag, value or "") for name, value in attrs if name in LOADS]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def three() -> str:
+    return page(study())
+
+
+@pytest.fixture(scope="module")
+def one() -> str:
+    return page(study((0,)))
+
+
+def test_loads_nothing(three: str) -> None:
+    found = Reader(three)
+    assert all(value.startswith("#") for _, value in found.loads), found.loads
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & set(found.tags)
+    assert "default-src 'none'" in three
+    assert "@import" not in three
+    assert "url(http" not in three
+    assert len(three) < 2_000_000
+
+
+def test_ids_are_unique(three: str) -> None:
+    ids = Reader(three).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_sections_in_order(three: str) -> None:
+    heads = [
+        *("The trade-off", "Along alpha", "Which test stopped the rule", "Chosen models and baselines", "Under corruption"),
+        *("What is taken for what", "The scans it got most wrong", "Protocol", "Reproduce", "Merge audit", "Training logs"),
+    ]
+    places = [three.index(f">{head}<") for head in heads]
+    assert places == sorted(places)
+
+
+def test_says_how_many_seeds(one: str, three: str) -> None:
+    assert "One seed: each model was trained once" in one
+    assert "One seed" not in three
+    assert "Means over 3 seeds" in three
+    assert "sd 0." in three
+    assert "sd 0." not in one
+
+
+def test_numbers_stand_on_the_page(one: str) -> None:
+    assert "77.0 (74.0–79.8)" in one
+    assert "chosen on the validation split by the greedy rule; every number here is from the test split" in one
+    assert "wisetune run demo:scans --seeds 3 --out demo-report" in one
+
+
+def test_hostile_names_are_text() -> None:
+    text = page(hostile())
+    found = Reader(text)
+    assert "<script>alert" not in text
+    assert found.tags.count("script") == 3
+    assert not found.handlers
+    assert "img" not in found.tags
+    assert any("<script>alert(1)</script>" in piece for piece in found.texts)
+    json.loads(text.split('id="cloud-points">')[1].split("</script>")[0])
+
+
+def test_hostile_probe_names_stay_text_in_the_pictures() -> None:
+    made = study((0,))
+    rows = [
+        dataclasses.replace(row, record=dataclasses.replace(row.record, data=f"</svg><script>$x^{{$ 物 {row.record.data}"))
+        for row in made.rows
+    ]
+    text = page(dataclasses.replace(made, rows=rows))
+    assert "<script>$x" not in text
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        study((0,), probes=False),
+        study((0,), corruptions=False, clouds=False),
+        dataclasses.replace(study((0,)), study={}, stamp={}, log={}, audits={}),
+        dataclasses.replace(study((0,)), chosen=[]),
+        dataclasses.replace(study((0,)), rows=[row for row in study((0,)).rows if row.record.split == "val"]),
+        dataclasses.replace(study((0,)), rows=[row for row in study((0,)).rows if row.alpha is None]),
+        dataclasses.replace(
+            study((0,)), study={"task": {"name": "x", "counts": {"train": 5, "test": None}}, "probes": None, "odd": [1, {"a": 2}]}
+        ),
+        Results({}, {}, [], [], [], {}, {}),
+    ],
+    ids=["no probes", "no corruptions, no clouds", "no protocol", "nothing chosen", "no test", "baselines only", "odd protocol", "nothing"],
+)
+def test_missing_pieces_still_give_a_page(made: Results) -> None:
+    found = Reader(page(made))
+    assert "h1" in found.tags
+    assert ("canvas" in found.tags) == bool(made.clouds)
+    assert found.tags.count("script") == (3 if made.clouds else 0)
+
+
+def test_plots_follow_the_page_into_the_dark() -> None:
+    for text in tradeoff_svgs(Board(study((0,)))).values():
+        assert "var(--ink)" in text
+        assert "#1c2330" not in text
+        assert 'role="img" aria-label="' in text
+        assert "chosen: " in text
+
+
+def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
+    one, other = (write_report(study((0,)), tmp_path / name) for name in ("one", "other"))
+    assert one[0].name == "report.html"
+    assert {"results.json", "tables.json", "tradeoff.png", "sweep.csv", "classes.csv"} <= {path.name for path in one}
+    for a, b in zip(one, other, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_the_report_can_be_drawn_again_from_its_numbers(tmp_path: Path) -> None:
+    made = study((0,))
+    write_report(made, tmp_path)
+    again = Results.from_json(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")))
+    assert page(again) == (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_picture_without_both_numbers(tmp_path: Path) -> None:
+    assert not any(path.suffix == ".png" for path in write_report(study((0,), probes=False), tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WriteError):
+        write_report(study((0,), clouds=False), tmp_path / "file")

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+from studies import ALPHAS, CLASSES, KINDS, TEST, record, study
+
+from wisetune.records import difference_interval, mean_over_seeds, paired_difference, wilson
+from wisetune.report import Table, all_tables, summary, words
+from wisetune.report.board import ACCURACY, ROBUSTNESS, Board
+from wisetune.report.write import csv_text
+from wisetune.results import Chosen, Results, Row
+
+
+def results(rows: list[Row], chosen: list[Chosen] | None = None) -> Results:
+    return Results({}, {}, rows, chosen or [], [], {}, {})
+
+
+def table(found: Results, name: str) -> Table:
+    return next(one for one in all_tables(found) if one.name == name)
+
+
+def test_numbers_are_spelled_in_one_way() -> None:
+    assert words.interval(0.762, 0.7302, 0.79096) == "76.2 (73.0–79.1)"
+    assert words.interval(0.762, 0.7302, 0.79096, "%") == "76.2\u00a0% (73.0–79.1)"
+    assert words.interval(0.5, None, None) == "50.0"
+    assert words.percent(None) == words.percent(float("nan")) == "–"
+    assert words.difference(0.007, -0.01, 0.0241) == "+0.7 (−1.0 to +2.4)"
+    assert [words.points(value) for value in (-0.0004, 0.0004, -0.01)] == ["0.0", "0.0", "−1.0"]
+    assert words.joined(["a", "b", "c"]) == "a, b and c"
+    assert (words.counted(1, "seed"), words.counted(12, "class")) == ("1 seed", "12 classes")
+    assert words.model("wise-ft-lp", 0.30) == "WiSE-FT-LP at α\u00a0=\u00a00.3"
+
+
+def test_one_seed_keeps_the_interval_of_the_items() -> None:
+    board = Board(results([Row("ft", None, 0, record("accuracy", 0.75, 100))]))
+    found = board.mean(ACCURACY, board.fixed("ft"))
+    assert found is not None
+    assert (found.value, found.low, found.high) == (0.75, *wilson(75, 100))
+    assert (found.sd, found.seeds, found.n) == (None, 1, 100)
+
+
+def test_several_seeds_give_mean_sd_and_the_wider_interval() -> None:
+    values = (0.70, 0.75, 0.83)
+    board = Board(results([Row("ft", None, seed, record("accuracy", value, 100)) for seed, value in enumerate(values)]))
+    found = board.mean(ACCURACY, board.fixed("ft"))
+    mean, sd, low, high = mean_over_seeds(values)
+    assert found is not None
+    assert (found.value, found.sd, found.seeds) == (mean, sd, 3)
+    assert (found.low, found.high) == (low, high)  # 8 points to each side, the items' are 9 to 8 wide
+    agreeing = Board(results([Row("ft", None, seed, record("accuracy", 0.75, 100)) for seed in range(3)]))
+    found = agreeing.mean(ACCURACY, agreeing.fixed("ft"))
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(wilson(75, 100))
+
+
+def test_robustness_is_the_mean_of_the_probes_and_missing_when_one_is() -> None:
+    probes = {"a": 0.9, "b": 0.5}
+    rows = [Row("wise-ft", 0.5, 0, record("probe accuracy", value, 100, data=data)) for data, value in probes.items()]
+    rows.append(Row("wise-ft", 1.0, 0, record("probe accuracy", 0.8, 100, data="a")))
+    board = Board(results(rows))
+    found = board.mean(ROBUSTNESS, board.fixed("wise-ft-lp", 0.5))
+    assert found is not None
+    down = [value - wilson(100 * value, 100)[0] for value in probes.values()]
+    assert found.value == pytest.approx(0.7)
+    assert found.low == pytest.approx(0.7 - (down[0] ** 2 + down[1] ** 2) ** 0.5 / 2)
+    assert found.n == 200
+    assert board.mean(ROBUSTNESS, board.fixed("ft")) is None
+
+
+def test_baselines_are_the_ends_of_the_curves() -> None:
+    rows = [Row("wise-ft", 1.0, 0, record("accuracy", 0.7, 100)), Row("wise-ft-lp", 0.0, 0, record("accuracy", 0.6, 100))]
+    found = {row["method"]: row["accuracy"] for row in table(results(rows), "baselines").rows}
+    assert found == {"ft": 0.7, "lp": 0.6}
+
+
+def test_differences_are_paired_by_seed() -> None:
+    pairs = [(0.75, 0.70), (0.80, 0.76), (0.71, 0.65)]
+    rows = [Row("wise-ft-lp", 0.5, seed, record("accuracy", ours, 100)) for seed, (ours, _) in enumerate(pairs)]
+    rows += [Row("ft", None, seed, record("accuracy", theirs, 100)) for seed, (_, theirs) in enumerate(pairs)]
+    row = table(results(rows), "sweep").rows[0]
+    mean, sd, low, high = mean_over_seeds([0.05, 0.04, 0.06])
+    assert [row[f"accuracy_gain{end}"] for end in ("", "_sd", "_low", "_high")] == pytest.approx([mean, sd, low, high])
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_difference_of_one_seed_is_paired_by_item_where_items_are_known(paired: bool) -> None:
+    ours, theirs = "1" * 70 + "0" * 30, "1" * 60 + "0" * 40
+    details = [{"right": right} if paired else {} for right in (ours, theirs)]
+    rows = [
+        Row("wise-ft-lp", 0.5, 0, record("accuracy", 0.7, 100, **details[0])),
+        Row("ft", None, 0, record("accuracy", 0.6, 100, **details[1])),
+    ]
+    row = table(results(rows), "sweep").rows[0]
+    exact = paired_difference([x == "1" for x in ours], [x == "1" for x in theirs])
+    apart = (0.7 - 0.6, *difference_interval(0.7, wilson(70, 100), 0.6, wilson(60, 100)))
+    assert [row[f"accuracy_gain{end}"] for end in ("", "_low", "_high")] == pytest.approx(exact if paired else apart)
+
+
+def test_the_sweep_holds_every_alpha_of_both_methods_on_both_splits() -> None:
+    found = table(study(), "sweep")
+    assert [(row["split"], row["method"], row["alpha"]) for row in found.rows] == [
+        (split, method, alpha) for split in ("test", "val") for method in ("wise-ft-lp", "wise-ft") for alpha in ALPHAS
+    ]
+    assert all(tuple(row) == found.columns for row in found.rows)
+    ends = [row for row in found.rows if row["alpha"] == 1.0]
+    assert all(row["robustness_gain"] is None for row in ends)  # the same backbone as full fine-tuning
+
+
+def test_all_tables_have_fixed_columns_and_survive_json() -> None:
+    for found in (study(), study((0,), probes=False, corruptions=False, clouds=False), results([])):
+        for one in all_tables(found):
+            assert all(set(row) == set(one.columns) for row in one.rows), one.name
+            assert json.loads(json.dumps(one.to_json()))["columns"] == list(one.columns)
+
+
+def test_the_chosen_model_follows_each_seed() -> None:
+    made = study()
+    board = Board(made)
+    assert board.chosen() == {0: ("wise-ft-lp", 0.4), 1: ("wise-ft-lp", 0.3), 2: ("wise-ft-lp", 0.4)}
+    rows = {
+        (row.method, row.alpha, row.seed): row.record.value
+        for row in made.rows
+        if row.record.name == "accuracy" and row.record.split == "test"
+    }
+    mean = sum(rows["wise-ft-lp", alpha, seed] for seed, alpha in ((0, 0.4), (1, 0.3), (2, 0.4))) / 3
+    assert summary(made)["after"]["accuracy"]["value"] == pytest.approx(mean)
+    assert table(made, "corruptions").rows[0]["method"] == "chosen"
+    assert {row["seeds"] for row in table(made, "corruptions").rows} == {3}
+
+
+def test_the_rule_of_the_study_decides() -> None:
+    made = study((0,))
+    made = dataclasses.replace(made, study={**made.study, "rule": "interval"})
+    assert summary(made)["alpha"] == {"0": 0.2}
+    assert "interval rule" in summary(made)["sentences"][-1]
+
+
+def test_alpha_zero_chosen_shows_what_was_measured_of_linear_probing() -> None:
+    rows = [Row("lp", None, 0, record("corrupted accuracy", 0.5, 100, kind="jitter", level=level)) for level in range(5)]
+    rows.append(Row("wise-ft-lp", 0.0, 0, record("accuracy", 0.6, 100)))
+    found = results(rows, [Chosen("wise-ft-lp", "greedy", 0, 0.0, "end of grid", "", [])])
+    assert {row["method"] for row in table(found, "corruptions").rows} == {"chosen", "lp"}
+    summed = table(found, "corruption_summary").rows[0]
+    assert summed == {"method": "chosen", "alpha": None, "clean": 0.6, "corrupted": 0.5, "lost": pytest.approx(0.1), "cells": 5}
+
+
+def test_corruptions_by_kind_and_level() -> None:
+    found = table(study((0,)), "corruptions")
+    ours = [(row["kind"], row["level"]) for row in found.rows if row["method"] == "ft"]
+    assert ours == [(kind, level) for kind in KINDS for level in range(5)]
+
+
+def test_classes_from_a_confusion_matrix() -> None:
+    detail = {"confusion": [[6, 3, 1], [0, 10, 0], [0, 0, 0]], "classes": ["a", "b", "c"]}
+    rows = [Row("ft", None, seed, record("accuracy", 0.8, 20, **detail)) for seed in (0, 1)]
+    a, b, c = table(results(rows), "classes").rows
+    assert (a["n"], a["found"], a["precision"], a["taken_for"], a["taken_for_count"]) == (10, 0.6, 1.0, "b", 6)
+    assert (a["found_low"], a["found_high"]) == wilson(6, 10)  # two seeds, but ten items
+    assert (b["found"], b["precision"], b["taken_for"]) == (1.0, pytest.approx(20 / 26), None)
+    assert (c["n"], c["found"], c["found_low"], c["precision"]) == (0, None, None, 0.0)
+    counts = [row["count"] for row in table(results(rows), "confusion").rows]
+    assert counts == [12, 6, 2, 0, 20, 0, 0, 0, 0]
+
+
+def test_summary_says_what_was_selected_on_what() -> None:
+    found = summary(study((0,)))
+    assert (found["selected_on"], found["shown_on"], found["rule"], found["alpha"]) == ("val", "test", "greedy", {"0": 0.4})
+    assert found["before"]["accuracy"]["n"] == TEST
+    assert found["gain"]["robustness"]["value"] == pytest.approx(
+        found["after"]["robustness"]["value"] - found["before"]["robustness"]["value"]
+    )
+    assert "validation" in found["sentences"][-1]
+    assert "test split" in found["sentences"][-1]
+    assert any("One seed" in note for note in found["notes"])
+    assert not summary(study())["notes"]
+    json.dumps(found)
+
+
+def test_summary_of_little() -> None:
+    assert "nothing to recommend" in summary(results([]))["sentences"][0]
+    only_val = results([Row("ft", None, 0, record("accuracy", 0.7, 100, "val"))])
+    assert any("no test split" in note for note in summary(only_val)["notes"])
+
+
+def test_a_failed_audit_is_a_note() -> None:
+    made = dataclasses.replace(study(), audits={"abc": [{"audit": "finite", "ok": False}]})
+    assert any("audit" in note and "abc" in note for note in summary(made)["notes"])
+
+
+def test_csv_keeps_precision_and_defuses_formulas() -> None:
+    found = Table("t", "t", ("name", "value", "list", "none"), [{"name": "=cmd()", "value": 1 / 3, "list": [0.3, 0.4], "none": None}])
+    (row,) = csv.DictReader(io.StringIO(csv_text(found)))
+    assert row == {"name": "'=cmd()", "value": repr(1 / 3), "list": "0.3 0.4", "none": ""}
+    assert len(csv_text(table(study((0,)), "classes")).splitlines()) == len(CLASSES) + 1
