@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import torch
 from store_samples import DIGEST, EXTRA, KEY, LOG, RECIPE, RECORDS, START, tensors, tree
 
-from wisetune.errors import BadFile, UsageError, WriteError
+from wisetune.errors import UsageError
 from wisetune.recipe import digest
 from wisetune.records import Record
 from wisetune.store import Store
@@ -224,49 +223,6 @@ def test_gc_keeps_what_it_is_told_to_and_what_is_in_use(tmp_path: Path) -> None:
     assert store.gc({DIGEST}) > 0
     assert store.load_state("running") is None
     assert not (tmp_path / "quarantine").exists()
-
-
-def test_a_store_says_its_format_and_refuses_a_newer_one(tmp_path: Path) -> None:
-    Store(tmp_path / "s")
-    assert json.loads((tmp_path / "s" / "store.json").read_text()) == {"kind": "wisetune store", "format": 1}
-    (tmp_path / "s" / "store.json").write_text('{"kind": "wisetune store", "format": 2}')
-    with pytest.raises(UsageError, match=r"format 2.*reads format 1.*pip install -U wisetune"):
-        Store(tmp_path / "s")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"kind": "other", "format": 1}', '{"kind": "wisetune store", "format": "1"}', "\xff"]
-)
-def test_a_damaged_version_file_is_not_guessed_at(text: str, tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text(text, encoding="latin-1")
-    with pytest.raises(BadFile, match=r"store\.json: it does not say which format"):
-        Store(tmp_path)
-    assert (tmp_path / "store.json").read_text(encoding="latin-1") == text
-
-
-def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
-    for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
-        (tmp_path / name).write_text(name)
-    before = tree(tmp_path)
-    with pytest.raises(UsageError, match=r"holds other files \(a\.txt, b\.txt, c\.txt and 1 more\) and no wisetune store"):
-        Store(tmp_path)
-    assert tree(tmp_path) == before
-    with pytest.raises(UsageError, match="is a file"):
-        Store(tmp_path / "a.txt")
-    with pytest.raises(WriteError, match="cannot be"):
-        Store(tmp_path / "a.txt" / "store")
-
-
-def test_a_folder_in_which_a_store_was_being_made_becomes_one(tmp_path: Path) -> None:
-    (tmp_path / f".wisetune-{'0' * 8}-1-{'0' * 12}.tmp").write_text('{"kind"')
-    Store(tmp_path)
-    assert Store(tmp_path, create=False).list() == ()
-
-
-def test_looking_into_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no wisetune store at"):
-        Store(tmp_path / "nowhere", create=False)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_and_listing_need_no_torch(tmp_path: Path) -> None:
