@@ -166,8 +166,20 @@ def attribution(source: dict[str, np.ndarray], parts: dict[str, Items]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def counts(arrays: dict[str, np.ndarray]) -> str:
+    """The table of docs/demo-data.md for one part."""
+    lines = ["| class | objects, train | objects, test | clouds, train | clouds, test |", "|---|---|---|---|---|"]
+    _, first = np.unique(arrays["object_id"], return_index=True)
+    every = np.ones(len(arrays["class_names"]), bool)
+    for name, of in [*zip(arrays["class_names"], np.eye(len(every), dtype=bool), strict=True), ("all", every)]:
+        of_class, test = of[arrays["labels"]], arrays["is_test"]
+        cells = [(of_class[rows] & (test[rows] == part)).sum() for rows in (first, slice(None)) for part in (False, True)]
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Read the source, make both sets, write three files."""
+    """Read the source, make both sets, write three files, print the tables for the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shared", type=Path, required=True, help="folder that holds sweethome3d.npz")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "src/wisetune/data/bundled")
@@ -175,9 +187,9 @@ def main() -> None:
     with np.load(options.shared / "sweethome3d.npz") as file:
         source = {name: file[name] for name in file.files}
     parts = {"demo_scans": choose(source, SCANS), "demo_objects": choose(source, OBJECTS)}
-    shared = np.intersect1d(parts["demo_scans"].rows, parts["demo_objects"].rows)
-    if len(shared):
-        raise SystemExit(f"in both sets: {source['names'][shared].tolist()}")
+    taken, times = np.unique(np.concatenate([items.rows for items in parts.values()]), return_counts=True)
+    if (times > 1).any():
+        raise SystemExit(f"in two classes: {source['names'][taken[times > 1]].tolist()}")
     options.out.mkdir(parents=True, exist_ok=True)
     for part, make in (("demo_scans", scans), ("demo_objects", objects)):
         items = parts[part]
@@ -186,7 +198,7 @@ def main() -> None:
         arrays["class_names"] = np.array(items.class_names)
         arrays |= {name: source[key][items.rows] for name, key in (("ids", "ids"), ("names", "names"), ("licences", "license"))}
         save_npz(options.out / f"{part}.npz", arrays)
-        print(part, arrays["steps"].shape, f"{(options.out / f'{part}.npz').stat().st_size:,} bytes")
+        print(f"\n{part}.npz: {(options.out / f'{part}.npz').stat().st_size:,} bytes\n\n{counts(arrays)}")
     (options.out / "ATTRIBUTION.md").write_text(attribution(source, parts), encoding="utf-8", newline="\n")
 
 

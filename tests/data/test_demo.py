@@ -129,3 +129,19 @@ def test_the_script_makes_the_bundled_bytes(shared: Path, tmp_path: Path, monkey
                     assert (made[name] == kept[name]).mean() > 0.999
                 else:
                     np.testing.assert_array_equal(made[name], kept[name])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_page_gives_the_counts(part: str, stored: dict[str, dict[str, np.ndarray]]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "demo-data.md"
+    section = page.read_text(encoding="utf-8").partition(f"## demo_{part}\n")[2].partition("\n## ")[0]
+    rows = {
+        cells[0]: list(map(int, cells[1:])) for cells in re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", section, re.M)
+    }
+    arrays = stored[part]
+    for label, name in [*enumerate(arrays["class_names"]), (None, "all")]:
+        of_class = np.ones(len(arrays["labels"]), bool) if label is None else arrays["labels"] == label
+        clouds = [of_class & (arrays["is_test"] == test) for test in (False, True)]
+        objects = [len(np.unique(arrays["object_id"][which])) for which in clouds]
+        assert rows.pop(str(name)) == [*objects, *(int(which.sum()) for which in clouds)]
+    assert not rows
