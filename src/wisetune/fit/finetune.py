@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -52,6 +52,10 @@ class Fit(Spec):
             raise UsageError(
                 f"'{self}' has an option out of range: lr and clip above 0, smoothing in [0, 1), weight-decay and warmup not negative."
             )
+        if self.drop_path is not None and not 0 <= self.drop_path < 1:
+            raise UsageError(f"fit was given drop-path={self.drop_path}; it is a probability: 0 or more, below 1.")
+        if self.select not in get_args(Select):
+            raise UsageError(f"fit was given select='{self.select}'; it can be {', '.join(get_args(Select))}.")
         augmentation(self.augment)
 
     @property
@@ -99,6 +103,7 @@ def tune(
             "select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last."
         )
     device = next(model.parameters()).device
+    drops = {module: module.rate for module in model.modules() if isinstance(module, DropPath)}
     if fit.drop_path is not None:
         set_drop_path(model, fit.drop_path)
     task = _Tuned(model, fit, clouds, seed, frozen_key, bank, device)
@@ -115,6 +120,8 @@ def tune(
     log = train(training, fit.schedule, seed, resume, progress)
     if keeper is not None:
         keeper.restore()
+    for module, rate in drops.items():
+        module.rate = rate  # the rate belongs to this training: a model loaded from a store has the backbone's
     model.eval()
     return log
 

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import pico
+from pico import CPU, FIT, HEAD_FIT, bits
+from wisetune.errors import TrainingError, UsageError
+from wisetune.fit import finetune, loop
+from wisetune.fit.finetune import Fit, Labelled, set_drop_path, tune
+from wisetune.nets.features import FeatureBank
+from wisetune.nets.heads import LinearHead, Mlp3Head
+from wisetune.nets.model import Model, feature_width
+from wisetune.nets.transformer import DropPath
+from wisetune.tune.full import Full
+from wisetune.tune.linear import Linear
+from wisetune.tune.tuning import Tuning
+
+QUICK = dataclasses.replace(FIT, epochs=2)
+AUGMENTED = dataclasses.replace(QUICK, augment="jitter+scale-translate")
+
+
+def model_of(spec=pico.SPEC, head=None) -> Model:
+    backbone = pico.backbone(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        made = (head or LinearHead()).build(feature_width(backbone), 4)
+    return Model(backbone, made)
+
+
+def labelled(split) -> Labelled:
+    return Labelled(split.points, split.labels, split.names, split.digest)
+
+
+def run(model, fit, data, tuning: Tuning | None = None, seed=0, bank=None, **options):
+    tuning = tuning or Full()
+    frozen = None if tuning.moves_features else "the start"
+    parameters = tuning.parameters(model)
+    bank = bank or FeatureBank(CPU)
+    return tune(model, parameters, fit, labelled(data.train), labelled(data.val), seed, frozen_key=frozen, bank=bank, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs=0; it must be at least 1"),
+        ({"batch": 1}, "batch=1; it must be at least 2"),
+        ({"lr": 0.0}, "out of range"),
+        ({"lr": float("nan")}, "out of range"),
+        ({"clip": 0.0}, "out of range"),
+        ({"smoothing": 1.0}, "out of range"),
+        ({"weight_decay": -0.1}, "out of range"),
+        ({"warmup": -1.0}, "out of range"),
+        ({"drop_path": 1.0}, "drop-path=1.0; it is a probability"),
+        ({"drop_path": -0.1}, "drop-path=-0.1; it is a probability"),
+        ({"select": "first"}, "select='first'; it can be last, best"),
+        ({"augment": "scale-translat"}, "Did you mean 'scale-translate'"),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(options, message):
+    with pytest.raises(UsageError, match=message):
+        Fit(**options)
+
+
+def test_warm_up_takes_at_most_half_of_a_short_training():
+    assert Fit(epochs=1).schedule.warmup == 0.5
+    assert Fit(epochs=20).schedule.warmup == 1.0
+    assert Fit(lr=1e-8).schedule.lr_final == 1e-8
+
+
+def test_what_decays_follows_the_fields_rule(monkeypatch, pico_data):
+    groups = []
+
+    class Recorded(torch.optim.AdamW):
+        def __init__(self, params, **options):
+            groups.extend(params)
+            super().__init__(params, **options)
+
+    monkeypatch.setattr(loop.torch.optim, "AdamW", Recorded)
+    model = model_of(pico.TOKEN_SPEC, Mlp3Head(hidden=8))
+    run(model, dataclasses.replace(QUICK, weight_decay=0.3), pico_data)
+    names = {id(value): name for name, value in model.named_parameters()}
+    decayed, plain = ({names[id(value)] for value in group["params"]} for group in groups)
+    assert groups[1]["weight_decay"] == 0.0
+    assert decayed | plain == set(names.values())
+    assert not decayed & plain
+    # As in add_weight_decay of Point-MAE's tools: the position of the class token decays, the token does not.
+    assert {
+        "backbone.cls_pos",
+        "backbone.encoder.first_conv.0.weight",
+        "backbone.blocks.blocks.0.attn.qkv.weight",
+        "head.0.weight",
+    } <= decayed
+    assert {"backbone.cls_token", "backbone.norm.weight", "backbone.encoder.first_conv.1.weight", "head.0.bias", "head.1.weight"} <= plain
+    assert all(value.ndim > 1 and not name.endswith(".bias") for name, value in model.named_parameters() if name in decayed)
+
+
+def test_the_first_loss_is_the_cross_entropy_of_the_model_as_it_came(pico_data):
+    model = model_of()
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(pico_data.train.points))
+    for smoothing in (0.0, 0.3):
+        expected = F.cross_entropy(logits, torch.from_numpy(pico_data.train.labels), label_smoothing=smoothing).item()
+        fit = Fit(epochs=1, batch=64, augment="none", smoothing=smoothing)
+        assert run(copy.deepcopy(model), fit, pico_data, Linear())[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_learns_what_was_asked(pico_data):
+    model = model_of()
+    log = run(model, dataclasses.replace(FIT, epochs=10, batch=6, lr=2e-2, drop_path=0.0), pico_data)
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    bank = FeatureBank(CPU)
+    answer = bank.logits(model, "tuned", pico_data.train.points, pico_data.train.digest).argmax(axis=1)
+    assert (answer == pico_data.train.labels).mean() > 0.5
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+@pytest.mark.parametrize("fit", [QUICK, AUGMENTED], ids=["plain", "augmented"])
+def test_the_same_training_gives_the_same_bits_whatever_ran_before(pico_data, pico_spec, tuning, fit):
+    ends = []
+    for before in range(2):
+        torch.manual_seed(before)
+        np.random.seed(before)  # noqa: NPY002 - no training may look at it
+        model = model_of(pico_spec, Mlp3Head(hidden=8))
+        ends.append((run(model, fit, pico_data, tuning), bits(model.state_dict())))
+    assert ends[0] == ends[1]
+
+
+def test_another_seed_gives_other_bits(pico_data):
+    ends = []
+    for seed in range(2):
+        model = model_of()
+        run(model, QUICK, pico_data, seed=seed)
+        ends.append(bits(model.state_dict()))
+    assert ends[0] != ends[1]
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_training_leaves_every_global_random_state_as_it_was(pico_data, tuning):
+    model = model_of(head=Mlp3Head(hidden=8))
+    states = (torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate())  # noqa: NPY002
+    run(model, AUGMENTED, pico_data, tuning)
+    assert (torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()) == states  # noqa: NPY002
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_a_trained_model_is_in_eval_mode(pico_data, tuning):
+    model = model_of().train()
+    run(model, QUICK, pico_data, tuning)
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("fit", [QUICK, AUGMENTED, dataclasses.replace(QUICK, select="best")], ids=["cached", "augmented", "best"])
+def test_probing_leaves_the_backbone_and_its_statistics_as_they_were(pico_data, pico_spec, fit):
+    model = model_of(pico_spec, Mlp3Head(hidden=8)).train()
+    backbone, head = bits(model.backbone.state_dict()), bits(model.head.state_dict())
+    run(model, fit, pico_data, Linear())
+    assert bits(model.backbone.state_dict()) == backbone
+    after = bits(model.head.state_dict())
+    assert [name for name in head if after[name] == head[name]] == []
+    assert all(value.grad is None for value in model.backbone.parameters())
+
+
+def test_full_tuning_moves_every_part_and_the_statistics(pico_data, pico_spec):
+    model = model_of(pico_spec)
+    before = bits(model.state_dict())
+    run(model, QUICK, pico_data)
+    after = bits(model.state_dict())
+    # BatchNorm takes out again what the bias before it adds: its gradient is zero.
+    assert [name for name in before if after[name] == before[name]] == ["encoder.first_conv.0.bias"]
+
+
+@pytest.mark.parametrize(("fit", "times"), [(QUICK, 1), (AUGMENTED, 2)], ids=["plain", "augmented"])
+def test_a_frozen_backbone_sees_each_cloud_once_unless_augmented(pico_data, monkeypatch, fit, times):
+    model = model_of()
+    seen = []
+    encode = model.backbone.encode
+    monkeypatch.setattr(model.backbone, "encode", lambda groups: seen.append(len(groups[0])) or encode(groups))
+    run(model, dataclasses.replace(fit, batch=9), pico_data, Linear())
+    assert sum(seen) == times * len(pico_data.train)
+
+
+def test_probing_from_kept_features_is_probing(pico_data):
+    """By hand: features once, then a head alone."""
+    model = model_of(head=Mlp3Head(hidden=8, dropout=0.0))
+    head = copy.deepcopy(model.head)
+    with torch.inference_mode():
+        features = torch.from_numpy(FeatureBank(CPU).features(model, "k", pico_data.train.points, pico_data.train.digest))
+    run(model, QUICK, pico_data, Linear())
+    head.train()
+    schedule, parameters = QUICK.schedule, dict(head.named_parameters())
+    groups = loop.decay_groups(parameters, {name for name, value in parameters.items() if value.ndim == 1})
+    adamw = torch.optim.AdamW(groups, weight_decay=QUICK.weight_decay)
+    labels = torch.from_numpy(pico_data.train.labels)
+    for epoch in range(QUICK.epochs):
+        order = list(loop.batches(len(labels), QUICK.batch, 0, epoch))
+        for step, rows in enumerate(order):
+            for group in adamw.param_groups:
+                group["lr"] = schedule.lr_at(epoch + step / len(order))
+            adamw.zero_grad()
+            F.cross_entropy(head(features[rows]), labels[rows]).backward()
+            nn.utils.clip_grad_norm_(head.parameters(), QUICK.clip)
+            adamw.step()
+    assert bits(model.head.state_dict()) == bits(head.state_dict())
+
+
+def test_augmentation_is_drawn_anew_each_epoch(pico_data, monkeypatch):
+    model, seen = model_of(), []
+    group = model.group
+    monkeypatch.setattr(model, "group", lambda points: seen.append(points) or group(points))
+    run(model, dataclasses.replace(AUGMENTED, batch=36), pico_data)
+    assert len(seen) == 2
+    orders = [next(loop.batches(36, 36, 0, epoch)).tolist() for epoch in range(2)]
+    first, second = (points[order.index(0)] for points, order in zip(seen, orders, strict=True))
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert not torch.allclose(first, torch.from_numpy(pico_data.train.points[0]), atol=1e-3)
+
+
+def test_the_best_weights_on_validation_are_kept_and_of_equals_the_later(pico_data, monkeypatch):
+    accuracies = iter([0.2, 0.8, 0.8, 0.1])
+    monkeypatch.setattr(finetune._Tuned, "accuracy", lambda *_: next(accuracies))
+    model, states = model_of(head=Mlp3Head(hidden=8)), []
+    fit = dataclasses.replace(FIT, epochs=4, select="best")
+    log = run(model, fit, pico_data, progress=lambda *_: states.append(bits(model.state_dict())))
+    assert [line["val_accuracy"] for line in log] == [0.2, 0.8, 0.8, 0.1]
+    assert len({repr(state) for state in states}) == 4
+    assert bits(model.state_dict()) == states[2]
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_the_accuracy_in_the_log_is_that_of_the_model_after_the_epoch(pico_data, tuning):
+    model, answers = model_of(), []
+
+    def look(done, *_):
+        copied = copy.deepcopy(model).eval()
+        logits = FeatureBank(CPU).logits(copied, f"after {done}", pico_data.val.points, pico_data.val.digest)
+        answers.append(float((logits.argmax(axis=1) == pico_data.val.labels).mean()))
+
+    log = run(model, dataclasses.replace(HEAD_FIT, lr=2e-2, select="best"), pico_data, tuning, progress=look)
+    assert [line["val_accuracy"] for line in log] == pytest.approx(answers)
+    assert len(set(answers)) > 1
+
+
+def test_looking_at_validation_data_does_not_change_the_training(pico_data):
+    last, best = model_of(), model_of()
+    states = []
+    run(last, FIT, pico_data)
+    run(best, dataclasses.replace(FIT, select="best"), pico_data, progress=lambda *_: states.append(bits(best.state_dict())))
+    assert states[-1] == bits(last.state_dict())
+
+
+def test_the_best_weights_need_validation_data():
+    data = pico.data(val=0)
+    with pytest.raises(UsageError, match=r"select=best .* there is none; hold one out \(val=0\.2\) or use select=last"):
+        run(model_of(), dataclasses.replace(FIT, select="best"), data)
+    with pytest.raises(UsageError, match="select=best"):
+        tune(model_of(), {}, dataclasses.replace(FIT, select="best"), labelled(data.train), None, 0, bank=FeatureBank(CPU))
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_a_loss_that_is_not_finite_names_the_files_of_its_batch(pico_data, tuning):
+    model = model_of()
+    with torch.no_grad():
+        model.head.weight.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="at epoch 1, batch 1") as raised:
+        run(model, dataclasses.replace(QUICK, batch=4), pico_data, tuning)
+    rows = next(loop.batches(len(pico_data.train), 4, 0, 0))
+    assert f"({', '.join(pico_data.train.names[row] for row in rows)})" in str(raised.value)
+
+
+def test_a_long_batch_is_named_by_its_first_files(pico_data):
+    model = model_of()
+    with torch.no_grad():
+        model.head.weight.fill_(float("inf"))
+    with pytest.raises(TrainingError, match=r"\((solids train/\w+/\d\.ply, ){3}solids train/\w+/\d\.ply \.\.\.\)"):
+        run(model, QUICK, pico_data)
+
+
+def test_drop_path_rises_over_the_blocks():
+    drops = nn.ModuleList(DropPath(0.9) for _ in range(5))
+    set_drop_path(drops, 0.2)
+    assert [drop.rate for drop in drops] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    set_drop_path(drops[:1], 0.2)
+    assert drops[0].rate == 0
+
+
+def test_drop_path_is_the_fits_while_training_and_the_backbones_after(pico_data):
+    model, rates = model_of(), []
+    drops = [module for module in model.modules() if isinstance(module, DropPath)]
+    assert [drop.rate for drop in drops] == [0.0, 0.1]
+    for rate in (0.4, None):
+        run(model, dataclasses.replace(QUICK, drop_path=rate), pico_data, progress=lambda *_: rates.append([drop.rate for drop in drops]))
+        assert [drop.rate for drop in drops] == [0.0, 0.1]
+    assert rates == [[0.0, 0.4]] * 2 + [[0.0, 0.1]] * 2
+
+
+def test_drop_path_changes_the_training(pico_data):
+    ends = []
+    for rate in (0.0, 0.5):
+        model = model_of()
+        run(model, dataclasses.replace(QUICK, drop_path=rate), pico_data)
+        ends.append(bits(model.state_dict()))
+    assert ends[0] != ends[1]

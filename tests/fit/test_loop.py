@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from kept import Kept, save_each_epoch, until_done
+from torch import nn
+
+from wisetune.errors import TrainingError
+from wisetune.fit.loop import Schedule, Training, batches, decay_groups, train
+
+X = torch.linspace(-1, 1, 22).reshape(11, 2)
+Y = X @ torch.tensor([[2.0], [-1.0]]) + 0.5
+
+
+def line(start: float = 0.1) -> nn.Linear:
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, start)
+    nn.init.zeros_(model.bias)
+    return model
+
+
+def training(model: nn.Module, **options) -> Training:
+    def loss(rows, _):
+        return (model(X[torch.from_numpy(rows)]) - Y[torch.from_numpy(rows)]).square().mean()
+
+    return Training(model, loss, len(X), decay_groups(dict(model.named_parameters()), {"bias"}), **options)
+
+
+def test_the_rate_rises_linearly_and_falls_by_half_a_cosine():
+    schedule = Schedule(epochs=12, batch=4, lr=1.0, warmup=2.0, lr_final=0.2)
+    expected = {0: 0.2, 0.5: 0.4, 1: 0.6, 2: 1.0, 7: 0.6, 4.5: 0.2 + 0.4 * (1 + math.sqrt(0.5)), 12: 0.2, 13: 0.2}
+    assert {epoch: schedule.lr_at(epoch) for epoch in expected} == pytest.approx(expected)
+
+
+def test_without_warm_up_the_rate_begins_at_its_peak():
+    assert Schedule(epochs=4, batch=4, lr=1.0).lr_at(0) == 1.0
+    assert Schedule(epochs=1, batch=4, lr=1.0, warmup=1.0, lr_final=0.0).lr_at(0.5) == 0.5
+
+
+@pytest.mark.parametrize(("count", "size", "sizes"), [(11, 4, [4, 4]), (12, 4, [4, 4, 4]), (3, 4, [3]), (4, 4, [4]), (0, 4, [])])
+def test_a_batch_that_is_not_full_is_left_out_unless_it_is_the_only_one(count, size, sizes):
+    found = list(batches(count, size, 0, 0))
+    assert [len(rows) for rows in found] == sizes
+    rows = np.concatenate(found).tolist() if found else []
+    assert len(set(rows)) == len(rows)
+    assert set(rows) <= set(range(count))
+
+
+def test_the_order_is_a_pure_function_of_seed_and_epoch():
+    orders = {(seed, epoch): np.concatenate(list(batches(50, 5, seed, epoch))).tolist() for seed in (0, 1) for epoch in (0, 1)}
+    assert len({tuple(order) for order in orders.values()}) == 4
+    assert np.concatenate(list(batches(50, 5, 1, 1))).tolist() == orders[1, 1]
+    assert sorted(orders[0, 0]) == list(range(50))
+
+
+def test_the_loop_takes_the_steps_of_torchs_adamw_with_the_schedules_rates():
+    schedule = Schedule(epochs=3, batch=4, lr=0.1, weight_decay=0.3, warmup=1.0, lr_final=0.001, clip=0.5)
+    ours, hand = line(), line()
+    log = train(training(ours), schedule, seed=7)
+
+    adamw = torch.optim.AdamW([{"params": [hand.weight], "weight_decay": 0.3}, {"params": [hand.bias], "weight_decay": 0.0}])
+    losses, rates = [], []
+    for epoch in range(3):
+        losses.append(0.0)
+        for step, rows in enumerate(batches(11, 4, 7, epoch)):
+            rates.append(schedule.lr_at(epoch + step / 2))
+            for group in adamw.param_groups:
+                group["lr"] = rates[-1]
+            adamw.zero_grad()
+            loss = training(hand).loss(rows, epoch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(hand.parameters(), 0.5)
+            adamw.step()
+            losses[-1] += loss.item() / 2
+    assert torch.equal(ours.weight, hand.weight)
+    assert torch.equal(ours.bias, hand.bias)
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    assert [entry["loss"] for entry in log] == pytest.approx(losses)
+    assert [entry["lr"] for entry in log] == rates[1::2]
+
+
+def test_a_gradient_that_is_too_long_is_cut():
+    short, long = line(5.0), line(5.0)
+    train(training(short), Schedule(epochs=1, batch=11, lr=0.1, clip=1e-9), 0)
+    train(training(long), Schedule(epochs=1, batch=11, lr=0.1, clip=1e9), 0)
+    # AdamW's first step is lr * g / (|g| + eps): only a gradient cut far below eps makes it small.
+    assert (short.weight - 5.0 * (1 - 0.1 * 0.05)).abs().max() < 0.02
+    assert (long.weight - 5.0 * (1 - 0.1 * 0.05)).abs().min() > 0.09
+
+
+def test_what_decays_and_what_does_not():
+    model = line()
+    groups = decay_groups(dict(model.named_parameters()), {"bias"})
+    assert [group["params"] for group in groups] == [[model.weight], [model.bias]]
+    assert ["weight_decay" in group for group in groups] == [False, True]
+    assert groups[1]["weight_decay"] == 0.0
+    assert decay_groups({"bias": model.bias}, {"bias"}) == [{"params": [model.bias], "weight_decay": 0.0}]
+
+
+def test_a_group_may_learn_at_its_own_pace():
+    model = line()
+    groups = [{"params": [model.weight], "lr_scale": 0.0, "weight_decay": 0.0}, {"params": [model.bias]}]
+    own = training(model)
+    own.groups = groups
+    train(own, Schedule(epochs=1, batch=4, lr=0.1), 0)
+    assert model.weight.tolist() == [[pytest.approx(0.1), pytest.approx(0.1)]]
+    assert model.bias.item() != 0
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_stops_the_training_and_is_not_taken(poison):
+    model = line()
+    healthy = training(model)
+
+    def loss(rows, epoch):
+        value = healthy.loss(rows, epoch)
+        if epoch == 1:
+            # The square root of 0 is 0, and its slope is infinite.
+            value = value * math.inf if poison == "loss" else value + (model.bias * 0).sqrt().sum()
+        return value
+
+    sick = Training(model, loss, len(X), healthy.groups, name_of=lambda rows: f"cloud {rows[0]}.ply and others")
+    seen = []
+    sick.before_epoch = lambda: seen.append(model.weight.detach().clone())
+    with pytest.raises(TrainingError, match=r"at epoch 2, batch 1 \(cloud \d+\.ply and others\)\. Nothing of this step was kept"):
+        train(sick, Schedule(epochs=3, batch=4, lr=0.1), 0)
+    assert len(seen) == 2
+    assert torch.equal(seen[1], model.weight)
+
+
+def test_a_batch_has_a_name_by_itself():
+    model = line()
+    sick = Training(model, lambda *_: model(X).sum() * math.nan, 3, training(model).groups)
+    with pytest.raises(TrainingError, match=r"items \[\d, \d, \d\]"):
+        train(sick, Schedule(epochs=1, batch=4, lr=0.1), 0)
+
+
+def test_the_caller_is_told_of_each_epoch_and_may_add_to_its_line():
+    model, told, modes = line(), [], []
+    own = training(model, before_epoch=lambda: modes.append("train"), after_epoch=lambda done: modes.append("look") or {"half": done / 2})
+    log = train(own, Schedule(epochs=2, batch=4, lr=0.1), 0, progress=lambda done, total, line: told.append((done, total, line["half"])))
+    assert told == [(1, 2, 0.5), (2, 2, 1.0)]
+    assert modes == ["train", "look", "train", "look"]
+    assert [entry["half"] for entry in log] == [0.5, 1.0]
+
+
+def test_a_state_is_saved_when_time_has_passed_and_always_at_the_end(monkeypatch):
+    kept = Kept()
+    train(training(line()), Schedule(epochs=4, batch=4, lr=0.1), 0, kept)
+    assert kept.saves == 1  # no test is slow enough for another
+    save_each_epoch(monkeypatch)
+    kept = Kept()
+    train(training(line()), Schedule(epochs=4, batch=4, lr=0.1), 0, kept)
+    assert kept.saves == 4
+
+
+def test_a_training_that_had_ended_is_not_begun_again():
+    kept, model = Kept(), line()
+    log = train(training(model), Schedule(epochs=2, batch=4, lr=0.1), 0, kept)
+    again = line(9.0)
+    assert train(training(again), Schedule(epochs=2, batch=4, lr=0.1), 0, kept) == log
+    assert torch.equal(again.weight, model.weight)
+
+
+def test_dropout_of_an_epoch_does_not_depend_on_what_ran_before(monkeypatch):
+    save_each_epoch(monkeypatch)
+
+    def run(kept):
+        model = nn.Sequential(line(), nn.Dropout(0.5))
+        own = training(model)
+        own.groups = decay_groups(dict(model.named_parameters()), set())
+        return train(own, Schedule(epochs=4, batch=4, lr=0.1), 0, kept), model[0].weight.tolist()
+
+    assert until_done(run, Kept(), 1, 3) == until_done(run, Kept(), 2, 1) == until_done(run, Kept(), 0, 0)
+
+
+def test_the_callers_random_state_is_as_it_was():
+    own = training(nn.Sequential(line(), nn.Dropout(0.5)))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(own, Schedule(epochs=2, batch=4, lr=0.1), 0)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import pico
+from pico import SPEC, TOKEN_SPEC, bits
+from wisetune.errors import UsageError
+from wisetune.fit import pretrain as module
+from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
+from wisetune.runtime import torch_generator
+
+OPTIONS = {"epochs": 8, "batch": 8, "warmup": 1.0, "decoder_depth": 1}
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    points = pico.data().train.points
+    return [Shapes(points[:20].astype(np.float16), "z"), Shapes(points[20:], "y")]
+
+
+def test_the_loss_falls(shapes):
+    for options in ({"contrast": 0.0}, {}):
+        log = pretrain(SPEC, shapes, Pretrain(**OPTIONS, lr=5e-3, **options))[1]
+        assert len(log) == 8
+        assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+
+
+def test_it_gives_an_encoder_for_fine_tuning(shapes):
+    encoder, _ = pretrain(TOKEN_SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 1}))
+    assert encoder.spec == SPEC
+    assert not any(part.training for part in encoder.modules())
+    assert not encoder.anatomy.fresh
+
+
+def test_the_same_options_give_the_same_bits_and_others_do_not(shapes):
+    def end(before, **options):
+        torch.manual_seed(before)
+        return bits(pretrain(SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 2} | options))[0].state_dict())
+
+    first = end(0)
+    assert end(1) == first
+    others = {"seed": 1, "contrast": 0.0, "mask": 0.3, "block": 1.0, "rotate": False, "augment": "jitter", "temperature": 1.0}
+    assert [name for name, value in others.items() if end(0, **{name: value}) == first] == []
+
+
+def test_global_random_states_stay_as_they_were(shapes):
+    states = torch.get_rng_state().tolist(), repr(np.random.get_state())  # noqa: NPY002
+    pretrain(SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 1}))
+    assert (torch.get_rng_state().tolist(), repr(np.random.get_state())) == states  # noqa: NPY002
+
+
+def test_without_contrast_the_loss_is_the_reconstruction_of_one_view(shapes, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "contrast", lambda *_: calls.append(1) or torch.zeros(()))
+    pretrain(SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 1, "contrast": 0.0}))
+    assert not calls
+    pretrain(SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 1}))
+    assert len(calls) == 36 // 8
+
+
+def test_without_reconstruction_the_contrast_alone_trains(shapes):
+    log = pretrain(SPEC, shapes, Pretrain(**OPTIONS, lr=5e-3, rebuild=0.0, contrast=1.0))[1]
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+@pytest.mark.parametrize("mask", [0.0, 0.1, 1.0])
+def test_a_mask_that_hides_nothing_or_all_is_refused(shapes, mask):
+    with pytest.raises(UsageError, match=f"mask={mask} hides"):
+        pretrain(SPEC, shapes, Pretrain(**OPTIONS, mask=mask))
+
+
+def test_a_view_is_a_subset_turned_about_the_shapes_own_up_axis(shapes):
+    views = module._Views(shapes, 40, Pretrain(augment="none"))
+    assert len(views) == 36
+    rows = np.array([35, 0, 20, 19])
+    drawn = views.draw(rows, torch_generator("test")).numpy()
+    for row, view in zip(rows, drawn, strict=True):
+        source, at, up, across = (shapes[0], row, 2, [0, 1]) if row < 20 else (shapes[1], row - 20, 1, [0, 2])
+        whole = source.points[at].astype(np.float32)
+        heights = {round(float(height), 5) for height in whole[:, up]}
+        assert {round(float(height), 5) for height in view[:, up]} <= heights
+        assert len(np.unique(view[:, up])) >= 35  # no point twice (but for equal heights)
+        radii = np.linalg.norm(view[:, across], axis=1)
+        assert all(np.abs(np.linalg.norm(whole[:, across], axis=1) - radius).min() < 1e-5 for radius in radii)
+        assert np.abs(view[:, None] - whole[None]).max(axis=2).min() > 1e-4  # but it is turned
