@@ -15,7 +15,16 @@ from wisetune.nets.point_mae import PointMAESpec
 
 TINY = PointMAESpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10))
 TINY_PLAIN = PointMAESpec(
-    points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10), class_token=False, readout="max+mean", initial="fan-in"
+    points=64,
+    groups=8,
+    group_size=8,
+    width=16,
+    depth=2,
+    heads=2,
+    tokenizer=(6, 8, 10),
+    class_token=False,
+    readout="max+mean",
+    initial="fan-in",
 )
 TINY_OPTIONS = {"points": 64, "groups": 8, "group_size": 8, "width": 16, "depth": 2, "heads": 2, "tokenizer": (6, 8, 10)}
 

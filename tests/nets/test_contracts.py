@@ -27,7 +27,9 @@ def test_every_entry_is_tested():
     assert set(SPECS) == set(BACKBONES.names())
 
 
-@pytest.fixture(params=[(spec, head) for specs in SPECS.values() for spec in specs for head in ("linear", "mlp3")], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(
+    params=[(spec, head) for specs in SPECS.values() for spec in specs for head in ("linear", "mlp3")], ids=lambda p: f"{p[0]}-{p[1]}"
+)
 def model(request) -> Model:
     spec, head = request.param
     backbone = fresh_backbone(spec, 0)

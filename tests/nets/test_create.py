@@ -95,7 +95,11 @@ def test_a_default_device_does_not_move_fresh_weights():
     ("name", "options", "says"),
     [
         ("point-mea", {"classes": 2}, r"no backbone 'point-mea'. Did you mean 'point-mae'\? There are: point-mae, point-mae-modelnet-1k"),
-        ("point-mae", {"preset": "modelnet1k"}, r"no preset 'modelnet1k'. Did you mean 'modelnet-1k'\? There are: modelnet-1k, modelnet-8k"),
+        (
+            "point-mae",
+            {"preset": "modelnet1k"},
+            r"no preset 'modelnet1k'. Did you mean 'modelnet-1k'\? There are: modelnet-1k, modelnet-8k",
+        ),
         ("nothing", {"preset": "mini"}, "no backbone 'nothing'. There are: point-mae"),
         ("point-mae:depth=2", {"preset": "mini", "classes": 2}, "beside preset='mini'"),
         ("point-mae", {}, "needs classes="),

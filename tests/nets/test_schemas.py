@@ -14,7 +14,12 @@ from wisetune.nets.model import Model, feature_width
 from wisetune.nets.point_mae import PRESETS, PointMAESpec
 from wisetune.nets.save import build_empty
 
-CONFIGS = {"modelnet-1k": "finetune_modelnet", "modelnet-8k": "finetune_modelnet_8k", "scanobjectnn": "finetune_scan_hardest", "few-shot": "fewshot"}
+CONFIGS = {
+    "modelnet-1k": "finetune_modelnet",
+    "modelnet-8k": "finetune_modelnet_8k",
+    "scanobjectnn": "finetune_scan_hardest",
+    "few-shot": "fewshot",
+}
 
 
 def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -11,15 +11,16 @@ import pickletools
 import struct
 import zipfile
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from wisetune.errors import BadFile
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What torch wrote first before version 1.6: its magic number as a pickle."""
 _LEGACY_PICKLES = 5  # magic number, protocol, machine, contents, names of the storages; then the storages themselves
-_MOST_OPCODES = 1_000_000
+_MOST_OPCODES = 500_000
 """A pickle can ask for 200 bytes of memory with each byte. Released checkpoints have some ten thousand opcodes."""
+_LONGEST = 1 << 20
 _MOST_DIRECTORY = 4 << 20
 _RESAVE = "save the weights alone: torch.save(model.state_dict(), FILE)"
 
@@ -86,11 +87,27 @@ def _check_end(path: Path, file: BinaryIO) -> None:
         raise BadFile(path, "its zip directory is not where torch.save puts it, or far too long", "get it again from its source")
 
 
+class _Bounded:
+    """A stream of opcodes that does not hand out, nor take memory for, a string longer than any name is."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > _LONGEST:
+            raise ValueError(f"a string of {size} bytes")
+        return self.stream.read(size)
+
+    def readline(self) -> bytes:
+        return self.stream.readline(_LONGEST)
+
+
 def _count(path: Path, stream: IO[bytes], pickles: int) -> None:
     left = _MOST_OPCODES
+    bounded = cast(IO[bytes], _Bounded(stream))  # genops reads and reads lines, no more
     try:
         for _ in range(pickles):
-            left -= sum(1 for _ in itertools.islice(pickletools.genops(stream), left))
+            left -= sum(1 for _ in itertools.islice(pickletools.genops(bounded), left))
             if left <= 0:
                 raise BadFile(path, f"it holds more than {_MOST_OPCODES} objects beside the weights", _RESAVE)
     except (ValueError, UnicodeDecodeError, OverflowError) as error:

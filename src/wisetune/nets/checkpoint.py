@@ -155,6 +155,9 @@ def _load(path: Path, file: BinaryIO) -> object:
         if found:
             wrong = f"loading it would run '{found[1]}', which weights never need, so it is refused"
             raise BadFile(path, wrong, "get it as safetensors; or, if you made it, save model.state_dict() alone") from None
+        if "Unsupported operand" in str(error):
+            wrong = "it was pickled by another protocol than torch.save uses, which torch's safe reader does not know"
+            raise BadFile(path, wrong, "save it again with torch.save and no pickle_protocol, or as safetensors") from None
         raise BadFile(path, f"torch cannot read it ({_first_line(error)})", _AGAIN) from None
 
 
@@ -187,4 +190,8 @@ def _check_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    # Torch puts what happened behind a long explanation of weights_only.
+    found = re.search(r"WeightsUnpickler error: (.+)", str(error))
+    if found:
+        return found[1][:120]
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

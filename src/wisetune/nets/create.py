@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -25,7 +26,7 @@ from wisetune.spec import Catalog
 
 _MACHINERY = (
     *("backbone", "heads", "linear_max", "masked", "model", "readout", "tokenizer", "transformer"),
-    *("checkpoint", "create", "features", "official", "pretrained", "save", "weights"),
+    *("checkpoint", "create", "features", "official", "pretrained", "save"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
 """The catalog of backbones: each module here that is not machinery is one entry."""
@@ -132,8 +133,8 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
         return tuple(map(str, range(classes)))
     if isinstance(classes, str) or not classes or not all(isinstance(name, str) and name for name in classes):
         raise UsageError(f"classes={classes!r}; it must be a number or a list of names that are not empty.")
-    if len(set(classes)) < len(classes):
-        twice = next(name for name in classes if list(classes).count(name) > 1)
+    twice, count = Counter(classes).most_common(1)[0]
+    if count > 1:
         raise UsageError(f"classes name '{twice}' more than once; each class needs its own name.")
     return tuple(classes)
 

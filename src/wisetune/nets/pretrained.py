@@ -25,7 +25,7 @@ from wisetune.nets.backbone import Backbone, BackboneSpec
 from wisetune.nets.checkpoint import kind_of, read_state
 from wisetune.nets.create import fresh_backbone, named, parse_backbone
 from wisetune.nets.official import LoadReport, identify, load_official
-from wisetune.nets.save import FORMAT, build_empty, content_digest, load_backbone
+from wisetune.nets.save import KEY, build_empty, content_digest, load_backbone
 from wisetune.spec import Spec
 
 PRETRAINED = {"point-mae-mini": "point-mae-mini.safetensors"}
@@ -105,7 +105,7 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
         )
     kind = kind_of(path)
     checkpoint = read_state(path)
-    if kind == "safetensors" and checkpoint.metadata.get("format", "").startswith(FORMAT.rpartition("-")[0]):
+    if kind == "safetensors" and KEY in checkpoint.metadata:
         return _of_backbone(path.name, load_backbone(path))
     if spec is None:
         family = identify({key.removeprefix("module."): tuple(value.shape) for key, value in checkpoint.tensors.items()})

@@ -29,6 +29,8 @@ from wisetune.nets.heads import Head, parse_head
 from wisetune.nets.model import Model, feature_width
 
 FORMAT = "wisetune-weights-1"
+KEY = "wisetune"
+"""The one key of the metadata: safetensors writes several in any order, and the same model should be the same bytes."""
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -60,7 +62,7 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
     """
     if model.head_spec is None or not model.classes:
         raise ValueError("this model does not know its head: build it as Model(backbone, head, head_spec, classes)")
-    said = {"head": model.head_spec.in_full(), "classes": json.dumps(model.classes)}
+    said = {"head": model.head_spec.in_full(), "classes": list(model.classes)}
     return _write(Path(path), model.state_dict(), model.backbone.spec, said, about, half)
 
 
@@ -97,19 +99,19 @@ def read_card(path: str | Path) -> Card:
         )
     try:
         with safetensors.safe_open(path, "pt") as file:
-            said: dict[str, str] = dict(file.metadata() or {})
+            text = dict(file.metadata() or {}).get(KEY, "{}")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise BadFile(path, f"it is a damaged safetensors file ({error})", "get it again from its source") from None
-    if said.get("format") != FORMAT:
-        raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
     try:
-        backbone = _backbone_of(said["backbone"])
+        said = json.loads(text)
+        if said.get("format") != FORMAT:
+            raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
         head = parse_head(said["head"]) if "head" in said else None
-        classes = class_names(_list(said["classes"])) if head else ()
-        about = json.loads(said.get("about", "{}"))
-        card = Card(backbone, head, classes, said["sha256"], said.get("wisetune", "?"), about if isinstance(about, dict) else {})
-    except (UsageError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path} does not say what model it holds: {error}") from None
+        classes = class_names(said["classes"]) if head else ()
+        card = Card(_backbone_of(said["backbone"]), head, classes, said["sha256"], said["version"], dict(said["about"]))
+    except (UsageError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
+        raise WeightsError(f"{path} does not say what model it holds: {what}") from None
     return card
 
 
@@ -130,20 +132,26 @@ def build_empty(spec: BackboneSpec) -> Backbone:
 
 
 def _write(
-    path: Path, state: Mapping[str, Tensor], spec: BackboneSpec, said: dict[str, str], about: Mapping[str, Any] | None, half: bool
+    path: Path, state: Mapping[str, Tensor], spec: BackboneSpec, said: dict[str, Any], about: Mapping[str, Any] | None, half: bool
 ) -> str:
     stored = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if half:
         stored = {name: value.to(torch.float16) if value.is_floating_point() else value for name, value in stored.items()}
     _refuse_not_finite(path, stored)
     digest = content_digest(stored)
-    metadata = {"format": FORMAT, "backbone": spec.in_full(), **said, "wisetune": runtime.version(), "sha256": digest}
-    metadata["about"] = json.dumps(dict(about or {}))
+    whole = {
+        "format": FORMAT,
+        "backbone": spec.in_full(),
+        **said,
+        "version": runtime.version(),
+        "sha256": digest,
+        "about": dict(about or {}),
+    }
     # Beside the file and then renamed: whenever the process dies, there is the old file or the new one.
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with tmp.open("xb") as file:
-            file.write(safetensors.torch.save(stored, metadata))
+            file.write(safetensors.torch.save(stored, {KEY: json.dumps(whole)}))
             file.flush()
             os.fsync(file.fileno())
         os.replace(tmp, path)
@@ -188,13 +196,6 @@ def _backbone_of(text: str) -> BackboneSpec:
     if module and module not in sys.modules:
         raise UsageError(f"its backbone is '{name}', from outside wisetune; import {module} first if you trust it")
     return BACKBONES.parse(text)
-
-
-def _list(text: str) -> list[str]:
-    value = json.loads(text)
-    if not isinstance(value, list):
-        raise ValueError(f"classes are {text[:40]!r}, not a list")
-    return value
 
 
 def _widened(value: Tensor) -> Tensor:

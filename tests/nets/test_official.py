@@ -1,0 +1,255 @@
+"""Released files into models: the official load report, reproduced; and every way in which a file can be the wrong one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, schema
+
+from wisetune.errors import BadFile, WeightsError
+from wisetune.nets.create import create, fresh_backbone
+from wisetune.nets.masked import MaskedAutoencoder
+from wisetune.nets.official import identify, load_official
+from wisetune.nets.point_mae import PointMAESpec
+
+
+@pytest.fixture
+def model():
+    return create("point-mae", classes=3, **TINY_OPTIONS)
+
+
+@pytest.fixture
+def pretraining():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return MaskedAutoencoder(TINY_PLAIN, decoder_depth=1)
+
+
+def frozen(model) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def refused(model, source, says: str, error: type[Exception] = WeightsError, **options) -> None:
+    before = frozen(model)
+    with pytest.raises(error, match=says):
+        load_official(model, source, **options)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class TestOfficialReport:
+    """schemas/point_mae-cls-modelnet1k-load-report.json is what the official loader said of a file of this layout."""
+
+    @pytest.fixture
+    def official(self, shared):
+        return json.loads((shared / "reference/backbones/schemas/point_mae-cls-modelnet1k-load-report.json").read_text())
+
+    @pytest.mark.parametrize("prefix", ["module.", ""])
+    def test_pretraining_file_into_the_classifier(self, shared, tmp_path, official, prefix):
+        values = {
+            name: torch.full(shape, 0.5) if shape else torch.tensor(7) for name, shape in schema(shared, "point_mae-pretrain").items()
+        }
+        file = {"base_model": {prefix + name: value for name, value in values.items()}, "epoch": 300, "metrics": 0.0}
+        torch.save(file, tmp_path / "pretrain.pth")
+        model = create("point-mae", preset="modelnet-1k")
+        before = frozen(model)
+        report = load_official(model, tmp_path / "pretrain.pth")
+        assert report.loaded == official["loaded"]
+        assert len(report.loaded) == official["n_loaded"] == 156
+        assert set(report.fresh) == set(official["missing_in_checkpoint"])
+        assert list(report.ignored) == official["unexpected_ignored"]
+        assert (report.layout, report.prefix, report.coverage, report.mismatched) == ("base_model", prefix, 1.0, ())
+        state = model.state_dict()
+        assert all(torch.equal(state[target], values[source]) for target, source in report.loaded.items())
+        assert all(torch.equal(state[name], before[name]) for name in report.fresh)
+        text = str(report)
+        assert "pretrain.pth: 100.0% of the backbone's values" in text
+        assert "loaded      156  encoder (18), pos_embed (4), blocks (132), norm (2)" in text.replace("  loaded", "loaded")
+        assert "ignored      53  mask_token, decoder_pos_embed (4), MAE_decoder (46), increase_dim (2)" in text
+
+
+def test_a_fine_tuned_classifier_comes_back_whole(model, tmp_path):
+    other = create("point-mae", classes=3, seed=9, **TINY_OPTIONS)
+    torch.save({"base_model": other.state_dict()}, tmp_path / "w.pth")
+    report = load_official(model, tmp_path / "w.pth")
+    assert (report.fresh, report.ignored) == ((), ())
+    points = cloud(0, 2, 64)
+    with torch.no_grad():
+        assert torch.equal(model(points), other(points))
+
+
+def test_our_own_pretraining_loads_as_the_official_does(model, pretraining, tmp_path):
+    torch.save({"base_model": {f"module.{name}": value for name, value in pretraining.state_dict().items()}}, tmp_path / "w.pth")
+    report = load_official(model, tmp_path / "w.pth")
+    assert {"cls_token", "cls_pos"} <= set(report.fresh)
+    encoder = pretraining.MAE_encoder.state_dict()
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in encoder.items())
+
+
+def test_a_backbone_alone_leaves_heads_out(pretraining):
+    whole = create("point-mae", classes=3, seed=9, **TINY_OPTIONS)
+    backbone = fresh_backbone(TINY, 0)
+    report = load_official(backbone, whole.state_dict())
+    assert {name.split(".")[0] for name in report.ignored} == {"cls_head_finetune"}
+    assert report.fresh == ()
+    plain = fresh_backbone(TINY_PLAIN, 0)
+    assert load_official(plain, pretraining.state_dict()).coverage == 1
+    # A classifier's class token has no place in a backbone without one; that is too little to be another model.
+    assert {"cls_token", "cls_pos"} <= set(load_official(plain, {**whole.state_dict()}, min_coverage=0.9).ignored)
+
+
+def test_another_class_count_leaves_the_whole_head_fresh(model):
+    source = create("point-mae", classes=5, seed=9, **TINY_OPTIONS).state_dict()
+    before = frozen(model)
+    report = load_official(model, source)
+    assert [name for name, _, _ in report.mismatched] == ["cls_head_finetune.8.weight", "cls_head_finetune.8.bias"]
+    assert ("cls_head_finetune.8.weight", (5, 256), (3, 256)) in report.mismatched
+    head = {name for name in before if name.startswith("cls_head_finetune.")}
+    assert set(report.fresh) == head
+    assert set(report.ignored) == head
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in head)
+    assert torch.equal(model.state_dict()["norm.weight"], source["norm.weight"])
+    assert "cls_head_finetune.8.bias: 5 in the file, 3 here" in str(report)
+
+
+def test_another_head_is_left_fresh():
+    linear = create("point-mae", classes=3, head="linear", **TINY_OPTIONS)
+    report = load_official(linear, create("point-mae", classes=3, seed=9, **TINY_OPTIONS).state_dict())
+    assert set(report.fresh) == {"cls_head_finetune.weight", "cls_head_finetune.bias"}
+    assert report.mismatched == ()
+
+
+def test_a_head_with_a_tensor_missing_is_left_fresh(model):
+    source = create("point-mae", classes=3, seed=9, **TINY_OPTIONS).state_dict()
+    del source["cls_head_finetune.4.bias"]
+    assert {name for name in load_official(model, source).fresh if "cls_head" in name} == {
+        name for name in model.state_dict() if "cls_head" in name
+    }
+
+
+def test_only_a_leading_prefix_is_stripped(model):
+    source = {f"module.module.{name}": value for name, value in model.state_dict().items()}
+    source["module.extra_module.weight"] = torch.ones(2)
+    report = load_official(model, source)
+    assert len(report.loaded) == len(model.state_dict())
+    assert report.ignored == ("extra_module.weight",)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_converted(model, dtype):
+    source = {name: value.to(dtype) if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    load_official(model, source)
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert torch.equal(model.state_dict()["norm.weight"], source["norm.weight"].float())
+
+
+def test_counters_are_not_needed(model):
+    source = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert all(name.endswith("num_batches_tracked") for name in load_official(model, source).fresh)
+
+
+class TestRefused:
+    def test_another_width(self, model):
+        other = create("point-mae", classes=3, **{**TINY_OPTIONS, "width": 32})
+        refused(model, other.state_dict(), r"of its tensors have another size: .*It looks like point-mae with width=32.*Nothing was loaded")
+
+    def test_a_deeper_network_is_not_cut_silently(self, model):
+        other = create("point-mae", classes=3, **{**TINY_OPTIONS, "depth": 4})
+        refused(model, other.state_dict(), r"22 of its tensors have no place in point-mae:.*depth=2.*: blocks \(22\).*depth=4")
+
+    def test_a_shallower_network(self, model):
+        other = create("point-mae", classes=3, **{**TINY_OPTIONS, "depth": 1})
+        refused(model, other.state_dict(), r"of the backbone's values, not 99.0%; missing: .*blocks \(11\)")
+
+    def test_lower_coverage_on_request(self, model):
+        source = {name: value for name, value in model.state_dict().items() if name.startswith("blocks.")}
+        refused(model, source, "missing: ")
+        report = load_official(model, source, min_coverage=0.5)
+        assert 0.5 < report.coverage < 0.99
+        assert any(name.startswith("encoder.") for name in report.fresh)
+
+    def test_nothing_matches(self, model):
+        refused(
+            model,
+            {"conv1.weight": torch.ones(3), "fc.bias": torch.ones(2)},
+            "none of its 2 tensors has a place in point-mae:",
+            min_coverage=0,
+        )
+
+    def test_only_a_head_matches(self, model):
+        head = {name: value for name, value in model.state_dict().items() if name.startswith("cls_head")}
+        refused(model, head, "none of its", min_coverage=0)
+
+    def test_an_empty_state_dict(self, model):
+        refused(model, {}, "none of its 0 tensors")
+
+    def test_a_norm_without_its_statistics(self, model):
+        source = {name: value for name, value in model.state_dict().items() if "running_var" not in name}
+        refused(model, source, "weights of a BatchNorm but not its statistics 'encoder.first_conv.1.running_var'")
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_values_that_are_not_finite(self, model, value):
+        source = frozen(model)
+        source["blocks.blocks.1.mlp.fc1.bias"][3] = value
+        refused(model, source, "not finite, in 'blocks.blocks.1.mlp.fc1.bias'")
+
+    def test_whole_numbers_for_weights(self, model):
+        refused(model, {name: value.long() for name, value in model.state_dict().items()}, "another size")
+
+    def test_two_models_in_one_file(self, model, pretraining):
+        refused(model, {**pretraining.state_dict(), **model.state_dict()}, "same place; it holds two models")
+        refused(model, {**model.state_dict(), "module.norm.weight": torch.ones(16)}, "differ only by a leading 'module.'")
+
+    def test_a_bad_file(self, model, tmp_path):
+        (tmp_path / "w.pth").write_bytes(b"<html>")
+        refused(model, tmp_path / "w.pth", "a web page", BadFile)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("act-pretrain", "the pre-training of ACT"),
+        ("maskpoint-pretrain", "the pre-training of Point-BERT or MaskPoint"),
+        ("maskpoint-cls-modelnet1k", "a classifier of Point-BERT or MaskPoint"),
+        ("point_bert-pretrain", "the pre-training of Point-BERT or MaskPoint"),
+        ("point_bert-cls-modelnet1k", "a classifier of Point-BERT or MaskPoint"),
+        ("point_bert-partseg", "a classifier of Point-BERT or MaskPoint"),
+        ("point_bert-dvae", "the dVAE of Point-BERT"),
+        ("point_m2ae-cls-modelnet1k", "Point-M2AE"),
+        ("point_m2ae-pretrain", "Point-M2AE"),
+        ("recon-cls-modelnet1k", "ReCon"),
+        ("recon-pretrain", "ReCon"),
+        ("point_mae-pretrain", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=false"),
+        ("point_mae-cls-scanobjectnn", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true"),
+        ("act-cls-modelnet1k", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true"),
+    ],
+)
+def test_whose_a_file_is(shared, name, family):
+    shapes = schema(shared, name)
+    assert identify(shapes) == family
+    if family.startswith("point-mae"):
+        return
+    # None of these loads into a Point-MAE of the same width, whatever they share.
+    with torch.device("meta"):
+        model = PointMAESpec().build()
+    source = {key: torch.empty(shape, device="meta", dtype=torch.float32 if shape else torch.int64) for key, shape in shapes.items()}
+    with pytest.raises(WeightsError, match=f"It looks like {family}"):
+        load_official(model, source)
+
+
+@pytest.mark.parametrize(
+    ("key", "family"), [("visual.conv1.weight", "CLIP"), ("patch_embed.proj.weight", "timm"), ("sa1.mlp.weight", r"PointNet\+\+")]
+)
+def test_a_guess_from_one_key(model, key, family):
+    refused(model, {key: torch.ones(2)}, f"It looks like .*{family}")
+
+
+def test_a_part_segmentation_file_gives_its_encoder(shared):
+    with torch.device("meta"):
+        model = PointMAESpec(class_token=False, readout="max+mean").build()
+    shapes = schema(shared, "point_mae-partseg")
+    source = {key: torch.zeros(shape, dtype=torch.float32 if shape else torch.int64) for key, shape in shapes.items()}
+    report = load_official(model, source)
+    assert report.coverage == 1
+    assert {name.split(".")[0] for name in report.ignored} == {"label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2"}
