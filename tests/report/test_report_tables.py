@@ -117,10 +117,29 @@ def test_all_tables_have_fixed_columns_and_survive_json() -> None:
             assert json.loads(json.dumps(one.to_json()))["columns"] == list(one.columns)
 
 
-def test_the_chosen_model_follows_each_seed() -> None:
+def test_the_chosen_model_is_the_recommended_one() -> None:
     made = study()
-    board = Board(made)
-    assert board.chosen() == {0: ("wise-ft-lp", 0.4), 1: ("wise-ft-lp", 0.3), 2: ("wise-ft-lp", 0.4)}
+    assert Board(made).chosen() == dict.fromkeys((0, 1, 2), ("wise-ft-lp", 0.4))
+    assert summary(made)["alpha"] == dict.fromkeys("012", 0.4)
+    assert table(made, "corruptions").rows[0]["method"] == "chosen"
+    assert {row["seeds"] for row in table(made, "corruptions").rows} == {3}
+    assert {(row["method"], row["alpha"]) for row in table(made, "confusion").rows} == {("chosen", None)}
+
+
+def test_without_a_recommendation_a_choice_on_all_seeds_counts() -> None:
+    made = study()
+    made = dataclasses.replace(
+        made, study={}, chosen=[dataclasses.replace(one, alpha=0.6) if one.seed == -1 else one for one in made.chosen]
+    )
+    assert Board(made).chosen() == dict.fromkeys((0, 1, 2), ("wise-ft-lp", 0.6))
+    alls = [row for row in table(made, "chosen").rows if row["seed"] == "all"]
+    assert [(row["method"], row["rule"], row["seeds"]) for row in alls] == [("wise-ft-lp", "greedy", 3), ("wise-ft", "greedy", 3)]
+
+
+def test_without_that_the_chosen_model_follows_each_seed() -> None:
+    made = study()
+    made = dataclasses.replace(made, study={}, chosen=[one for one in made.chosen if one.seed >= 0])
+    assert Board(made).chosen() == {0: ("wise-ft-lp", 0.4), 1: ("wise-ft-lp", 0.3), 2: ("wise-ft-lp", 0.4)}
     rows = {
         (row.method, row.alpha, row.seed): row.record.value
         for row in made.rows
@@ -128,15 +147,27 @@ def test_the_chosen_model_follows_each_seed() -> None:
     }
     mean = sum(rows["wise-ft-lp", alpha, seed] for seed, alpha in ((0, 0.4), (1, 0.3), (2, 0.4))) / 3
     assert summary(made)["after"]["accuracy"]["value"] == pytest.approx(mean)
-    assert table(made, "corruptions").rows[0]["method"] == "chosen"
-    assert {row["seeds"] for row in table(made, "corruptions").rows} == {3}
+    assert "0.3–0.4" in summary(made)["sentences"][0]
 
 
 def test_the_rule_of_the_study_decides() -> None:
     made = study((0,))
-    made = dataclasses.replace(made, study={**made.study, "rule": "interval"})
+    made = dataclasses.replace(made, study={**made.study, "rule": "interval", "recommended": None})
     assert summary(made)["alpha"] == {"0": 0.2}
     assert "interval rule" in summary(made)["sentences"][-1]
+
+
+def test_a_model_measured_twice_counts_once() -> None:
+    rows = [Row("ft", None, 0, record("corrupted accuracy", 0.5, 100, kind="jitter", level=1))] * 2
+    assert table(results(rows), "corruptions").rows[0]["seeds"] == 1
+
+
+def test_clean_clouds_are_no_corruption() -> None:
+    made = study((0,))
+    assert {row["kind"] for row in table(made, "corruptions").rows} == set(KINDS)
+    summed = {row["method"]: row for row in table(made, "corruption_summary").rows}
+    assert summed["chosen"]["cells"] == 35
+    assert summed["chosen"]["clean"] == pytest.approx(0.772, abs=1e-3)  # of the same clouds, not of the whole split
 
 
 def test_alpha_zero_chosen_shows_what_was_measured_of_linear_probing() -> None:
@@ -151,7 +182,7 @@ def test_alpha_zero_chosen_shows_what_was_measured_of_linear_probing() -> None:
 def test_corruptions_by_kind_and_level() -> None:
     found = table(study((0,)), "corruptions")
     ours = [(row["kind"], row["level"]) for row in found.rows if row["method"] == "ft"]
-    assert ours == [(kind, level) for kind in KINDS for level in range(5)]
+    assert ours == [(kind, level) for kind in KINDS for level in range(1, 6)]
 
 
 def test_classes_from_a_confusion_matrix() -> None:

@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wisetune.records import Record, difference_interval, mean_over_seeds, paired_difference
+from wisetune.report import words
 from wisetune.results import Chosen, Results, Row
 
 ACCURACY, CLASS_MEAN, ROBUSTNESS = "accuracy", "class-mean accuracy", "robustness"
 PROBE, CORRUPTED, TRANSFER = "probe accuracy", "corrupted accuracy", "transfer accuracy"
 SWEPT = ("wise-ft-lp", "wise-ft")
+OVER_SEEDS = -1
+"""The seed of a choice that was made on the mean of all seeds."""
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
 
@@ -53,7 +56,7 @@ class Board:
         self.results = results
         self.seeds = sorted({row.seed for row in results.rows})
         self.split = "test" if any(row.record.split == "test" for row in results.rows) else "val"
-        self.rule = str(results.study.get("rule") or "greedy")
+        self.rule = words.rule(str(results.study.get("rule") or "greedy"))
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
         for row in results.rows:
             name, place = row.record.name, (row.method, row.alpha)
@@ -65,7 +68,10 @@ class Board:
 
     @property
     def headline(self) -> str:
-        """The swept method the report recommends: WiSE-FT-LP where it was run."""
+        """The swept method the report recommends: the study's word, else WiSE-FT-LP where it was run."""
+        said = self._recommended()
+        if said is not None:
+            return said[0]
         return next((name for name in SWEPT if any(row.method == name for row in self.results.rows)), SWEPT[0])
 
     def alphas(self, method: str) -> list[float]:
@@ -84,12 +90,31 @@ class Board:
 
     def choices(self, method: str, rule: str) -> list[Chosen]:
         """What a rule chose for each seed."""
-        return [choice for choice in self.results.chosen if (choice.method, choice.rule) == (method, rule)]
+        return [choice for choice in self.results.chosen if (choice.method, words.rule(choice.rule)) == (method, rule)]
 
     def chosen(self, method: str | None = None, rule: str | None = None) -> Place:
-        """The chosen model of each seed, by default the recommended one; empty when nothing was chosen."""
+        """The chosen model of each seed, by default the recommended one; empty when nothing was chosen.
+
+        A choice that was made on all seeds together stands for each of them.
+        """
+        said = self._recommended()
+        if method is None and said is not None:
+            return self.fixed(*said)
         method, rule = method or self.headline, rule or self.rule
-        return {choice.seed: (method, choice.alpha) for choice in self.choices(method, rule)}
+        alphas = {choice.seed: choice.alpha for choice in self.choices(method, rule)}
+        if OVER_SEEDS in alphas:
+            return self.fixed(method, alphas[OVER_SEEDS])
+        return {seed: (method, alpha) for seed, alpha in alphas.items()}
+
+    def place_of(self, choice: Chosen) -> Place:
+        """The model that one choice means, in the seeds it was made for."""
+        return self.fixed(choice.method, choice.alpha) if choice.seed == OVER_SEEDS else {choice.seed: (choice.method, choice.alpha)}
+
+    def _recommended(self) -> Model | None:
+        said = self.results.study.get("recommended")
+        if isinstance(said, Mapping) and said.get("alpha") in self.alphas(str(said.get("method"))):
+            return str(said["method"]), float(said["alpha"])
+        return None
 
     def chosen_rows(self, name: str, split: str) -> dict[Model, list[Row]]:
         """Rows of records called ``name`` by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""
@@ -147,8 +172,9 @@ def over_seeds(found: Sequence[Estimate], floor: float = 0.0, items: bool = True
 
 
 def from_rows(rows: Sequence[Row]) -> Estimate | None:
-    """The mean over seeds of rows that measure the same thing, one row a seed."""
-    return over_seeds([Estimate(row.record.value, row.record.low, row.record.high, row.record.n) for row in rows])
+    """The mean over seeds of rows that measure the same thing; of a seed that was measured twice one row counts."""
+    records = [row.record for row in {row.seed: row for row in rows}.values()]
+    return over_seeds([Estimate(record.value, record.low, record.high, record.n) for record in records])
 
 
 def as_fields(prefix: str, estimate: Estimate | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
-from wisetune.report.tables import Table, all_tables
+from wisetune.report.tables import Table, all_tables, chosen_with_reasons
 from wisetune.report.verdict import alpha_words, notes, summary
 from wisetune.results import Cloud, Results
 
@@ -24,12 +24,16 @@ _PROTOCOL = {
     "story": "Study",
     "start": "Starting weights",
     "start_facts": "About them",
+    "start_weights": "Their digest",
     "fit": "Training",
     "head": "Head",
+    "gentle_fit": "Training at the low rate",
+    "head_fit": "Training of heads",
     "seeds": "Training seeds",
+    "corruption": "Corruptions",
     "selection": "Selected on what",
 }
-_ELSEWHERE = {"task", "probes", "command", "reproduce", "warnings", "rule"}
+_ELSEWHERE = {"task", "probes", "command", "reproduce", "warnings", "rule", "recommended"}
 
 
 def page(results: Results) -> str:
@@ -55,7 +59,7 @@ def page(results: Results) -> str:
         "confusions": _by_model(tables["confusion"]),
         "classes": _by_model(tables["classes"]),
         "protocol": _protocol(study),
-        "sets": [*_sets("Task", [study.get("task")]), *_sets("Robustness probe", study.get("probes") or [])],
+        "sets": [*_sets("Task", [study.get("task")]), *_sets("", study.get("probes") or [])],
         "stamp": results.stamp,
         "reproduce": [str(line) for line in study.get("reproduce") or [study.get("command")] if line],
         "audits": {key: _audit(lines) for key, lines in sorted(results.audits.items())},
@@ -128,23 +132,20 @@ def _sweep(board: Board, table: Table) -> list[dict[str, Any]]:
 
 
 def _steps(board: Board, table: Table) -> list[dict[str, Any]]:
-    """Each choice with its tests, the recommended ones first and open."""
-    ours = (board.headline, board.rule)
-    ordered = sorted(
-        board.results.chosen, key=lambda one: ((one.method, one.rule) != ours, one.method != ours[0], one.method, one.rule, one.seed)
-    )
-    return [
-        {
-            "choice": choice,
-            "open": number == 0,
-            "rows": [row for row in table.rows if (row["method"], row["rule"], row["seed"]) == (choice.method, choice.rule, choice.seed)],
-        }
-        for number, choice in enumerate(ordered)
+    """Each choice with its tests, the recommended one first and open. Rows of the table come choice by choice in the same order."""
+    by_choice: dict[tuple[str, str, Any], list[dict[str, Any]]] = {}
+    for row in table.rows:
+        by_choice.setdefault((row["method"], row["rule"], row["seed"]), []).append(row)
+    lines = [
+        {"choice": row, "why": why, "rows": by_choice.get((row["method"], row["rule"], row["seed"]), [])}
+        for row, why in chosen_with_reasons(board)
     ]
+    ours = (board.headline, board.rule)
+    return sorted(lines, key=lambda line: ((line["choice"]["method"], line["choice"]["rule"]) != ours, line["choice"]["method"] != ours[0]))
 
 
 def _heat(table: Table) -> dict[str, Any]:
-    """Heat maps: kinds, levels, cells by model, and how far the first model is above the others."""
+    """Heat maps: kinds, levels, cells by model, how far the first model is above full fine-tuning, and how sure one cell is."""
     kinds = list(dict.fromkeys(row["kind"] for row in table.rows))
     levels = sorted({row["level"] for row in table.rows})
     models = {model: {(row["kind"], row["level"]): row for row in rows} for model, rows in _by_model(table).items()}
@@ -153,9 +154,11 @@ def _heat(table: Table) -> dict[str, Any]:
     apart = {
         model: {cell: ours[cell]["accuracy"] - theirs[cell]["accuracy"] for cell in ours if cell in theirs}
         for model, theirs in models.items()
-        if model != first
+        if model != first and model == ("ft", None)
     }
-    return {"kinds": kinds, "levels": levels, "models": models, "first": first, "apart": apart}
+    widths = sorted((row["accuracy_high"] - row["accuracy_low"]) / 2 for row in table.rows)
+    sure = {"n": min((row["n"] for row in table.rows), default=0), "half": widths[len(widths) // 2] if widths else None}
+    return {"kinds": kinds, "levels": levels, "models": models, "apart": apart, **sure}
 
 
 def _by_model(table: Table) -> dict[tuple[str, float | None], list[dict[str, Any]]]:
@@ -172,7 +175,9 @@ def _protocol(study: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _sets(role: str, tasks: Sequence[Any]) -> list[dict[str, Any]]:
-    return [{"role": role, **_set(task)} for task in tasks if isinstance(task, Mapping)]
+    found = [task for task in tasks if isinstance(task, Mapping)]
+    probe = {id(task): "Transfer set" if str(task.get("spec")).startswith("transfer") else "Robustness probe" for task in found}
+    return [{"role": role or probe[id(task)], **_set(task)} for task in found]
 
 
 def _set(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ that of the items measured.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from wisetune.records import wilson
 from wisetune.report import board as b
+from wisetune.report import words
 from wisetune.report.board import Board, Model, Place, as_fields, from_rows
-from wisetune.results import Results, Row
+from wisetune.results import Chosen, Results, Row
 
 _BOUNDS = ("", "_low", "_high", "_sd")
 
@@ -51,6 +52,11 @@ def sweep_table(board: Board) -> Table:
     return Table("sweep", "Accuracy and robustness along alpha", columns, rows)
 
 
+def chosen_with_reasons(board: Board) -> list[tuple[dict[str, Any], str]]:
+    """The choices as rows of ``chosen_table``, each with its reason in words."""
+    return list(zip(chosen_table(board).rows, (choice.why for choice in sorted(board.results.chosen, key=_order)), strict=True))
+
+
 def baselines_table(board: Board) -> Table:
     """The methods without alpha on the split that is shown, below the chosen models they compete with."""
     columns = ("method", "rule", "alphas", *_model_columns())
@@ -67,12 +73,11 @@ def baselines_table(board: Board) -> Table:
 
 
 def chosen_table(board: Board) -> Table:
-    """What each rule chose for each seed on validation data, and what the chosen model scores on the split that is shown."""
+    """What each rule chose for each seed (and for all together) on validation data, and what the chosen model scores on the split that is shown."""
     columns = ("method", "rule", "seed", "alpha", "stopped_by", *_model_columns())
     rows = [
-        {"method": choice.method, "rule": choice.rule, "seed": choice.seed, "alpha": choice.alpha, "stopped_by": choice.stopped_by}
-        | _model_fields(board, {choice.seed: (choice.method, choice.alpha)}, board.split)
-        for choice in sorted(board.results.chosen, key=lambda one: (_rank(one.method), one.rule, one.seed))
+        {**_of(choice), "alpha": choice.alpha, "stopped_by": choice.stopped_by} | _model_fields(board, board.place_of(choice), board.split)
+        for choice in sorted(board.results.chosen, key=_order)
     ]
     return Table("chosen", f"Alpha chosen on validation, shown on the {board.split} split", columns, rows)
 
@@ -81,8 +86,8 @@ def steps_table(board: Board) -> Table:
     """Every test each rule made on validation data; changes are in percentage points."""
     fields = ("alpha", "accuracy", "robustness", "accuracy_change", "robustness_change", "change_low", "change_high", "accepted", "why")
     rows = [
-        {"method": choice.method, "rule": choice.rule, "seed": choice.seed} | {field: step.get(field) for field in fields}
-        for choice in sorted(board.results.chosen, key=lambda one: (_rank(one.method), one.rule, one.seed))
+        _of(choice) | {field: step.get(field) for field in fields}
+        for choice in sorted(board.results.chosen, key=_order)
         for step in choice.steps
     ]
     return Table(
@@ -111,7 +116,7 @@ def corruption_table(board: Board) -> Table:
     rows = []
     for (method, alpha), found in board.chosen_rows(b.CORRUPTED, board.split).items():
         cells: dict[tuple[str, int], list[Row]] = {}
-        for row in found:
+        for row in filter(_is_corrupted, found):
             cells.setdefault((str(row.record.detail.get("kind", "")), int(row.record.detail.get("level", 0))), []).append(row)
         for (kind, level), cell in sorted(cells.items()):
             estimate = from_rows(cell)
@@ -123,9 +128,12 @@ def corruption_table(board: Board) -> Table:
 def corruption_summary(board: Board) -> Table:
     """One line a model: accuracy on clean clouds, the mean over all corruptions, and what is lost between them."""
     rows: list[dict[str, Any]] = []
-    for method, alpha in dict.fromkeys((row["method"], row["alpha"]) for row in corruption_table(board).rows):
-        cells = [row["accuracy"] for row in corruption_table(board).rows if (row["method"], row["alpha"]) == (method, alpha)]
-        clean = board.mean(b.ACCURACY, board.chosen() if method == b.CHOSEN else board.fixed(method, alpha))
+    found = corruption_table(board).rows
+    for method, alpha in dict.fromkeys((row["method"], row["alpha"]) for row in found):
+        cells = [row["accuracy"] for row in found if (row["method"], row["alpha"]) == (method, alpha)]
+        # The same clouds uncorrupted where the measure kept them: it may have looked at a part of the split only.
+        same = [row for row in board.chosen_rows(b.CORRUPTED, board.split)[method, alpha] if not _is_corrupted(row)]
+        clean = from_rows(same) or board.mean(b.ACCURACY, board.chosen() if method == b.CHOSEN else board.fixed(method, alpha))
         corrupted = sum(cells) / len(cells)
         row = {"method": method, "alpha": alpha, "clean": clean.value if clean else None, "corrupted": corrupted}
         rows.append(row | {"lost": clean.value - corrupted if clean else None, "cells": len(cells)})
@@ -149,7 +157,7 @@ def transfer_table(board: Board) -> Table:
 
 
 def confusion_table(board: Board) -> Table:
-    """How often each class was taken for each, summed over the seeds, for every model whose confusion was kept."""
+    """How often each class was taken for each, summed over the seeds, for the chosen model and full fine-tuning."""
     rows = [
         {"method": method, "alpha": alpha, "true": true, "predicted": predicted, "count": count}
         for (method, alpha), (classes, counts, _) in _confusions(board).items()
@@ -186,7 +194,9 @@ def class_table(board: Board) -> Table:
 def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]], int]]:
     """By model: class names, counts summed over the seeds, number of seeds."""
     found: dict[Model, tuple[Sequence[str], list[list[int]], int]] = {}
-    for model, rows in board.chosen_rows(b.ACCURACY, board.split).items():
+    measured = board.chosen_rows(b.ACCURACY, board.split)
+    shown = [model for model in measured if model in ((b.CHOSEN, None), ("ft", None))] or list(measured)[:1]
+    for model, rows in ((model, measured[model]) for model in shown):
         kept = [row.record.detail for row in rows if row.record.detail.get("confusion")]
         if kept:
             summed = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*(one["confusion"] for one in kept), strict=True)]
@@ -219,12 +229,21 @@ def _splits(board: Board) -> list[str]:
 
 
 def _choices(board: Board) -> list[tuple[str, str]]:
-    return sorted({(choice.method, choice.rule) for choice in board.results.chosen}, key=lambda one: (_rank(one[0]), one[1]))
+    return sorted({(choice.method, words.rule(choice.rule)) for choice in board.results.chosen}, key=lambda one: (_rank(one[0]), one[1]))
+
+
+def _of(choice: Chosen) -> dict[str, Any]:
+    seed = "all" if choice.seed == b.OVER_SEEDS else choice.seed
+    return {"method": choice.method, "rule": words.rule(choice.rule), "seed": seed}
+
+
+def _order(choice: Chosen) -> tuple[int, str, int]:
+    return _rank(choice.method), words.rule(choice.rule), choice.seed
+
+
+def _is_corrupted(row: Row) -> bool:
+    return row.record.detail.get("kind") != "clean"
 
 
 def _rank(method: str) -> int:
-    return _position(b.SWEPT, method)
-
-
-def _position(order: Iterable[str], name: str) -> int:
-    return {word: at for at, word in enumerate(order)}.get(name, len(b.SWEPT))
+    return b.SWEPT.index(method) if method in b.SWEPT else len(b.SWEPT)

@@ -74,7 +74,7 @@ def _verdict(board: Board, after: Place, before: Place) -> list[str]:
 
 
 def _where(board: Board) -> str:
-    chosen = f"Alpha was chosen on the validation split by the {words.RULES.get(board.rule, board.rule)} rule" if board.chosen() else ""
+    chosen = f"Alpha was chosen on the validation split by the {board.rule} rule" if board.chosen() else ""
     shown = f"every number here is from the {words.split(board.split)} split" if board.results.rows else "nothing was measured"
     return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
 
