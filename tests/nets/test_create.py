@@ -9,6 +9,7 @@ from wisetune.nets.create import BACKBONES, class_names, create, fresh_backbone,
 from wisetune.nets.heads import LinearHead, Mlp3Head, parse_head
 from wisetune.nets.point_mae import PRESETS, PointMAE, PointMAESpec
 from wisetune.nets.readout import readout
+from wisetune.runtime import seed_of
 
 
 def test_the_catalog_holds_backbones_and_no_machinery():
@@ -82,6 +83,9 @@ def test_the_backbone_does_not_depend_on_the_head():
     assert same_state(few.backbone, many.backbone)
     assert same_state(few.backbone, fresh_backbone(TINY, 0))
     assert same_state(many.head, fresh_head(LinearHead(), few.backbone, 7, 0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(0, "head"))  # each part has its own stream, the one that a tuning draws its head from
+        assert same_state(many.head, LinearHead().build(32, 7))
 
 
 def test_a_default_device_does_not_move_fresh_weights():
