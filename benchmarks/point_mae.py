@@ -1,0 +1,151 @@
+"""The Point-MAE classifier at its official size: inference and training step, against the public file or, without one, plain torch.
+
+python -m benchmarks.point_mae --official CHECKOUT [--threads 2] [--rounds 5] [--json FILE] [--only inference] [--whole]
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from benchmarks import _plain
+from benchmarks._official import DroppedPath, Operations, load
+from benchmarks._timing import Comparison, arguments, check, compare, prepare, write
+from wisetune.nets.create import create
+from wisetune.nets.model import Model
+from wisetune.nets.transformer import DropPath
+from wisetune.points.neighbours import gather
+from wisetune.points.sampling import farthest_points
+
+_CLASSES = 40
+_FULL = {"points": 1024, "groups": 64, "width": 384, "depth": 12, "heads": 6, "batch": 32}
+_TINY = {"points": 128, "groups": 8, "width": 384, "depth": 2, "heads": 6, "batch": 4}
+_RUNNER = {1024: (8192, 1200), 128: (256, 160)}
+"""Points of a file, and of them the farthest points of which the official runner draws the model's points anew in every step."""
+
+
+def main() -> None:
+    """Run what the options say."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--official", type=Path, help="a checkout of https://github.com/Pang-Yatian/Point-MAE; without it, plain torch")
+    parser.add_argument("--only", choices=("inference", "training"))
+    parser.add_argument("--whole", action="store_true", help="also with sampling and neighbours by torch loops on the other side")
+    options = parser.parse_args()
+    prepare(options)
+    size = _TINY if options.smoke else _FULL
+    torch.manual_seed(0)
+    model = create("point-mae", classes=_CLASSES, **{key: size[key] for key in ("points", "groups", "width", "depth", "heads")})
+    _spread(model)
+    peer, operations = _peer(model, options.official, size)
+    points, labels = torch.randn(size["batch"], size["points"], 3), torch.arange(size["batch"]) % _CLASSES
+    who = "the public file" if options.official else "plain torch"
+    results: list[Comparison] = []
+
+    _check_inference(model, peer, points)
+    _check_training(model, peer, points[:4], labels[:4])
+    if options.only != "training":
+        results.append(compare(f"inference, model only, {who}", _inference(model, points), _inference(peer, points), options.rounds))
+    if options.only != "inference":
+        ours, theirs = _training(model, points, labels), _training(peer, points, labels)
+        results.append(compare(f"training step, model only, {who}", ours, theirs, options.rounds))
+    if options.whole or options.smoke:
+        operations.plain()
+        results += _whole(model, peer, size, labels, options.rounds)
+    write(options, results)
+
+
+def _peer(model: Model, checkout: Path | None, size: dict[str, int]) -> tuple[nn.Module, Operations]:
+    if checkout is None:
+        return _plain.plain_model(model), Operations()
+    config = {"trans_dim": size["width"], "depth": size["depth"], "num_heads": size["heads"], "num_group": size["groups"]}
+    peer, operations = load(checkout, config | {"drop_path_rate": 0.1, "cls_dim": _CLASSES, "group_size": 32, "encoder_dims": size["width"]})
+    peer.load_state_dict(model.state_dict())
+    rates = [module.rate for module in model.modules() if isinstance(module, DropPath) and module.rate > 0]
+    layers = [module for module in peer.modules() if isinstance(module, DroppedPath)]
+    for layer, rate in zip(layers, rates, strict=True):
+        layer.rate = rate  # the file rounds its rates to float32, which a comparison in float64 would show
+    return peer, operations
+
+
+@torch.no_grad()
+def _spread(model: nn.Module) -> None:
+    """Weights as large as trained ones: under the published initial values the tokenizer's signal all but vanishes, and any result agrees."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(std=parameter[0].numel() ** -0.5)
+        else:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def _check_inference(model: nn.Module, peer: nn.Module, points: torch.Tensor) -> None:
+    ours, theirs = _inference(model, points)(), _inference(peer, points)()
+    check("logits, float32", float((ours - theirs).abs().max() / theirs.abs().max()), 2e-5)
+
+
+def _check_training(model: nn.Module, peer: nn.Module, points: torch.Tensor, labels: torch.Tensor) -> None:
+    """Float64, because in float32 a near-tie in a maximum sends either side's gradient to another row than the truth."""
+    found: list[dict[str, torch.Tensor]] = []
+    for side in (model, peer):
+        twin = copy.deepcopy(side).double().train()
+        torch.manual_seed(1)  # both draw drop path and dropout in the same order
+        F.cross_entropy(twin(points.double()), labels).backward()
+        named = twin.state_dict(keep_vars=True)
+        found.append({name: value.grad for name, value in named.items() if value.grad is not None})
+        found[-1] |= {name: value.detach() for name, value in named.items() if "running" in name}
+    ours, theirs = found
+    if ours.keys() != theirs.keys():
+        raise SystemExit(f"gradients of different parameters: {sorted(ours.keys() ^ theirs.keys())}")
+    # A bias before a BatchNorm has no gradient but rounding: measured against the others, not against itself.
+    floor = 1e-4 * max(float(value.abs().max()) for value in theirs.values())
+    error = max(float((ours[name] - value).abs().max()) / max(float(value.abs().max()), floor) for name, value in theirs.items())
+    check(f"gradients and running statistics, float64, {len(ours)} tensors", error, 1e-9)
+
+
+def _inference(model: nn.Module, points: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def run() -> torch.Tensor:
+        with torch.no_grad():
+            return model.eval()(points)
+
+    return run
+
+
+def _training(
+    model: nn.Module, points: torch.Tensor, labels: torch.Tensor, sample: Callable[[torch.Tensor, int], torch.Tensor] | None = None
+) -> Callable[[], None]:
+    """One step; with ``sample``, the official runner's draw of points before it."""
+    twin = copy.deepcopy(model).train()
+    optimiser = torch.optim.AdamW(twin.parameters(), lr=5e-4, weight_decay=0.05, fused=True)
+    drawn = next((number for number, (stored, _) in _RUNNER.items() if stored == points.shape[1]), 0)
+
+    def run() -> None:
+        cloud = points
+        if sample is not None:
+            chosen = sample(points, _RUNNER[drawn][1])[:, torch.randperm(_RUNNER[drawn][1])[:drawn]]
+            cloud = gather(points, chosen)
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(twin(cloud), labels).backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 10.0)
+        optimiser.step()
+
+    return run
+
+
+def _whole(model: Model, peer: nn.Module, size: dict[str, int], labels: torch.Tensor, rounds: int) -> list[Comparison]:
+    """The file with its compiled operations replaced by torch loops, as who has no CUDA would run it today."""
+    points = torch.randn(size["batch"], size["points"], 3)
+    stored = torch.randn(size["batch"], _RUNNER[size["points"]][0], 3)
+    ours, theirs = _training(model, stored, labels, farthest_points), _training(peer, stored, labels, _plain.farthest_points)
+    return [
+        compare("inference, torch loops", _inference(model, points), _inference(peer, points), rounds),
+        compare("training step, torch loops", _training(model, points, labels), _training(peer, points, labels), rounds),
+        compare("training step with the runner's sampling", ours, theirs, rounds),
+    ]
+
+
+if __name__ == "__main__":
+    main()
