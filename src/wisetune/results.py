@@ -11,6 +11,8 @@ from typing import Any
 from wisetune.records import Record
 
 FORMAT = 1
+OVER_SEEDS = -1
+"""The seed of a choice that was made on the mean of all seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """The alpha that a rule chose for one seed on the validation split, with every test it made and the reason in words."""
+    """The alpha that a rule (``greedy`` or ``interval``) chose for one seed on the validation split, every test it made, the reason in words."""
 
     method: str
     rule: str
@@ -51,12 +53,16 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class Cloud:
-    """A test cloud worth looking at: what it is, what the chosen model took it for, with which probability; coordinates in thousandths."""
+    """A test cloud worth looking at: what it is, what the chosen model took it for, and how probable it found both.
+
+    ``points`` are coordinates in thousandths, x y z in turn.
+    """
 
     name: str
     true: str
     predicted: str
     probability: float
+    true_probability: float
     points: list[int]
 
 
@@ -65,7 +71,7 @@ class Results:
     """Everything that one job found.
 
     ``study`` is the protocol: story, start, task, probes, seeds, fit, head, what was selected on what. ``stamp`` says with which versions it ran.
-    ``audits`` are the merge audits by weights digest. ``log`` holds training logs by method and seed.
+    ``audits`` are the merge audits by what was mixed. ``log`` holds training logs by method and seed.
     """
 
     study: dict[str, Any]

@@ -12,10 +12,6 @@ import numpy as np
 from wisetune.records import Record, wilson
 from wisetune.results import Chosen, Cloud, Results, Row
 
-RULES = {
-    "greedy": "greedy from alpha 1 down: accuracy at most 0.1 points below that of alpha 1, robustness not below that of the alpha before",
-    "interval": "the most robust alpha, from alpha 1 down, before a loss of accuracy against alpha 1 is shown (one-sided interval of the change)",
-}
 BEST = 0.4
 CLASSES = ("bag", "bin", "bookshelf", "cabinet", "chair", "desk", "display", "door", "pillow", "shelf", "sink", "sofa", "table", "toilet")
 KINDS = ("add_global", "add_local", "drop_global", "drop_local", "jitter", "rotate", "scale")
@@ -74,7 +70,7 @@ def study(
             rows.append(Row("ft", None, seed, record("transfer accuracy", 0.41, 300, data=OBJECTS)))
             rows.append(Row("wise-ft-lp", BEST, seed, record("transfer accuracy", 0.45, 300, data=OBJECTS)))
     if len(seeds) > 1:
-        chosen += [dataclasses.replace(choice, seed=-1) for choice in chosen[:4] if choice.rule == RULES["greedy"]]
+        chosen += [dataclasses.replace(choice, seed=-1) for choice in chosen[:4] if choice.rule == "greedy"]
     audit = [
         {"audit": "keys", "ok": True, "shared": 112, "not_in_all": [[], []], "copied_integers": [], "left_out": [], "from_nowhere": []},
         *(
@@ -120,7 +116,7 @@ def study(
         rows=rows,
         chosen=chosen,
         clouds=_clouds(rng, classes) if clouds else [],
-        audits={"3f9a0c1122334455": audit},
+        audits={"alpha 0.5, seed 0 (3f9a0c1122334455)": audit},
         log=log,
     )
 
@@ -150,7 +146,7 @@ def _choices(seed: int, alpha: float) -> list[Chosen]:
             if rule == "interval":
                 steps = [{**step, "change_low": -2.1, "change_high": 1.4 if step["accepted"] else -0.1} for step in steps]
             why = f"Rule: {rule} from alpha 1 down.\nStopped because accuracy fell too far. Chosen: alpha {pick:g}."
-            made.append(Chosen(method, RULES[rule], seed, pick, "accuracy", why, steps))
+            made.append(Chosen(method, rule, seed, pick, "accuracy", why, steps))
     return made
 
 
@@ -208,7 +204,7 @@ def _clouds(rng: np.random.Generator, classes: Sequence[str]) -> list[Cloud]:
         points += rng.normal(0, 0.008, points.shape)
         true, predicted = classes[(number * 5 + 4) % len(classes)], classes[(number * 3 + 1) % len(classes)]
         thousandths = np.round(1000 * points).astype(int).ravel().tolist()
-        clouds.append(Cloud(f"scan_{number:04d}.ply", true, predicted, 0.98 - 0.03 * number, thousandths))
+        clouds.append(Cloud(f"scan_{number:04d}.ply", true, predicted, 0.98 - 0.03 * number, 0.001 * (number + 1), thousandths))
     return clouds
 
 

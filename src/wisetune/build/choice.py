@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from wisetune.records import Record
-from wisetune.results import Chosen, Row
+from wisetune.results import OVER_SEEDS, Chosen, Row
 from wisetune.stories.story import Method
 from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
 
 Rule = Literal["interval", "greedy"]
-OVER_SEEDS = -1
-"""The seed of a choice that was made on the mean of all seeds."""
 
 
 def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule) -> tuple[list[Chosen], Method]:
@@ -23,6 +21,7 @@ def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule) -> tuple[list[
 
     Where the sweep has WiSE-FT-LP it is recommended before WiSE-FT; without a sweep, or without a probe, it is the last method of the rows.
     """
+    rules: dict[Rule, Callable[[Curve], Choice]] = {"greedy": greedy_alpha, "interval": interval_alpha}
     chosen: list[Chosen] = []
     best = Method(rows[-1].method, rows[-1].alpha)
     for name in ("wise-ft", "wise-ft-lp"):
@@ -30,11 +29,11 @@ def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule) -> tuple[list[
         if len(curves) < len(seeds):
             continue
         for seed, curve in zip(seeds, curves, strict=True):
-            chosen += [_chosen(name, seed, greedy_alpha(curve)), _chosen(name, seed, interval_alpha(curve))]
+            chosen += [_chosen(name, which, seed, rules[which](curve)) for which in rules]
         pooled = _pool(curves)
-        choice = interval_alpha(pooled) if rule == "interval" else greedy_alpha(pooled)
+        choice = rules[rule](pooled)
         if len(curves) > 1:
-            chosen.append(_chosen(name, OVER_SEEDS, choice))
+            chosen.append(_chosen(name, rule, OVER_SEEDS, choice))
         best = Method(name, choice.alpha)
     return chosen, best
 
@@ -78,7 +77,5 @@ def _pool(curves: Sequence[Curve]) -> Curve:
     )
 
 
-def _chosen(name: str, seed: int, choice: Choice) -> Chosen:
-    return Chosen(
-        name, choice.rule, seed, choice.alpha, choice.stopped_by, choice.explain(), [dataclasses.asdict(step) for step in choice.steps]
-    )
+def _chosen(name: str, rule: Rule, seed: int, choice: Choice) -> Chosen:
+    return Chosen(name, rule, seed, choice.alpha, choice.stopped_by, choice.explain(), [dataclasses.asdict(step) for step in choice.steps])

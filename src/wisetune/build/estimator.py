@@ -76,7 +76,9 @@ class Classifier:
         self.results_: Results | None = None
         self._frame: FileTask = Folder(".")
 
-    def fit(self, clouds: Clouds, labels: Sequence[str] | Sequence[int] | np.ndarray | None = None, meter: Meter | None = None) -> Classifier:
+    def fit(
+        self, clouds: Clouds, labels: Sequence[str] | Sequence[int] | np.ndarray | None = None, meter: Meter | None = None
+    ) -> Classifier:
         """Tune on labelled clouds and keep the recommended model.
 
         Raises:

@@ -117,7 +117,7 @@ class Runner:
             rows=self._rows,
             chosen=chosen,
             clouds=self._worst(recipe),
-            audits={digest(node): self.builder.log(node) for tree in trees.values() for node in walk(tree) if isinstance(node, Mix)},
+            audits=self._audits(trees),
             log={
                 f"{method.name} seed {seed}": self.builder.log(tree)
                 for (seed, method), tree in trees.items()
@@ -203,6 +203,15 @@ class Runner:
         }
         return {"name": data.name, "digest": data.digest, "classes": list(data.classes), "counts": counts, "protocol": data.protocol}
 
+    def _audits(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, list[dict[str, Any]]]:
+        """The audit of every mix, by its alpha and seed."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for (seed, method), tree in trees.items():
+            for node in walk(tree):
+                if isinstance(node, Mix) and method.alpha is not None:
+                    found[f"alpha {method.alpha:g}, seed {seed} ({digest(node)})"] = self.builder.log(node)
+        return found
+
     def _worst(self, recipe: Recipe) -> list[Cloud]:
         """Test clouds whose true class the recommended model finds least probable."""
         test, classes = self.downstream.test, self.downstream.classes
@@ -219,6 +228,7 @@ class Runner:
                 true=classes[test.labels[row]],
                 predicted=classes[int(logits[row].argmax())],
                 probability=round(float(probability[row].max()), 4),
+                true_probability=round(float(probability[row, test.labels[row]]), 4),
                 points=np.rint(test.points[row] * 1000).astype(int).ravel().tolist(),
             )
             for row in rows

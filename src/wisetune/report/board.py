@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wisetune.records import Record, difference_interval, mean_over_seeds, paired_difference
-from wisetune.report import words
-from wisetune.results import Chosen, Results, Row
+from wisetune.results import OVER_SEEDS, Chosen, Results, Row
 
 ACCURACY, CLASS_MEAN, ROBUSTNESS = "accuracy", "class-mean accuracy", "robustness"
 PROBE, CORRUPTED, TRANSFER = "probe accuracy", "corrupted accuracy", "transfer accuracy"
 SWEPT = ("wise-ft-lp", "wise-ft")
-OVER_SEEDS = -1
-"""The seed of a choice that was made on the mean of all seeds."""
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
 
@@ -56,7 +53,7 @@ class Board:
         self.results = results
         self.seeds = sorted({row.seed for row in results.rows})
         self.split = "test" if any(row.record.split == "test" for row in results.rows) else "val"
-        self.rule = words.rule(str(results.study.get("rule") or "greedy"))
+        self.rule = str(results.study.get("rule") or "greedy")
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
         for row in results.rows:
             name, place = row.record.name, (row.method, row.alpha)
@@ -90,7 +87,7 @@ class Board:
 
     def choices(self, method: str, rule: str) -> list[Chosen]:
         """What a rule chose for each seed."""
-        return [choice for choice in self.results.chosen if (choice.method, words.rule(choice.rule)) == (method, rule)]
+        return [choice for choice in self.results.chosen if (choice.method, choice.rule) == (method, rule)]
 
     def chosen(self, method: str | None = None, rule: str | None = None) -> Place:
         """The chosen model of each seed, by default the recommended one; empty when nothing was chosen.

@@ -229,16 +229,16 @@ def _splits(board: Board) -> list[str]:
 
 
 def _choices(board: Board) -> list[tuple[str, str]]:
-    return sorted({(choice.method, words.rule(choice.rule)) for choice in board.results.chosen}, key=lambda one: (_rank(one[0]), one[1]))
+    return sorted({(choice.method, choice.rule) for choice in board.results.chosen}, key=lambda one: (_rank(one[0]), one[1]))
 
 
 def _of(choice: Chosen) -> dict[str, Any]:
     seed = "all" if choice.seed == b.OVER_SEEDS else choice.seed
-    return {"method": choice.method, "rule": words.rule(choice.rule), "seed": seed}
+    return {"method": choice.method, "rule": choice.rule, "seed": seed}
 
 
 def _order(choice: Chosen) -> tuple[int, str, int]:
-    return _rank(choice.method), words.rule(choice.rule), choice.seed
+    return _rank(choice.method), choice.rule, choice.seed
 
 
 def _is_corrupted(row: Row) -> bool:

@@ -28,7 +28,6 @@ MEANINGS = {
 }
 
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
-RULES = ("greedy", "interval")
 NOTHING = DASH
 
 
@@ -40,11 +39,6 @@ def method(name: str) -> str:
 def split(name: str) -> str:
     """A split's name in words."""
     return SPLITS.get(name, name)
-
-
-def rule(text: str) -> str:
-    """A rule's short name, from that or from the sentence that a choice spells it out in."""
-    return next((name for name in RULES if name in text), text)
 
 
 def model(name: str, alpha: float | None) -> str:
