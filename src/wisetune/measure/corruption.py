@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from wisetune.data.task import Data, Split, SplitName
+from wisetune.data.task import Data, Split
+from wisetune.errors import UsageError
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
 from wisetune.points.corrupt import KINDS, LEVELS, corrupt
@@ -25,18 +26,23 @@ class Corruption(Measure):
 
     name: ClassVar[str] = "corruption"
 
-    split: str = "test"
+    split: Literal["val", "test"] = "test"
     items: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.split not in ("val", "test"):
+            raise UsageError(f"option 'split' of 'corruption' is '{self.split}'; it can be val, test.")
+        if self.items < 0:
+            raise UsageError(f"option 'items' of 'corruption' is {self.items}; it must be 0 (all clouds) or more.")
+
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:  # noqa: ARG002 - the contract of every measure
         """One record a kind and level, and one for the same clouds uncorrupted."""
-        which: SplitName = "val" if self.split == "val" else "test"
-        split = self._subset(downstream.split(which))
+        split = self._subset(downstream.split(self.split))
         if len(split) == 0:
             return
-        place = Place(subject.weights, str(self), downstream, which)
-        clean = subject.once(split).argmax(axis=1) == split.labels
+        place = Place(subject.weights, str(self), downstream, self.split)
+        clean = subject.logits(split).argmax(axis=1) == split.labels
         yield place.accuracy("corrupted accuracy", clean, {"kind": "clean", "level": 0})
         size = split.points.shape[1]
         for kind in KINDS:

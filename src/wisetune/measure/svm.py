@@ -54,10 +54,16 @@ class Svm(Measure):
         return (self.on,)
 
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:  # noqa: ARG002 - the contract of every measure
-        """Two records a split: the SVM is trained on the probe's train split alone."""
+        """Two records a split: the SVM is trained on the probe's train split alone.
+
+        Raises:
+            DataError: too few classes or clouds to train on.
+        """
         from sklearn.pipeline import Pipeline
 
         data = tasks(self.on)
+        if len(np.unique(data.train.labels)) < 2:
+            raise DataError(f"'{self}' learns to tell classes apart, but the train part of '{self.on}' has fewer than two of them.")
         c = self._best_c(subject, data.train) if self.c == "cv" else float(self.c)
         machine: Pipeline = _machine(c).fit(subject.features(data.train), data.train.labels)
         for name in SPLITS:

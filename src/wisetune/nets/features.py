@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -29,8 +31,10 @@ class FeatureBank:
         if key in self._groups:
             self._groups.move_to_end(key)
             return self._groups[key]
-        parts = [model.group(torch.from_numpy(points[at : at + 256]).to(self.device)) for at in range(0, len(points), 256)]
-        groups = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        # Not in inference mode, whoever asks: a training may use them later.
+        with torch.inference_mode(False), torch.no_grad():
+            parts = [model.group(torch.from_numpy(points[at : at + 256]).to(self.device)) for at in range(0, len(points), 256)]
+            groups = tuple(torch.cat(column) for column in zip(*parts, strict=True))
         self._groups[key] = groups
         while len(self._groups) > 1 and sum(_bytes(kept) for kept in self._groups.values()) > _GROUPS_BUDGET:
             self._groups.popitem(last=False)
@@ -41,23 +45,16 @@ class FeatureBank:
         key = (weights_key, points_key)
         if key not in self._features:
             groups = self.groups(model, points, points_key)
-            was_training = model.training
-            model.eval()
-            with torch.inference_mode():
+            with _looking(model):
                 parts = [model.encode(tuple(column[at : at + self.batch] for column in groups)) for at in range(0, len(points), self.batch)]
-            model.train(was_training)
             self._features[key] = torch.cat(parts).cpu().numpy()
         return self._features[key]
 
     def logits(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float[np.ndarray, "n c"]:
         """The head's answer, from features computed once."""
         features = torch.from_numpy(self.features(model, weights_key, points, points_key)).to(self.device)
-        was_training = model.training
-        model.eval()
-        with torch.inference_mode():
-            logits = model.head(features)
-        model.train(was_training)
-        return logits.cpu().numpy()
+        with _looking(model):
+            return model.head(features).cpu().numpy()
 
     def forget(self, weights_key: str) -> None:
         """Drop the features of one backbone."""
@@ -68,6 +65,19 @@ class FeatureBank:
         """Drop everything about clouds that will not come again."""
         self._groups = OrderedDict((key, value) for key, value in self._groups.items() if key[1] != points_key)
         self._features = {key: value for key, value in self._features.items() if key[1] != points_key}
+
+
+@contextlib.contextmanager
+def _looking(model: Model) -> Iterator[None]:
+    """Eval mode without gradients; after it each part is in the mode that it was in, which need not be that of the whole."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag
 
 
 def _bytes(groups: Groups) -> int:
