@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from wisetune.recipe import Recipe
 from wisetune.stories.story import Method, Setting, Story, fine_tuning, linear_probing, wise
-from wisetune.weights.alphas import grid
+from wisetune.weights.alphas import grid, tidy
 
 Statistics = Literal["reestimated", "mixed"]
 """BatchNorm statistics of a mixed backbone: measured again on training clouds (as intended), or mixed like weights (as published)."""
+
+
+def along(alphas: Iterable[float]) -> tuple[float, ...]:
+    """Alphas as a sweep takes them: tidy, rising, each once, 1 among them.
+
+    Raises:
+        UsageError: one is outside [0, 1].
+    """
+    return tuple(sorted({*map(tidy, alphas), 1.0}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +35,12 @@ class WiseFt(Story):
     alphas: tuple[float, ...] = grid(10)
     statistics: Statistics = "reestimated"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alphas", along(self.alphas))
+
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """Fine-tuning, linear probing, and a tree for each alpha."""
         found: dict[Method, Recipe] = {Method("lp"): linear_probing(setting), Method("ft"): fine_tuning(setting)}
-        for alpha in sorted({*self.alphas, 1.0}):
+        for alpha in self.alphas:
             found[Method(self.name, alpha)] = wise(setting, alpha, self.statistics == "reestimated")
         return found

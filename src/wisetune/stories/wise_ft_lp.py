@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from wisetune.recipe import Recipe
 from wisetune.stories.story import Method, Setting, Story, gentle_tuning, probing_then_tuning, wise_probed
-from wisetune.stories.wise_ft import Statistics, WiseFt
+from wisetune.stories.wise_ft import Statistics, WiseFt, along
 from wisetune.weights.alphas import grid
 
 
@@ -26,6 +26,9 @@ class WiseFtLp(Story):
     head: Literal["fresh", "warm"] = "fresh"
     baselines: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alphas", along(self.alphas))
+
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """Baselines, WiSE-FT and WiSE-FT-LP at each alpha."""
         plain = WiseFt(self.alphas, self.statistics)
@@ -33,6 +36,6 @@ class WiseFtLp(Story):
         if self.baselines:
             found[Method("ft-low-lr")] = gentle_tuning(setting)
             found[Method("lp-ft")] = probing_then_tuning(setting)
-        for alpha in sorted({*self.alphas, 1.0}):
+        for alpha in self.alphas:
             found[Method(self.name, alpha)] = wise_probed(setting, alpha, self.statistics == "reestimated", self.head == "warm")
         return found
