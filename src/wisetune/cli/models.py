@@ -81,15 +81,26 @@ def export(run: Path, out: Path, *, half: bool = False) -> int:
     return 0
 
 
-def report(run: Path) -> int:
+def report(run: Path, *, markdown: Path | None = None, title: str = "Results") -> int:
     """Draw the report of a run again from its results.json, without computing anything.
 
     Parameters
     ----------
     run
         A run's OUT folder.
+    markdown
+        Write a page of Markdown here instead.
+    title
+        That page's title.
     """
+    from wisetune.report.markdown import markdown as markdown_of
     from wisetune.report.write import write_report
+    from wisetune.store.atomic import write_text
+
+    if markdown is not None:
+        write_text(markdown, markdown_of(_results(run), title))
+        print(markdown)
+        return 0
 
     for path in write_report(_results(run), run):
         print(path)

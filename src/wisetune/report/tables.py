@@ -12,7 +12,6 @@ from typing import Any
 
 from wisetune.records import wilson
 from wisetune.report import board as b
-from wisetune.report import words
 from wisetune.report.board import Board, Model, Place, as_fields, from_rows
 from wisetune.results import Chosen, Results, Row
 

@@ -1,0 +1,86 @@
+"""A study as a page of Markdown: what goes into ``docs/results``, with the command that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from wisetune.report import words
+from wisetune.report.board import Board
+from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, sweep_table
+from wisetune.report.verdict import summary
+from wisetune.results import Results
+
+_OPTIONS = {"head": "head", "fit": "fine-tuning", "head_fit": "heads"}
+
+
+def markdown(results: Results, title: str) -> str:
+    """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all on the split that is shown."""
+    board, study, found = Board(results), results.study, summary(results)
+    task = study["task"]
+    counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task["counts"].items())
+    blocks = [
+        f"# {title}",
+        "\n".join([*found["sentences"], "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
+        "Made by:",
+        f"```sh\n{study.get('command', '')}\n```",
+        "## Chosen models and baselines",
+        _grid(("model", "accuracy", "robustness", "accuracy against fine-tuning", "robustness against fine-tuning"), _models(board)),
+        "## Along alpha",
+        _grid(("alpha", *(f"{words.method(method)}: accuracy" for method in ("wise-ft", "wise-ft-lp")), "robustness"), _sweep(board)),
+        "## The choice, on validation",
+        _grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)),
+        *(
+            ["## Under corruption", _grid(("model", "clean", "mean of 35 corruptions"), _corruptions(board))]
+            if corruption_summary(board).rows
+            else []
+        ),
+        "## Protocol",
+        f"- Task: {task['name']}, {len(task['classes'])} classes; clouds: {counted}. Seeds: {', '.join(map(str, study['seeds']))}.",
+        *[f"- Probe: {probe['name']}, {len(probe['classes'])} classes (`{probe['spec']}`)." for probe in study["probes"]],
+        f"- Start: {study.get('start', '')}. {'; '.join(f'{name} `{study[key]}`' for key, name in _OPTIONS.items() if key in study)}.",
+        f"- {study['selection']}",
+        f"- {', '.join(f'{name} {value}' for name, value in results.stamp.items())}",
+    ]
+    text = "\n\n".join(blocks) + "\n"
+    return text.replace("\n\n- ", "\n- ").replace("## Protocol\n- ", "## Protocol\n\n- ")
+
+
+def _models(board: Board) -> Iterable[Sequence[str]]:
+    for row in baselines_table(board).rows:
+        name = words.method(row["method"])
+        if row["rule"]:
+            name += f", {row['rule']} rule (alpha {words.joined([words.alpha(alpha) for alpha in row['alphas']])})"
+        yield (name, _value(row, "accuracy"), _value(row, "robustness"), _change(row, "accuracy"), _change(row, "robustness"))
+
+
+def _sweep(board: Board) -> Iterable[Sequence[str]]:
+    rows = [row for row in sweep_table(board).rows if row["split"] == board.split]
+    for alpha in sorted({row["alpha"] for row in rows}):
+        here = {row["method"]: row for row in rows if row["alpha"] == alpha}
+        shown = [_value(here[method], "accuracy") if method in here else words.NOTHING for method in ("wise-ft", "wise-ft-lp")]
+        yield (words.alpha(alpha), *shown, _value(next(iter(here.values())), "robustness"))
+
+
+def _choices(board: Board) -> Iterable[Sequence[str]]:
+    for row in chosen_table(board).rows:
+        yield (words.method(row["method"]), row["rule"], str(row["seed"]), words.alpha(row["alpha"]), row["stopped_by"])
+
+
+def _corruptions(board: Board) -> Iterable[Sequence[str]]:
+    for row in corruption_summary(board).rows:
+        yield (words.model(row["method"], row["alpha"]), words.percent(row["clean"]), words.percent(row["corrupted"]))
+
+
+def _value(row: dict[str, Any], name: str) -> str:
+    return words.interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
+
+
+def _change(row: dict[str, Any], name: str) -> str:
+    return words.difference(row.get(f"{name}_gain"), row.get(f"{name}_gain_low"), row.get(f"{name}_gain_high"))
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a bar inside a name would end its cell."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
