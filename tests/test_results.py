@@ -18,7 +18,7 @@ results = st.builds(
     stamp=plain,
     rows=st.lists(st.builds(Row, words, st.none() | numbers, st.integers(), records), max_size=3),
     chosen=st.lists(st.builds(Chosen, words, words, st.integers(), numbers, words, words, st.lists(plain, max_size=2)), max_size=2),
-    clouds=st.lists(st.builds(Cloud, words, words, words, numbers, st.lists(st.integers(), max_size=6)), max_size=2),
+    clouds=st.lists(st.builds(Cloud, words, words, words, numbers, numbers, st.lists(st.integers(), max_size=6)), max_size=2),
     audits=st.dictionaries(words, st.lists(plain, max_size=2), max_size=2),
     log=st.dictionaries(words, st.lists(st.dictionaries(words, numbers, max_size=2), max_size=2), max_size=2),
 )

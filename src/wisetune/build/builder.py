@@ -93,11 +93,12 @@ class Builder:
         if recipe.head_from == "start":
             if isinstance(parent.head, nn.Identity):
                 raise UsageError(f"{describe(recipe)} begins with its parent's head, but {describe(recipe.start)} has none.")
+            _check_classes(recipe, parent, self.data(recipe.task).classes)
             return copy.deepcopy(parent)
         assert isinstance(recipe.head, Head)
         classes = self.data(recipe.task).classes
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(recipe.seed, "head"))
+            torch.default_generator.manual_seed(seed_of(recipe.seed, "head"))  # the CPU's alone: nobody puts another one back
             head = recipe.head.build(feature_width(parent.backbone), len(classes))
         return Model(copy.deepcopy(parent.backbone), head.to(self.bank.device), recipe.head, classes)
 
@@ -123,6 +124,8 @@ class Builder:
         )
         for value in model.parameters():
             value.requires_grad_(False)
+        if frozen is not None:
+            self.meter.advance(len(data.train))
         return list(log), {"trained": sum(value.numel() for value in parameters.values())}
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -175,6 +178,14 @@ def _mixable(backbone: Backbone, is_start: bool) -> State:
     return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
 
 
+def _check_classes(recipe: Tune, parent: Model, classes: tuple[str, ...]) -> None:
+    if parent.classes != classes:
+        raise UsageError(
+            f"{describe(recipe)} begins with the head of {describe(recipe.start)}, which knows other classes "
+            f"({', '.join(parent.classes[:5])}) than the task ({', '.join(classes[:5])}). Begin with a fresh head."
+        )
+
+
 def _labelled(split: Split) -> Labelled:
     return Labelled(split.points, split.labels, split.names, split.digest)
 
@@ -191,4 +202,9 @@ def _copy(state: dict[str, Any]) -> State:
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    """Bit for bit: 0.0 and -0.0 are equal, and not the same."""
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(value: torch.Tensor) -> torch.Tensor:
+    return value.contiguous().reshape(-1).view(torch.uint8)

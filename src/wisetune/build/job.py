@@ -74,13 +74,15 @@ class Runner:
         start = job.backbone()
         self.points, self.complete = start.points, not start.anatomy.fresh
         self.downstream = self.task(job.on)
-        if len(self.downstream.val) == 0:
-            raise DataError(
-                f"'{job.on}' has no validation part, on which alpha would be chosen. Leave val above 0, for example {job.on},val=0.2."
-            )
+        for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
+            if len(self.task(text).val) == 0:
+                raise DataError(
+                    f"'{text}' has no validation part, on which alpha would be chosen. Leave val above 0, for example {text},val=0.2."
+                )
         self.bank = FeatureBank(device)
         self.builder = Builder(store, lambda _: job.backbone().to(device), self._by_digest, self.bank, meter)
         self._rows: list[Row] = []
+        self._looked = set[tuple[str, str]]()
 
     def task(self, text: str) -> Data:
         """A task by its spelling, loaded once."""
@@ -99,16 +101,19 @@ class Runner:
     def run(self, command: Mapping[str, Any]) -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
         trees = self.trees()
+        self._rows, self._looked = [], set()
         for seed in self.job.seeds:
             mine = {method: recipe for (s, method), recipe in trees.items() if s == seed}
-            for method in sorted(mine, key=_sweep_order):
+            order = sorted(mine, key=_sweep_order)
+            for method, after in zip(order, [*order[1:], None], strict=True):
                 for measure in (Accuracy(), *self.job.measures):
                     self._measure(method, seed, mine[method], measure)
-                self._forget(mine[method])
+                if after is None or backbone_of(mine[after]) != backbone_of(mine[method]):
+                    self._forget(mine[method])
         chosen, best = choose(self._rows, self.job.seeds, self.job.rule)
         for seed in self.job.seeds:
             if self.job.corruption is not None:
-                for method in (*self.corrupted_methods(), best):
+                for method in dict.fromkeys((*self.corrupted_methods(), best)):
                     self._measure(method, seed, trees[seed, method], self.job.corruption)
         recipe = trees[self.job.seeds[0], best]
         results = Results(
@@ -144,7 +149,11 @@ class Runner:
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
             self.store.put_records(digest(of), key, records)
-            self.meter.advance(measure_cost(self, measure))
+            # As work.work counts them: models that differ in their head share the clouds looked at.
+            looked = digest(backbone_of(recipe)), key
+            if looked not in self._looked:
+                self._looked.add(looked)
+                self.meter.advance(measure_cost(self, measure))
         self._rows += [Row(method.name, method.alpha, seed, record) for record in records]
 
     def _key(self, measure: Measure) -> str:

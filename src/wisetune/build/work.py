@@ -59,7 +59,7 @@ def measure_cost(runner: Runner, measure: Measure) -> float:
     """Clouds that one measure of one model looks at."""
     data = runner.downstream
     if isinstance(measure, Corruption):
-        count = len(data.split("val" if measure.split == "val" else "test"))
+        count = len(data.split(measure.split))
         return (1 + len(KINDS) * len(LEVELS)) * min(count, measure.items or count)
     if isinstance(measure, Accuracy):
         return len(data.val) + len(data.test)

@@ -82,7 +82,7 @@ def pretrain(
     """
     where = device or torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(options.seed, "initial"))
+        torch.default_generator.manual_seed(seed_of(options.seed, "initial"))
         learner = _Learner(backbone, options)
     learner.to(where).train()
     views = _Views(shapes, backbone.points, options)
