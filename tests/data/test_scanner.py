@@ -226,3 +226,26 @@ def test_a_scanner_is_spelled_like_every_spec() -> None:
     scanner = Scanner("obj_bg", near=1.5, views=3)
     assert str(scanner) == "scanner:setting=obj_bg,views=3,near=1.5"
     assert Scanner.from_options("obj_bg,views=3,near=1.5") == scanner
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_room_stands_around_the_object(seed: int) -> None:
+    random = generator("room", seed)
+    half, turn, azimuth = random.uniform(0.1, 0.8, 3), random.uniform(-math.pi, math.pi), random.uniform(0, 2 * math.pi)
+    room = Room.furnish(half, turn, azimuth, 1.0, 1.0, 1.0, random)
+    floor, wall = room.planes
+    np.testing.assert_array_equal(floor, [0, 0, 1, 0])
+    # Behind the object as the camera sees it, along one of its sides, close to it and not through it.
+    assert wall[:2] @ [math.cos(azimuth), math.sin(azimuth)] <= -math.sqrt(0.5) + 1e-9
+    axes = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    along = np.abs(axes @ wall[:2])
+    assert sorted(along) == pytest.approx([0, 1], abs=1e-9)
+    assert 0 <= wall[3] - half[int(along.argmax())] <= 0.25
+    assert len(room.boxes) == 3
+    for x, y, z, wide, deep, tall, own_turn in room.boxes:
+        assert z == tall
+        grid = np.stack(np.meshgrid(np.linspace(-wide, wide, 21), np.linspace(-deep, deep, 21)), -1).reshape(-1, 2)
+        cos, sin = math.cos(own_turn), math.sin(own_turn)
+        inside = (np.abs((grid @ np.array([[cos, sin], [-sin, cos]]) + [x, y]) @ axes.T) < half[:2] - 1e-9).all(1)
+        assert not inside.any()
+    assert len(Room.furnish(half, turn, azimuth, 0.0, 0.0, 0.0, random).planes) == 0

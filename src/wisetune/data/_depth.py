@@ -60,10 +60,10 @@ class Room:
             if generator.random() < clutter:
                 size = generator.uniform([0.05, 0.05, 0.1], [0.4, 0.4, 0.6])
                 bearing, own_turn = generator.uniform(0, 2 * math.pi, 2)
-                # Next to the object's box without cutting it, or up to 20 cm away.
-                direction = np.array([math.cos(bearing - turn), math.sin(bearing - turn)])
-                reach = float(np.min(half[:2] / np.maximum(np.abs(direction), 1e-9)))
-                away = reach + float(np.hypot(size[0], size[1])) + generator.uniform(0, 0.2)
+                # Beside the object's box without cutting it, or up to 20 cm away: on the edge of that box grown by the clutter's radius.
+                direction = np.abs([math.cos(bearing - turn), math.sin(bearing - turn)])
+                clear = half[:2] + float(np.hypot(size[0], size[1]))
+                away = float(np.min(clear / np.maximum(direction, 1e-9))) + generator.uniform(0, 0.2)
                 boxes.append([away * math.cos(bearing), away * math.sin(bearing), size[2], *size, own_turn])
         return cls(np.array(planes).reshape(-1, 4), np.array(boxes).reshape(-1, 7))
 
