@@ -5,13 +5,15 @@ The names and shapes of the parameters are the published ones; what is computed 
 
 1. The third map acts on [global, local]: its global half is applied once a patch, not once a point.
 2. Nothing non-linear stands between the second map and the local half of the third: they are one map.
-3. A BatchNorm after a linear map of three coordinates needs only their mean and covariance; in eval every BatchNorm folds away.
+3. A BatchNorm after a linear map is part of that map: in eval by its running statistics, in training by the mean and covariance of the
+   rows before the map (``_moments``), so that nothing of the width c is written before it is known.
 4. A map followed by a maximum has a gradient only at the maximal rows (``linear_max``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -19,9 +21,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
-from wisetune.nets.linear_max import linear_max
+from wisetune.nets._moments import image_statistics, widest
+from wisetune.nets.linear_max import linear_max, relu_linear_max
 
-_CHUNK_ROWS = 4096
+_CHUNK_ROWS = 2048
 """Rows (points) worked on at a time without gradients, so that what one map writes is still in cache when the next reads it."""
 
 
@@ -40,11 +43,12 @@ class MiniPointNet(nn.Module):
         patches = offsets.reshape(math.prod(batch), *offsets.shape[-2:])
         if not len(patches):
             return patches.new_zeros(*batch, self.width)
+        folded = self._folded()
         if torch.is_grad_enabled() or self.norm1.training or self.norm2.training:
-            tokens = self._tokens(patches)
+            tokens = self._tokens(patches, *folded)
         else:
             size = max(1, _CHUNK_ROWS // patches.shape[1])
-            tokens = torch.cat([self._tokens(part) for part in patches.split(size)])
+            tokens = torch.cat([self._tokens(part, *folded) for part in patches.split(size)])
         return tokens.reshape(*batch, -1)
 
     @property
@@ -62,29 +66,29 @@ class MiniPointNet(nn.Module):
         """Width of a token."""
         return cast(nn.Conv1d, self.second_conv[3]).out_channels
 
-    def _tokens(self, patches: Float[torch.Tensor, "r k 3"]) -> Float[torch.Tensor, "r d"]:
+    def _folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The second map and the local half of the third as one, and the constant that they add together."""
+        weight2, bias2 = _map(self.first_conv[3])
+        weight3, bias3 = _map(self.second_conv[0])
+        to_local = weight3[:, len(weight2) :]
+        return to_local @ weight2, to_local @ bias2 + bias3
+
+    def _tokens(
+        self, patches: Float[torch.Tensor, "r k 3"], per_point: Float[torch.Tensor, "c a"], constant: Float[torch.Tensor, " c"]
+    ) -> Float[torch.Tensor, "r d"]:
         r, k, _ = patches.shape
         weight1, bias1 = _map(self.first_conv[0])
         weight2, bias2 = _map(self.first_conv[3])
-        weight3, bias3 = _map(self.second_conv[0])
         weight4, bias4 = _map(self.second_conv[3])
-        flat = patches.reshape(r * k, 3)
 
-        scale, shift = _fold_first(self.norm1, weight1, bias1, flat)
-        hidden = F.linear(flat, weight1 * scale[:, None], shift).relu_()
-        overall = linear_max(hidden.view(r, k, -1), weight2) + bias2
+        scale, shift = _fold(self.norm1, lambda: image_statistics(patches.to(widest(patches)), weight1, bias1.expand(r, -1)), r * k)
+        hidden = F.linear(patches.flatten(0, 1), weight1 * scale[:, None], bias1 * scale + shift).relu_().view(r, k, -1)
+        overall = linear_max(hidden, weight2) + bias2
 
-        to_global, to_local = weight3[:, : len(weight2)], weight3[:, len(weight2) :]
-        per_point = to_local @ weight2
-        constant = to_local @ bias2 + bias3
-        if self.norm2.training:
-            joined = F.linear(hidden, per_point).view(r, k, -1) + F.linear(overall, to_global, constant)[:, None]
-            joined = self.norm2(joined.flatten(0, 1)).relu_()
-        else:
-            scale, shift = _fold_eval(self.norm2, constant)
-            once = F.linear(overall, to_global * scale[:, None], shift)
-            joined = (F.linear(hidden, per_point * scale[:, None]).view(r, k, -1) + once[:, None]).relu_()
-        return linear_max(joined.view(r, k, -1), weight4) + bias4
+        to_global = _map(self.second_conv[0])[0][:, : len(weight2)]
+        once = F.linear(overall, to_global, constant)
+        scale, shift = _fold(self.norm2, lambda: image_statistics(hidden, per_point, once), r * k)
+        return relu_linear_max(hidden, per_point * scale[:, None], once * scale + shift, weight4) + bias4
 
 
 def _map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,28 +97,17 @@ def _map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     return conv.weight.squeeze(-1), cast(torch.Tensor, conv.bias)
 
 
-def _fold_eval(norm: nn.BatchNorm1d, constant: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale of the rows of the map before a BatchNorm in eval mode, and the constant after it, for a map with this constant before it."""
-    mean, var = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
-    scale = norm.weight * torch.rsqrt(var + norm.eps)
-    return scale, (constant - mean) * scale + norm.bias
-
-
-def _fold_first(norm: nn.BatchNorm1d, weight: torch.Tensor, bias: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for the first BatchNorm, in either mode: of a linear image, mean is W m + b and variance is diag(W C W^T)."""
-    if not norm.training:
-        return _fold_eval(norm, bias)
-    count = len(points)
-    # Moments in float64: they are 3 and 9 numbers, and a float32 sum over a million rows would lose digits. Apple's devices have none.
-    rows = points if points.device.type == "mps" else points.to(torch.float64)
-    middle = rows.mean(dim=0)
-    covariance = ((rows - middle).T @ (rows - middle) / count).to(points.dtype)
-    mean = weight @ middle.to(points.dtype) + bias
-    # Of points on a line or plane it is zero in some directions, and rounding can take it below.
-    variance = ((weight @ covariance) * weight).sum(dim=1).clamp_min(0)
-    _track(norm, mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+def _fold(
+    norm: nn.BatchNorm1d, statistics: Callable[[], tuple[torch.Tensor, torch.Tensor]], count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A BatchNorm as ``x * scale + shift``. While it trains, ``statistics`` gives mean and variance of the ``count`` rows before it."""
+    if norm.training:
+        mean, variance = statistics()
+        _track(norm, mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+    else:
+        mean, variance = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    return scale, (bias - mean) * scale + norm.bias
+    return scale, norm.bias - mean * scale
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.nets._linear import Linear, linear_gelu
+
 
 class DropPath(nn.Module):
     """Leaves a residual branch out for whole samples with probability ``rate`` while training (Huang et al. 2016, stochastic depth)."""
@@ -29,8 +31,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
         """Attention over tokens."""
@@ -43,13 +45,13 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
         """Per-token map."""
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(linear_gelu(self.fc1, self.act, x))
 
 
 class Block(nn.Module):
