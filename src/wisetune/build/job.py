@@ -101,7 +101,7 @@ class Runner:
     def run(self, command: Mapping[str, Any]) -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
         trees = self.trees()
-        self._rows, self._looked = [], set()
+        self._rows, self._looked = list[Row](), set[tuple[str, str]]()
         for seed in self.job.seeds:
             mine = {method: recipe for (s, method), recipe in trees.items() if s == seed}
             order = sorted(mine, key=_sweep_order)
