@@ -25,7 +25,7 @@ SEED = 0
 COUNT = 1024
 TEST = 1 / 3
 POSES = 3  # samplings of a clean object, each turned by its own random angle
-# Of the turns tried (0, 45 and 180 degrees, one seed each, two backbones), at 45 fine-tuning gained on scans with either backbone.
+# Tried with one or two backbones, one seed each: at 0 and 45 degrees fine-tuning gained on scans, at 180 hardly; real scans are not aligned.
 SCANNER = Scanner(setting="pb_t50_rs", turn=45.0)
 
 # A class of the demo: classes of sweethome3d.npz (made by regular expressions on names, so with slips), less the names that do not belong

@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from wisetune.data._depth import Room, render
-from wisetune.data.scanner import DENSE, Scanner, Surface, densify
+from wisetune.data._depth import Room
+from wisetune.data._surface import DENSE, Surface, densify
+from wisetune.data.scanner import Scanner
 from wisetune.errors import DataError, UsageError
 from wisetune.runtime import generator
 
@@ -31,7 +32,7 @@ def look(points: np.ndarray, eye: list[float], room: Room = EMPTY, **options: fl
     surface = Surface.of(points, generator("surface"))
     camera = Scanner(**(PERFECT | options))
     target = np.array([0.0, 0.0, surface.half[2]])
-    return render(surface.points, surface.blockers, surface.block, surface.cover, room, np.array(eye), target, camera, generator("look"))
+    return camera.image(surface, np.array(eye, float), target, room, generator("look"))
 
 
 @pytest.mark.parametrize(("count", "leak"), [(2048, 0.005), (60_000, 0.0005)])
@@ -155,7 +156,7 @@ def test_obj_only_keeps_the_object_and_obj_bg_its_surroundings() -> None:
 
 
 def test_pb_t50_rs_moves_turns_and_scales_the_box() -> None:
-    ball = sphere(8000)
+    ball = Surface.of(sphere(8000), generator("ball"))
     options = PERFECT | {"size_low": 1.0, "size_high": 1.0, "turn": 0.0}
     shifted = [Scanner("pb_t50_rs", scale=0.0, rotate=0.0, **options).scan(ball, generator(seed)) for seed in range(6)]
     # The middle of the ball moves by up to half a metre from the middle of the box.
@@ -165,7 +166,7 @@ def test_pb_t50_rs_moves_turns_and_scales_the_box() -> None:
         middles.append(np.linalg.lstsq(system, (scan.astype(float) ** 2).sum(1), rcond=None)[0][:3])
     assert 0.25 < np.abs(middles).max() <= 0.52
     assert np.std(middles, axis=0).min() > 0.1
-    plate = box(20_000, (0.02, 1, 1))
+    plate = Surface.of(box(24_000, (0.02, 1, 1)), generator("plate"))
     scaled = [
         np.abs(Scanner("pb_t50_rs", shift=0.0, rotate=0.0, scale=0.4, **options).scan(plate, generator(seed))[:, 1]).max()
         for seed in range(8)
@@ -204,7 +205,6 @@ def test_clouds_without_a_surface_are_refused(points: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"setting": "pb"}, "setting 'pb' does not exist"),
         ({"views": 0}, "is no camera"),
         ({"fov": 0.0}, "is no camera"),
         ({"near": 3.0}, "'near' to 'far' are 3.0 to 1.8"),
@@ -249,3 +249,10 @@ def test_the_room_stands_around_the_object(seed: int) -> None:
         inside = (np.abs((grid @ np.array([[cos, sin], [-sin, cos]]) + [x, y]) @ axes.T) < half[:2] - 1e-9).all(1)
         assert not inside.any()
     assert len(Room.furnish(half, turn, azimuth, 0.0, 0.0, 0.0, random).planes) == 0
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="can be obj_only, obj_bg, pb_t50_rs"):
+        Scanner.from_options("pb")
+    with pytest.raises((UsageError, TypeError), match="pb"):  # a TypeError where types are checked
+        Scanner("pb")

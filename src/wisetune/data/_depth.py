@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import no_type_check
 
 import numba
 import numpy as np
 from jaxtyping import Bool, Float64
-
-if TYPE_CHECKING:
-    from wisetune.data.scanner import Scanner
 
 JUMP = 0.05  # metres between neighbouring pixels, beyond what a tilted surface shows: an edge
 RANGE = 6.0  # metres; structured light sees no further
@@ -83,43 +80,7 @@ class Room:
         return nearest
 
 
-def render(
-    points: Float64[np.ndarray, "n 3"],
-    blockers: int,
-    block: float,
-    cover: float,
-    room: Room,
-    eye: Float64[np.ndarray, "3"],
-    target: Float64[np.ndarray, "3"],
-    camera: Scanner,
-    generator: np.random.Generator,
-) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
-    """The points that a noisy depth image taken at ``eye`` towards ``target`` gives, in the world's frame, and which are the object's.
-
-    For ``blockers``, ``block`` and ``cover`` see ``_splat``.
-    """
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(forward, right), forward])
-    focal = camera.width / 2 / math.tan(math.radians(camera.fov) / 2)
-    rows, columns = np.mgrid[: camera.height, : camera.width]
-    flat = np.stack([columns + 0.5 - camera.width / 2, rows + 0.5 - camera.height / 2, np.full(rows.shape, focal)]) / focal
-    rays = axes.T @ flat.reshape(3, -1)  # of depth one, so that lengths along them are depths
-
-    body = _splat((points - eye) @ axes.T, focal, camera.width, camera.height, blockers, block, cover)
-    scene = room.depth(eye, rays).reshape(body.shape)
-    own, depth = body < scene, np.minimum(body, scene)
-    lost = _edges(depth) & (generator.random(depth.shape) < camera.dropout)
-    seen = (depth < RANGE) & ~lost
-    measured = depth[seen]
-    measured += generator.normal(0, camera.noise, len(measured)) * measured**2
-    if camera.step > 0:
-        measured = 1 / (np.maximum(np.round(1 / (measured * camera.step)), 1) * camera.step)
-    return eye + (rays[:, seen.ravel()] * measured).T, own[seen]
-
-
-def _edges(depth: Float64[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def edges(depth: Float64[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Pixels beside which the depth jumps."""
     edge = np.zeros(depth.shape, bool)
     finite = np.where(np.isfinite(depth), depth, 2 * RANGE)
@@ -132,7 +93,8 @@ def _edges(depth: Float64[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 @numba.njit(cache=True)
-def _splat(
+@no_type_check  # a checker wrapped around it is nothing that numba can compile
+def splat(
     points: Float64[np.ndarray, "n 3"], focal: float, width: int, height: int, blockers: int, block: float, cover: float
 ) -> Float64[np.ndarray, "h w"]:
     """Depth image of surface samples in the camera's frame (x right, y down, z forward); infinite where there are none.

@@ -23,55 +23,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
-from sklearn.neighbors import KDTree
 
-from wisetune.data._depth import Room, render, rotation
+from wisetune.data._depth import RANGE, Room, edges, rotation, splat
+from wisetune.data._surface import Surface
 from wisetune.errors import DataError, UsageError
 from wisetune.spec import Spec
 
 Setting = Literal["obj_only", "obj_bg", "pb_t50_rs"]
 
-DENSE = 24_000  # a pixel sees several points at this density, so that averaging them gives a smooth surface
-NEIGHBOURS = 10
-BLOCK = 1.5  # of randomly drawn samples, splats this many spacings wide leave one hidden pixel in a thousand uncovered
-COVER = 0.5  # half way to the next given sample: wider would make thin parts thicker, narrower leaves holes in sparse clouds
 LEAST = 128  # fewer pixels than this show nothing to recognise
 ATTEMPTS = 100
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Surface:
-    """An object made ready for scans: dense points, one unit large, standing on z = 0 at the origin.
-
-    ``half`` are its half extents. Each of the first ``blockers`` points, those that were given, hides what is behind it within ``block``;
-    every point shows the pixels within ``cover``.
-    """
-
-    points: Float64[np.ndarray, "n 3"]
-    half: Float64[np.ndarray, "3"]
-    blockers: int
-    block: float
-    cover: float
-
-    @classmethod
-    def of(cls, points: Float[np.ndarray, "n 3"], generator: np.random.Generator) -> Surface:
-        """From samples of a surface, evenly spread, z up, in any unit. A sparse cloud is filled up by ``densify``.
-
-        Raises:
-            DataError: fewer than four points, or points that are not finite or all equal.
-        """
-        points = np.asarray(points, np.float64)
-        if len(points) < 4:
-            raise DataError(f"a cloud to scan has {len(points)} points; at least 4 are needed.")
-        low, high = points.min(0), points.max(0)
-        if not np.isfinite(high - low).all() or not (high > low).any():
-            raise DataError("a cloud to scan has points that are not finite or all equal; repair or leave out this object.")
-        size = float((high - low).max())
-        points = (points - np.array([*(low + high)[:2] / 2, low[2]])) / size
-        # Between samples far apart there is surface that filling up may miss: it must not be seen through either.
-        spacing = _spacing(points)
-        dense = densify(points, DENSE, generator) if len(points) < DENSE else points
-        return cls(dense, (high - low) / 2 / size, len(points), BLOCK * spacing, max(COVER * spacing, _spacing(dense)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,10 +136,44 @@ class Scanner(Spec):
                 return seen[rows].astype(np.float32)
         raise DataError(f"{ATTEMPTS} tries with '{self}' showed too little of this object; choose a smaller near, far, shift or least.")
 
+    def image(
+        self, surface: Surface, eye: Float64[np.ndarray, "3"], target: Float64[np.ndarray, "3"], room: Room, generator: np.random.Generator
+    ) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
+        """The points that one noisy depth image taken at ``eye`` towards ``target`` gives, in the world's frame, and which are the object's.
+
+        Args:
+            surface: the object, where it stands, in metres.
+            eye: place of the camera.
+            target: what it is pointed at; not straight below or above it.
+            room: what else there is.
+            generator: of drop-out and noise.
+        """
+        forward = (target - eye) / np.linalg.norm(target - eye)
+        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        axes = np.stack([right, np.cross(forward, right), forward])
+        focal = self.width / 2 / math.tan(math.radians(self.fov) / 2)
+        rows, columns = np.mgrid[: self.height, : self.width]
+        flat = np.stack([columns + 0.5 - self.width / 2, rows + 0.5 - self.height / 2, np.full(rows.shape, focal)]) / focal
+        rays = axes.T @ flat.reshape(3, -1)  # of depth one, so that lengths along them are depths
+
+        placed = (surface.points - eye) @ axes.T
+        body = splat(placed, focal, self.width, self.height, surface.blockers, surface.block, surface.cover)
+        scene = room.depth(eye, rays).reshape(body.shape)
+        own, depth = body < scene, np.minimum(body, scene)
+        lost = edges(depth) & (generator.random(depth.shape) < self.dropout)
+        seen = (depth < RANGE) & ~lost
+        measured = depth[seen]
+        measured += generator.normal(0, self.noise, len(measured)) * measured**2
+        if self.step > 0:
+            measured = 1 / (np.maximum(np.round(1 / (measured * self.step)), 1) * self.step)
+        return eye + (rays[:, seen.ravel()] * measured).T, own[seen]
+
     def _look(self, surface: Surface, generator: np.random.Generator) -> tuple[Float64[np.ndarray, "m 3"], Bool[np.ndarray, " m"]]:
         """All views of one arrangement put together and cropped, and which of the points are the object's."""
         size, turn = generator.uniform(self.size_low, self.size_high), math.radians(generator.uniform(-self.turn, self.turn))
-        points, half = surface.points @ rotation(np.array([0, 0, turn])).T * size, surface.half * size
+        surface = surface.placed(size, turn)
+        half = surface.half
         azimuth = generator.uniform(0, 2 * math.pi)
         room = Room.furnish(half, turn, azimuth, self.floor, self.wall, self.clutter, generator)
         parts: list[Float64[np.ndarray, "m 3"]] = []
@@ -188,7 +183,7 @@ class Scanner(Spec):
             reach = generator.uniform(self.near, self.far) + float(np.hypot(half[0], half[1]))
             eye = np.array([reach * math.cos(angle), reach * math.sin(angle), generator.uniform(self.eye_low, self.eye_high)])
             target = np.array([0.0, 0.0, half[2]]) + generator.normal(0, 0.05, 3)
-            seen, own = render(points, surface.blockers, surface.block * size, surface.cover * size, room, eye, target, self, generator)
+            seen, own = self.image(surface, eye, target, room, generator)
             error = rotation(generator.normal(0, math.radians(self.tilt), 3))
             parts.append((seen - target) @ error.T + target + generator.normal(0, self.drift, 3))
             owns.append(own)
@@ -213,31 +208,6 @@ class Scanner(Spec):
         if self.setting == "obj_only":
             inside &= own
         return points[inside] - centre, own[inside]
-
-
-def densify(points: Float[np.ndarray, "n 3"], count: int, generator: np.random.Generator) -> Float64[np.ndarray, "{count} 3"]:
-    """Fill a sparse surface cloud up to ``count`` points by random points on triangles between neighbours.
-
-    Unlike larger splats this does not make thin parts thicker: every new point lies between points that are there.
-    """
-    near = np.asarray(KDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)), return_distance=False))
-    rows = np.concatenate([np.arange(len(points)), generator.integers(0, len(points), max(0, count - len(points)))])[:count]
-    first, second = generator.integers(0, near.shape[1], (2, len(rows)))
-    weights = np.sort(generator.uniform(0, 1, (2, len(rows))), axis=0)
-    base = points[rows].astype(np.float64)
-    along, across = points[near[rows, first]] - base, points[near[rows, second]] - base
-    filled = base + weights[0, :, None] * along + (1 - weights[1])[:, None] * across
-    filled[: len(points)] = base[: len(points)]
-    return filled
-
-
-def _spacing(points: Float64[np.ndarray, "n 3"]) -> float:
-    """How far samples of a surface lie apart: the side of the square that each has to itself, in the unit of the points."""
-    # Every k-th point of a uniform sample is a uniform sample, sqrt(k) times as far apart; uniform points have their nearest
-    # neighbour at half the side of their square on average.
-    few = points[:: max(1, len(points) // 1024)]
-    distances, _ = KDTree(few).query(few, k=2)
-    return 2 * float(np.mean(distances, axis=0)[1]) * math.sqrt(len(few) / len(points))
 
 
 def _spelt(option: str) -> str:

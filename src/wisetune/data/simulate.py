@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int64
 
+from wisetune.data._surface import Surface
 from wisetune.data.files import FileTask, Item
 from wisetune.data.formats import Cloud
-from wisetune.data.scanner import Scanner, Surface
+from wisetune.data.scanner import Scanner
 from wisetune.errors import DataError, UsageError, WisetuneError, WriteError
 from wisetune.points.normalise import normalise
 from wisetune.runtime import generator
