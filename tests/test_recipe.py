@@ -103,4 +103,4 @@ def test_equal_trees_built_apart_are_one():
 
 
 def test_a_tree_is_described_in_one_line():
-    assert describe(PROBED) == "toy:size=8(line(toy, toy:size=4(toy)))"
+    assert describe(PROBED) == "toy:size=8(line(toy#random:0, toy:size=4(toy#random:0)))"

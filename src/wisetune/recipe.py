@@ -108,10 +108,13 @@ def walk(recipe: Recipe) -> Iterator[Recipe]:
 
 
 def describe(recipe: Recipe) -> str:
-    """One line that a person can read, for example ``wise:alpha=0.5(point-mae-mini, full(point-mae-mini))``."""
+    """One line that a person can read, for example ``wise:alpha=0.3(point-mae#8e5f0c1a, full(point-mae#8e5f0c1a))``.
+
+    A start is its backbone and the beginning of its weights' digest; the sizes are in the recipe itself.
+    """
     match recipe:
         case Start():
-            return str(recipe.backbone)
+            return f"{recipe.backbone.name}#{recipe.weights[:8]}"
         case Tune():
             return f"{recipe.tuning}({describe(recipe.start)})"
         case Mix():

@@ -107,7 +107,7 @@ class Builder:
         assert isinstance(recipe.fit, Fit)
         data = self.data(recipe.task)
         frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe.start))
-        self.meter.stage(f"{recipe.tuning} tuning of {describe(recipe.start)}")
+        self.meter.stage(f"training: {describe(recipe)}")
         parameters = recipe.tuning.parameters(model)
         cost = 3.0 * len(data.train) if frozen is None else 0.0
         log = tune(
