@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+
+import pytest
+import torch
+
+import pico
+from pico import FIT, HEAD_FIT, bits
+from wisetune.build import builder as builder_module
+from wisetune.build.choice import OVER_SEEDS, choose
+from wisetune.build.meter import Silent
+from wisetune.build.work import plan, work
+from wisetune.errors import DataError
+from wisetune.measure.corruption import Corruption
+from wisetune.measure.svm import Svm
+from wisetune.measure.transfer import Transfer
+from wisetune.recipe import Mix, Tune, digest, walk
+from wisetune.records import Record
+from wisetune.results import Results, Row
+from wisetune.stories.ft import Ft
+from wisetune.stories.lp import Lp
+from wisetune.stories.lp_ft import LpFt
+from wisetune.stories.story import Method
+from wisetune.stories.wise_ft import WiseFt
+from wisetune.stories.wise_ft_lp import WiseFtLp
+
+QUICK = {"fit": dataclasses.replace(FIT, epochs=1), "gentle_fit": dataclasses.replace(FIT, epochs=1, lr=1e-3), "head_fit": HEAD_FIT}
+STORY = WiseFtLp((0.0, 0.5))
+FULL = {
+    **QUICK,
+    "measures": (Svm("others", "0.01"), Transfer("others", "shared")),
+    "corruption": Corruption(items=4),
+    "facts": {"for": "a test"},
+}
+
+
+class Counting(Silent):
+    """A meter that adds up."""
+
+    def __init__(self) -> None:
+        self.done, self.said = 0.0, list[str]()
+
+    def advance(self, clouds: float) -> None:
+        self.done += clouds
+
+    def stage(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One job with everything."""
+    return pico.runner(tmp_path_factory.mktemp("job") / "store", STORY, **FULL).run({"command": "wisetune run"})
+
+
+def places(results: Results) -> Counter:
+    return Counter((row.method, row.alpha, row.record.measure.partition(":")[0], row.record.split) for row in results.rows)
+
+
+def test_every_method_is_measured_once_by_every_measure(finished):
+    methods = [(name, None) for name in ("ft", "ft-low-lr", "lp", "lp-ft")]
+    methods += [(name, alpha) for name in ("wise-ft", "wise-ft-lp") for alpha in (0.0, 0.5, 1.0)]
+    best = finished.results.study["recommended"]
+    expected = Counter({(*method, measure, split): 2 for method in methods for measure in ("accuracy", "svm") for split in ("val", "test")})
+    expected += Counter({(*method, "transfer", "test"): 2 for method in methods})
+    expected += Counter({(*method, "corruption", "test"): 36 for method in (("lp", None), ("ft", None), (best["method"], best["alpha"]))})
+    assert places(finished.results) == expected
+    assert {row.seed for row in finished.results.rows} == {0}
+
+
+def test_marks_of_right_answers_are_as_long_as_the_split(finished):
+    for row in finished.results.rows:
+        if "right" in row.record.detail:
+            assert len(row.record.detail["right"]) == row.record.n
+
+
+def test_at_equal_alpha_both_methods_have_the_same_robustness(finished):
+    probes = {}
+    for row in finished.results.rows:
+        if row.record.name == "probe accuracy":
+            probes.setdefault((row.alpha, row.record.split), set()).add((row.method, row.record.value, row.record.detail["right"]))
+    for alpha in (0.0, 0.5, 1.0):
+        for split in ("val", "test"):
+            found = [value[1:] for value in probes[alpha, split]]
+            assert len(found) == 2
+            assert len(set(found)) == 1
+
+
+def test_each_rule_chose_an_alpha_for_each_method(finished):
+    chosen = finished.results.chosen
+    assert [(choice.method, choice.seed) for choice in chosen] == [("wise-ft", 0)] * 2 + [("wise-ft-lp", 0)] * 2
+    assert len({choice.rule for choice in chosen}) == 2
+    assert all(choice.alpha in (0.0, 0.5, 1.0) and choice.why and choice.steps for choice in chosen)
+
+
+def test_the_recommended_model_is_that_of_the_chosen_alpha(finished, tmp_path):
+    study = finished.results.study
+    by_interval = [choice for choice in finished.results.chosen if choice.method == "wise-ft-lp"][1]
+    assert study["recommended"] == {"method": "wise-ft-lp", "alpha": by_interval.alpha}
+    runner = pico.runner(tmp_path, STORY, **FULL)
+    recipe = runner.trees()[0, Method("wise-ft-lp", by_interval.alpha)]
+    assert finished.recipe == recipe
+    assert bits(runner.builder.model(recipe).state_dict()) == bits(finished.model.state_dict())
+    assert finished.model.classes == finished.data.classes
+
+
+def test_the_study_tells_the_protocol(finished):
+    study = finished.results.study
+    assert study["story"] == "wise-ft-lp:alphas=0.0+0.5+1.0"
+    assert (study["start_weights"], study["seeds"], study["rule"]) == ("random:0", [0], "interval")
+    assert study["task"]["counts"]["train"] == {"ball": 9, "box": 9, "stick": 9, "plate": 9}
+    assert study["task"]["digest"] == pico.data().digest
+    assert [probe["spec"] for probe in study["probes"]] == ["svm:on=others,c=0.01", "transfer:on=others,map=shared"]
+    assert (study["for"], study["command"]) == ("a test", "wisetune run")
+    assert "validation" in study["selection"]
+
+
+def test_the_worst_clouds_are_the_test_clouds_least_sure_of_their_class(finished):
+    data, clouds = finished.data, finished.results.clouds
+    with torch.inference_mode():
+        probability = finished.model(torch.from_numpy(data.test.points)).softmax(dim=1)
+    own = probability[torch.arange(len(data.test)), torch.from_numpy(data.test.labels)]
+    expected = [data.test.names[row] for row in own.argsort(stable=True)[: len(clouds)]]
+    assert [cloud.name for cloud in clouds] == expected
+    row = data.test.names.index(clouds[0].name)
+    assert clouds[0].true == data.classes[data.test.labels[row]]
+    assert clouds[0].predicted == data.classes[int(probability[row].argmax())]
+    assert clouds[0].probability == pytest.approx(float(probability[row].max()), abs=1e-3)
+    assert clouds[0].true_probability == pytest.approx(float(own[row]), abs=1e-3)
+    assert clouds[0].points == [round(float(value)) for value in 1000 * data.test.points[row].ravel()]
+
+
+def test_logs_and_audits_are_there(finished):
+    assert set(finished.results.log) == {f"{name} seed 0" for name in ("ft", "ft-low-lr", "lp", "lp-ft")}
+    assert [line["epoch"] for line in finished.results.log["lp seed 0"]] == list(range(1, HEAD_FIT.epochs + 1))
+    assert finished.results.audits
+    assert all(line["ok"] for lines in finished.results.audits.values() for line in lines)
+
+
+def test_results_are_plain_json(finished):
+    written = json.dumps(finished.results.to_json(), allow_nan=False)
+    assert Results.from_json(json.loads(written)) == finished.results
+
+
+def test_the_same_job_in_a_fresh_store_gives_the_same_bytes(finished, tmp_path):
+    torch.manual_seed(9)
+    again = pico.runner(tmp_path, STORY, **FULL).run({"command": "wisetune run"})
+    assert json.dumps(again.results.to_json()) == json.dumps(finished.results.to_json())
+    assert bits(again.model.state_dict()) == bits(finished.model.state_dict())
+
+
+def test_a_job_that_was_done_does_nothing_again(tmp_path, monkeypatch):
+    first = pico.runner(tmp_path, STORY, **QUICK).run({})
+    monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(Svm, "of", lambda *_: pytest.fail("measured again"))
+    meter = Counting()
+    again = pico.runner(tmp_path, STORY, meter, **QUICK)
+    assert work(again) == 0
+    assert json.dumps(again.run({}).results.to_json()) == json.dumps(first.results.to_json())
+    assert meter.done == 0
+    assert json.dumps(again.run({}).results.to_json()) == json.dumps(first.results.to_json()), "the same runner once more"
+
+
+def test_a_new_measure_is_added_without_training(tmp_path, monkeypatch):
+    before = pico.runner(tmp_path, STORY, **QUICK).run({})
+    monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
+    after = pico.runner(tmp_path, STORY, **QUICK | {"measures": (Svm("others", "0.01"), Svm("others", "1"))}).run({})
+    assert set(map(repr, before.results.rows)) < set(map(repr, after.results.rows))
+
+
+@pytest.mark.parametrize("corrupted", [None, Corruption(items=4)])
+def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
+    meter = Counting()
+    runner = pico.runner(tmp_path, STORY, meter, **FULL | {"corruption": corrupted})
+    expected = work(runner)
+    runner.run({})
+    # One model less is corrupted where the chosen one is a baseline: at alpha 0 it is linear probing.
+    assert meter.done in {expected, expected - (36 * 4 if corrupted else 0)}
+    assert any("full tuning of point-mae" in text for text in meter.said)
+
+
+def test_a_sweep_of_eleven_alphas_trains_eleven_heads_and_looks_at_each_backbone_once(tmp_path, monkeypatch):
+    trained = []
+    tune = builder_module.tune
+
+    def counted(*arguments, **options):
+        trained.append("head" if options["frozen_key"] else "all")
+        return tune(*arguments, **options)
+
+    monkeypatch.setattr(builder_module, "tune", counted)
+    one = {"fit": QUICK["fit"], "gentle_fit": QUICK["fit"], "head_fit": QUICK["fit"]}
+    runner = pico.runner(tmp_path, WiseFtLp(statistics="mixed", baselines=False), **one)
+    seen: Counter[str] = Counter()
+    features = runner.bank.features
+
+    def counting(model, weights_key, points, points_key):
+        if (weights_key, points_key) not in runner.bank._features:
+            seen[f"{weights_key} {points_key}"] += 1
+        return features(model, weights_key, points, points_key)
+
+    monkeypatch.setattr(runner.bank, "features", counting)
+    runner.run({})
+    assert Counter(trained) == {"all": 1, "head": 11}
+    worst = runner.downstream.test.digest
+    assert {key for key, times in seen.items() if times > 1} <= {key for key in seen if key.endswith(worst)}
+
+
+def test_a_plan_counts_and_trains_nothing(tmp_path):
+    runner = pico.runner(tmp_path, WiseFtLp(), **QUICK)
+    told = plan(runner)
+    assert (told["trainings"], told["mixes"]) == (14, 10)
+    assert told["models"] == len(set(runner.trees().values()))
+    assert told["clouds"] == work(runner) > 0
+    assert told["seconds"] > 0
+    assert not list((tmp_path / "objects").glob("*"))
+    json.dumps(told)
+
+
+@pytest.mark.parametrize(("story", "best"), [(Ft(), "ft"), (Lp(), "lp"), (LpFt(), "lp-ft"), (WiseFt((0.5,)), "wise-ft")], ids=str)
+def test_every_story_is_a_job(tmp_path, story, best):
+    finished = pico.runner(tmp_path, story, **QUICK | {"corruption": Corruption(items=4)}).run({})
+    assert finished.results.study["recommended"]["method"] == best
+    assert {name for name, *_ in places(finished.results)} == {method.name for method in story.recipes(pico.setting())}
+    for place, count in places(finished.results).items():
+        assert count == (36 if place[2] == "corruption" else 2), place
+
+
+def test_a_job_without_probes_recommends_without_a_choice(tmp_path):
+    finished = pico.runner(tmp_path, WiseFt((0.5,)), **QUICK | {"measures": ()}).run({})
+    assert finished.results.chosen == []
+    assert finished.results.study["probes"] == []
+
+
+def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_path):
+    with pytest.raises(DataError, match=r"'solids,val=0' has no validation part"):
+        pico.runner(tmp_path, STORY, on="solids,val=0")
+    with pytest.raises(DataError, match=r"'solids,val=0' has no validation part"):
+        pico.runner(tmp_path, STORY, measures=(Svm("solids,val=0"),))
+    # What is only tested may do without.
+    pico.runner(tmp_path, STORY, measures=(Transfer("solids,val=0"),))
+    assert not list((tmp_path / "objects").glob("*"))
+
+
+def test_several_seeds_share_the_start_and_choose_one_alpha(tmp_path):
+    finished = pico.runner(tmp_path, WiseFtLp((0.5,), baselines=False), seeds=(0, 1), **QUICK).run({})
+    rows = finished.results.rows
+    assert {row.seed for row in rows} == {0, 1}
+    of_seed = {seed: next(row.record for row in rows if row.seed == seed and row.method == "ft") for seed in (0, 1)}
+    assert of_seed[0].weights != of_seed[1].weights
+    start = {row.record.weights for row in rows if row.method == "lp" and row.record.name == "probe accuracy"}
+    assert len(start) == 1
+    assert [choice.seed for choice in finished.results.chosen if choice.method == "wise-ft-lp"] == [0, 0, 1, 1, OVER_SEEDS]
+    assert finished.results.study["recommended"]["alpha"] == finished.results.chosen[-1].alpha
+    assert {node.seed for node in walk(finished.recipe) if isinstance(node, Tune)} == {0}
+
+
+def row(method, alpha, name, right, split="val", seed=0) -> Row:
+    n = len(right)
+    record = Record("w", name, "d", "x", split, name, right.count("1") / n, n, 0.0, 1.0, {"right": right})
+    return Row(method, alpha, seed, record)
+
+
+def curve(method: str, marks: dict[float, tuple[str, str]], **place) -> list[Row]:
+    return [
+        row(method, alpha, name, right, **place)
+        for alpha, both in marks.items()
+        for name, right in zip(("accuracy", "probe accuracy"), both, strict=True)
+    ]
+
+
+MARKS = {0.0: ("0" * 40, "1" * 10), 0.5: ("1" * 39 + "0", "1" * 9 + "0"), 1.0: ("1" * 40, "1" * 5 + "0" * 5)}
+
+
+def test_the_choice_looks_at_validation_rows_alone():
+    rows = curve("wise-ft", MARKS)
+    chosen, best = choose(rows, (0,), "interval")
+    assert best == Method("wise-ft", 0.5)
+    noise = curve("wise-ft", {alpha: MARKS[1.0 - alpha] for alpha in MARKS}, split="test")
+    assert choose([*noise, *rows, *noise], (0,), "interval") == (chosen, best)
+
+
+def test_the_rule_decides():
+    rows = curve("wise-ft", MARKS)
+    # Greedy: 1 of 40 wrong is 2.5 points, far more than the tenth that it tolerates.
+    assert choose(rows, (0,), "greedy")[1] == Method("wise-ft", 1.0)
+    assert choose(rows, (0,), "interval")[1] == Method("wise-ft", 0.5)
+    assert choose(rows, (0,), "greedy")[0] == choose(rows, (0,), "interval")[0]
+
+
+def test_robustness_is_the_mean_over_probes():
+    rows = curve("wise-ft", MARKS)
+    against = [row("wise-ft", alpha, "probe accuracy", right) for alpha, right in ((0.0, "0000"), (0.5, "0000"), (1.0, "1111"))]
+    assert choose([*rows, *against], (0,), "interval")[1] == Method("wise-ft", 1.0)
+
+
+def test_wise_ft_lp_is_recommended_before_wise_ft():
+    rows = [*curve("wise-ft-lp", MARKS), *curve("wise-ft", MARKS)]
+    assert choose(rows, (0,), "interval")[1] == Method("wise-ft-lp", 0.5)
+
+
+def test_seeds_are_pooled():
+    other = {0.0: MARKS[0.0], 0.5: ("0" * 40, "1" * 10), 1.0: MARKS[1.0]}
+    rows = [*curve("wise-ft", MARKS), *curve("wise-ft", other, seed=1)]
+    chosen, best = choose(rows, (0, 1), "interval")
+    assert {choice.seed: choice.alpha for choice in chosen} == {0: 0.5, 1: 1.0, OVER_SEEDS: 1.0}
+    assert best == Method("wise-ft", 1.0)
+    # A seed without its rows makes no choice for all.
+    assert choose(curve("wise-ft", MARKS), (0, 1), "interval")[0] == []
+
+
+def test_mixes_of_the_recommended_model_are_in_the_store(finished):
+    mixes = [node for node in walk(finished.recipe) if isinstance(node, Mix)]
+    weights = {row.record.weights for row in finished.results.rows}
+    assert digest(finished.recipe) in weights
+    assert all(digest(node) in weights for node in mixes)
