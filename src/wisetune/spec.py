@@ -197,7 +197,8 @@ def _unquote(text: str) -> str:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    items, depth, start = [], 0, 0
+    items: list[str] = []
+    depth = start = 0
     for at, letter in enumerate(text):
         depth += (letter == "[") - (letter == "]")
         if letter == mark and depth == 0:

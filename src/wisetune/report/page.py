@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -75,8 +75,10 @@ def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("wisetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "method", "split")}
-    made.filters |= {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
+    own: dict[str, Callable[..., str]] = {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
+    own |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "method", "split")}
+    for name, function in own.items():
+        made.filters[name] = function
     return made
 
 
