@@ -95,7 +95,9 @@ def prepare(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     if options.smoke:
         options.rounds = 1
-    print(f"{machine()}\n{options.threads} thread(s), {options.rounds} round(s), medians (smallest..largest); above 1 ours is faster\n{HEADER}")
+    print(
+        f"{machine()}\n{options.threads} thread(s), {options.rounds} round(s), medians (smallest..largest); above 1 ours is faster\n{HEADER}"
+    )
 
 
 def machine() -> str:

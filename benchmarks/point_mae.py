@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import _plain
@@ -39,7 +39,7 @@ def main() -> None:
     prepare(options)
     size = _TINY if options.smoke else _FULL
     torch.manual_seed(0)
-    model = create("point-mae", classes=_CLASSES, **{key: size[key] for key in ("points", "groups", "width", "depth", "heads")})
+    model = create("point-mae:" + ",".join(f"{key}={value}" for key, value in size.items() if key != "batch"), classes=_CLASSES)
     _spread(model)
     peer, operations = _peer(model, options.official, size)
     points, labels = torch.randn(size["batch"], size["points"], 3), torch.arange(size["batch"]) % _CLASSES
@@ -63,7 +63,9 @@ def _peer(model: Model, checkout: Path | None, size: dict[str, int]) -> tuple[nn
     if checkout is None:
         return _plain.plain_model(model), Operations()
     config = {"trans_dim": size["width"], "depth": size["depth"], "num_heads": size["heads"], "num_group": size["groups"]}
-    peer, operations = load(checkout, config | {"drop_path_rate": 0.1, "cls_dim": _CLASSES, "group_size": 32, "encoder_dims": size["width"]})
+    peer, operations = load(
+        checkout, config | {"drop_path_rate": 0.1, "cls_dim": _CLASSES, "group_size": 32, "encoder_dims": size["width"]}
+    )
     peer.load_state_dict(model.state_dict())
     rates = [module.rate for module in model.modules() if isinstance(module, DropPath) and module.rate > 0]
     layers = [module for module in peer.modules() if isinstance(module, DroppedPath)]
