@@ -256,3 +256,14 @@ def test_a_setting_that_does_not_exist_is_refused() -> None:
         Scanner.from_options("pb")
     with pytest.raises((UsageError, TypeError), match="pb"):  # a TypeError where types are checked
         Scanner("pb")
+
+
+@pytest.mark.parametrize(("error", "size"), [("drift", 0.03), ("tilt", 4.0)])
+def test_views_are_put_together_with_an_error(error: str, size: float) -> None:
+    cube = Surface.of(box(24_000, (1, 1, 1)), generator("cube"))
+    camera = Scanner("obj_bg", views=4, **(PERFECT | {"turn": 0.0, "size_low": 1.0, "size_high": 1.0}))
+    off = dataclasses.replace(camera, **{error: size})
+    # How far points lie from the faces of the cube; the crop lets them lie two centimetres outside.
+    exact, wrong = ([np.median(np.abs(np.abs(one.scan(cube, generator(seed))).max(1) - 0.5)) for seed in range(4)] for one in (camera, off))
+    assert max(exact) < 0.004
+    assert np.median(wrong) > 2 * max(exact)
