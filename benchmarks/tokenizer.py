@@ -38,7 +38,7 @@ def main() -> None:
     error = max(float((a - b).abs().max()) / max(float(b.abs().max()), floor) for a, b in zip(*found, strict=True))
     check("gradients, float64", error, 1e-9)
 
-    pairs = {"eval": (_inference(ours, offsets), _inference(peer, offsets))}
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {"eval": (_inference(ours, offsets), _inference(peer, offsets))}
     pairs["training, forward and backward"] = (_training(ours, offsets, outward), _training(peer, offsets, outward))
     results = [compare(f"tokenizer, {name}", a, b, options.rounds) for name, (a, b) in pairs.items()]
     write(options, results)
