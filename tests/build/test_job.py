@@ -179,7 +179,7 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     runner.run({})
     # One model less is corrupted where the chosen one is a baseline: at alpha 0 it is linear probing.
     assert meter.done in {expected, expected - (36 * 4 if corrupted else 0)}
-    assert any("full tuning of point-mae" in text for text in meter.said)
+    assert "training: full(point-mae#random:0)" in meter.said
 
 
 def test_a_sweep_of_eleven_alphas_trains_eleven_heads_and_looks_at_each_backbone_once(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from told import data, told, votes
+from told import Told, data, votes
 
 from wisetune.errors import UsageError
 from wisetune.measure.accuracy import Accuracy
@@ -19,7 +19,7 @@ def no_task(text):
 
 @pytest.fixture
 def records():
-    return list(Accuracy().of(told(ANSWERS), TASK, no_task))
+    return list(Accuracy().of(Told(ANSWERS), TASK, no_task))
 
 
 def test_two_records_a_split_train_never(records):
@@ -66,14 +66,14 @@ def test_which_answers_were_right_is_kept_item_by_item(records):
 
 def test_a_split_without_clouds_has_no_records():
     task = data("ab", [0, 1], val=[], test=[0])
-    found = list(Accuracy().of(told({task.test.digest: votes([0], 2)}), task, no_task))
+    found = list(Accuracy().of(Told({task.test.digest: votes([0], 2)}), task, no_task))
     assert [record.split for record in found] == ["test", "test"]
-    assert list(Accuracy().of(told({}), data("ab", [0, 1], [], []), no_task)) == []
+    assert list(Accuracy().of(Told({}), data("ab", [0, 1], [], []), no_task)) == []
 
 
 def test_equal_logits_count_as_the_first_class():
     task = data("ab", [0, 1], val=[0, 1], test=[])
-    found = next(Accuracy().of(told({task.val.digest: np.zeros((2, 2), np.float32)}), task, no_task))
+    found = next(Accuracy().of(Told({task.val.digest: np.zeros((2, 2), np.float32)}), task, no_task))
     assert found.detail["right"] == "10"
 
 
@@ -81,6 +81,6 @@ def test_a_measure_needs_nothing_else_and_depends_on_the_head_unless_it_says_so(
     assert Measure().needs == ()
     assert not Accuracy().of_backbone
     with pytest.raises(NotImplementedError, match="Measure must define of"):
-        Measure().of(told({}), TASK, no_task)
+        Measure().of(Told({}), TASK, no_task)
     with pytest.raises(UsageError, match="no option"):
         Accuracy.from_options("split=val")

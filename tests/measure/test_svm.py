@@ -6,7 +6,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
-from told import data, told
+from told import Told, data
 
 from wisetune.errors import DataError, UsageError
 from wisetune.measure.svm import FOLDS, GRID, Svm
@@ -26,7 +26,7 @@ def features(noise: float, key: str = "svm") -> dict[str, np.ndarray]:
 
 def probed(spec: Svm, answers: dict[str, np.ndarray], probe=PROBE):
     asked = []
-    found = list(spec.of(told(answers), DOWNSTREAM, lambda text: asked.append(text) or probe))
+    found = list(spec.of(Told(answers), DOWNSTREAM, lambda text: asked.append(text) or probe))
     assert set(asked) == {spec.on}
     return found
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from told import data, told
+from told import Told, data
 
 from wisetune.errors import DataError
 from wisetune.measure.transfer import Transfer
@@ -22,7 +22,7 @@ class Logits(dict):
 def records(logits, options="on=there,map=shared"):
     shared = OTHER.test.take(np.array([row for row, label in enumerate(OTHER.test.labels) if label != 1]))
     answers = Logits({shared.digest: np.array(logits, np.float32)})
-    return list(Transfer.from_options(options).of(told(answers), DOWNSTREAM, {"there": OTHER}.__getitem__))
+    return list(Transfer.from_options(options).of(Told(answers), DOWNSTREAM, {"there": OTHER}.__getitem__))
 
 
 # Four clouds have a class of both: c, c, b, a (2, 2, 1, 0 in our numbers).
@@ -52,7 +52,7 @@ def test_the_map_is_in_the_record():
 
 def test_further_pairs_may_be_named():
     answers = {OTHER.test.digest: np.eye(4, dtype=np.float32)[[2, 2, 1, 3, 0]]}
-    overall, mean = Transfer("there", "d=x").of(told(answers), DOWNSTREAM, {"there": OTHER}.__getitem__)
+    overall, mean = Transfer("there", "d=x").of(Told(answers), DOWNSTREAM, {"there": OTHER}.__getitem__)
     assert (overall.value, overall.n) == (1.0, 5)
     assert ["d", "x"] in overall.detail["map"]
     assert mean.detail["per_class"]["x"] == [1, 1]
@@ -60,7 +60,7 @@ def test_further_pairs_may_be_named():
 
 def test_two_of_their_classes_may_be_one_of_ours():
     answers = {OTHER.test.digest: np.eye(4, dtype=np.float32)[[2, 2, 1, 0, 0]]}
-    overall, mean = Transfer("there", "a=x").of(told(answers), DOWNSTREAM, {"there": OTHER}.__getitem__)
+    overall, mean = Transfer("there", "a=x").of(Told(answers), DOWNSTREAM, {"there": OTHER}.__getitem__)
     assert overall.value == 1.0
     assert mean.detail["per_class"] == {"c": [2, 2], "x": [1, 1], "b": [1, 1], "a": [1, 1]}
 
@@ -72,7 +72,7 @@ def test_a_class_without_partner_is_an_error_unless_left_out_by_word():
 
 def test_no_clouds_of_shared_classes_give_no_records():
     other = data("ax", [0], [0], [1, 1])
-    assert list(Transfer("there", "shared").of(told({}), DOWNSTREAM, {"there": other}.__getitem__)) == []
+    assert list(Transfer("there", "shared").of(Told({}), DOWNSTREAM, {"there": other}.__getitem__)) == []
 
 
 def test_a_transfer_depends_on_the_head_and_says_what_it_needs():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Meter(Protocol):
     """Told what is done next and how many clouds were looked at; draws a bar, or nothing."""
 

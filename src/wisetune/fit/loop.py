@@ -11,7 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class Schedule:
         return self.lr_final + (self.lr - self.lr_final) * 0.5 * (1 + math.cos(math.pi * part))
 
 
+@runtime_checkable
 class Resume(Protocol):
     """Where a training keeps its state between kills."""
 
