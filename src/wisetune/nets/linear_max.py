@@ -6,7 +6,7 @@ maximum are never kept. Elsewhere the same is written in plain torch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -151,6 +151,7 @@ def _collect(grad: torch.Tensor, x: torch.Tensor, rows: torch.Tensor, target: to
 
 
 @njit(nogil=True, cache=True)
+@no_type_check  # a checker wrapped around it is nothing that numba can compile
 def _argmax(values: np.ndarray, best: np.ndarray, rows: np.ndarray) -> None:  # pragma: no cover - compiled
     for r in range(values.shape[0]):
         top, at = best[r], rows[r]
@@ -164,6 +165,7 @@ def _argmax(values: np.ndarray, best: np.ndarray, rows: np.ndarray) -> None:  # 
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
+@no_type_check  # a checker wrapped around it is nothing that numba can compile
 def _to_x(grad: np.ndarray, weight: np.ndarray, rows: np.ndarray, target: np.ndarray) -> None:  # pragma: no cover - compiled
     for r in range(grad.shape[0]):
         for c in range(grad.shape[1]):
@@ -175,6 +177,7 @@ def _to_x(grad: np.ndarray, weight: np.ndarray, rows: np.ndarray, target: np.nda
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
+@no_type_check  # a checker wrapped around it is nothing that numba can compile
 def _to_weight(grad: np.ndarray, x: np.ndarray, rows: np.ndarray, target: np.ndarray) -> None:  # pragma: no cover - compiled
     for r in range(grad.shape[0]):
         for c in range(grad.shape[1]):

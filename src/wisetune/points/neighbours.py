@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import no_type_check
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def patches(points: Float[torch.Tensor, "b n 3"], groups: int, size: int, rule: 
     return Patches(centres, nearest_neighbours(points, gather(points, centres), size))
 
 
-def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:  # noqa: F821
+def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:
     """Rows of each cloud by index."""
     batch = torch.arange(len(points), device=points.device).view(-1, *[1] * (index.dim() - 1))
     return points[batch, index]
@@ -76,6 +77,7 @@ def _check(points: torch.Tensor, count: int) -> None:
 
 
 @njit(nogil=True, cache=True)
+@no_type_check  # a checker wrapped around it is nothing that numba can compile
 def _nearest(clouds: np.ndarray, queries: np.ndarray, found: np.ndarray) -> None:  # pragma: no cover - compiled
     b, n, _ = clouds.shape
     _, q, count = found.shape

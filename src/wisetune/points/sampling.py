@@ -13,7 +13,7 @@ Distances are float32 whatever the input, as in the kernels, so float32 and floa
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Literal, no_type_check
 
 import numpy as np
 import torch
@@ -111,6 +111,7 @@ def _squared(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 # nnan and nsz let the maximum vectorise; neither changes how a distance is rounded.
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+@no_type_check  # a checker wrapped around it is nothing that numba can compile
 def _farthest(
     clouds: np.ndarray, order: np.ndarray, skip: float, far: np.float32, once: bool, chosen: np.ndarray
 ) -> None:  # pragma: no cover - compiled
