@@ -2,6 +2,9 @@
 
 Both sides share the process and with it the threads, the allocator and its settings, and whatever else the machine is doing at the time. What is
 reported is the median of the pairs' ratios with the smallest and largest, by the process's CPU time and by the clock.
+
+glibc by default gives large blocks back to the system as soon as they are freed and takes page faults when they are needed again. That is part
+of what code that writes large temporaries costs its users, but not of its arithmetic: ``--keep-memory`` tells glibc to keep what it has.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +70,6 @@ def compare(name: str, ours: Callable[[], object], peer: Callable[[], object], r
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
             (found.ours_cpu if mine else found.peer_cpu).append(cpu)
             (found.ours_wall if mine else found.peer_wall).append(wall)
-    print(found.line(), flush=True)
     return found
 
 
@@ -86,18 +89,24 @@ def arguments(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write rounds and machine to this file")
+    parser.add_argument("--keep-memory", action="store_true", help="tell glibc to keep freed memory: no page faults for either side")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, one round: only that it runs and that results are equal")
     return parser
 
 
+_KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 26)}
+
+
 def prepare(options: argparse.Namespace) -> None:
-    """Threads, and a header that says what the ratios are of."""
+    """Allocator, threads, and a header that says what the ratios are of."""
+    if options.keep_memory and any(os.environ.get(name) != value for name, value in _KEEP.items()):
+        # glibc reads them once, when a process starts.
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **_KEEP})
     torch.set_num_threads(options.threads)
     if options.smoke:
         options.rounds = 1
-    print(
-        f"{machine()}\n{options.threads} thread(s), {options.rounds} round(s), medians (smallest..largest); above 1 ours is faster\n{HEADER}"
-    )
+    memory = "freed memory kept" if options.keep_memory else "allocator as it is"
+    print(f"{machine()}\n{options.threads} thread(s), {options.rounds} round(s), {memory}", flush=True)
 
 
 def machine() -> str:
@@ -110,11 +119,19 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; {versions}"
 
 
-def write(options: argparse.Namespace, results: Sequence[Comparison]) -> None:
-    """The table as a file, if one was asked for."""
+def report(options: argparse.Namespace, results: Sequence[Comparison]) -> None:
+    """The table, printed and, if it was asked for, as a file. Call it when the results of both sides have been found equal."""
+    print("median (smallest..largest) of the rounds' ratios; above 1 ours is faster; milliseconds are medians by the clock")
+    print("\n".join([HEADER, *(found.line() for found in results)]), flush=True)
     if options.json:
         rows = [dataclasses.asdict(found) | {"cpu_ratio": found.cpu, "wall_ratio": found.wall} for found in results]
-        content = {"machine": machine(), "threads": options.threads, "rounds": options.rounds, "results": rows}
+        content = {
+            "machine": machine(),
+            "threads": options.threads,
+            "keep_memory": options.keep_memory,
+            "rounds": options.rounds,
+            "results": rows,
+        }
         options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """The Point-MAE classifier at its official size: inference and training step, against the public file or, without one, plain torch.
 
-python -m benchmarks.point_mae --official CHECKOUT [--threads 2] [--rounds 5] [--json FILE] [--only inference] [--whole]
+python -m benchmarks.point_mae --official CHECKOUT [--threads 2] [--rounds 5] [--keep-memory] [--json FILE] [--only inference] [--whole]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import _plain
 from benchmarks._official import DroppedPath, Operations, load
-from benchmarks._timing import Comparison, arguments, check, compare, prepare, write
+from benchmarks._timing import Comparison, arguments, check, compare, prepare, report
 from wisetune.nets.create import create
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
@@ -47,7 +47,6 @@ def main() -> None:
     results: list[Comparison] = []
 
     _check_inference(model, peer, points)
-    _check_training(model, peer, points[:4], labels[:4])
     if options.only != "training":
         results.append(compare(f"inference, model only, {who}", _inference(model, points), _inference(peer, points), options.rounds))
     if options.only != "inference":
@@ -56,7 +55,9 @@ def main() -> None:
     if options.whole or options.smoke:
         operations.plain()
         results += _whole(model, peer, size, labels, options.rounds)
-    write(options, results)
+        operations.ours()
+    _check_training(model, peer, points[:4], labels[:4])  # last: the memory that it leaves behind would change what comes after it
+    report(options, results)
 
 
 def _peer(model: Model, checkout: Path | None, size: dict[str, int]) -> tuple[nn.Module, Operations]:
@@ -103,7 +104,7 @@ def _check_training(model: nn.Module, peer: nn.Module, points: torch.Tensor, lab
     if ours.keys() != theirs.keys():
         raise SystemExit(f"gradients of different parameters: {sorted(ours.keys() ^ theirs.keys())}")
     # A bias before a BatchNorm has no gradient but rounding: measured against the others, not against itself.
-    floor = 1e-4 * max(float(value.abs().max()) for value in theirs.values())
+    floor = 1e-3 * max(float(value.abs().max()) for value in theirs.values())
     error = max(float((ours[name] - value).abs().max()) / max(float(value.abs().max()), floor) for name, value in theirs.items())
     check(f"gradients and running statistics, float64, {len(ours)} tensors", error, 1e-9)
 

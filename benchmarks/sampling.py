@@ -1,6 +1,6 @@
 """Farthest points and nearest neighbours against the torch code that is pasted everywhere.
 
-python -m benchmarks.sampling [--threads 2] [--rounds 5] [--json FILE]
+python -m benchmarks.sampling [--threads 2] [--rounds 5] [--keep-memory] [--json FILE]
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks import _plain
-from benchmarks._timing import arguments, check, compare, prepare, times, write
+from benchmarks._timing import arguments, check, compare, prepare, report, times
 from wisetune.points.neighbours import gather, nearest_neighbours
 from wisetune.points.sampling import farthest_points
 
@@ -52,7 +52,7 @@ def main() -> None:
 
         name = f"{count} nearest to {queries} of {b} x {n}"
         results.append(compare(name, times(near_ours, repeats), times(near_peer, repeats), options.rounds))
-    write(options, results)
+    report(options, results)
 
 
 def _distances(points: torch.Tensor, centres: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
