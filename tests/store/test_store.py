@@ -195,7 +195,7 @@ def test_a_listing_is_oldest_first_with_sizes(tmp_path: Path) -> None:
         os.utime(tmp_path / "objects" / digest(node) / "manifest.json", (past, past))
     tuned, start = store.list()
     assert (tuned.digest, tuned.recipe, tuned.created) == (DIGEST, "part:size=4(part#random:0)", 1e9)
-    assert (start.digest, start.recipe, start.created) == (digest(START), "part", 2e9)
+    assert (start.digest, start.recipe, start.created) == (digest(START), "part#random:0", 2e9)
     assert tuned.size == sum(path.stat().st_size for path in (tmp_path / "objects" / DIGEST).iterdir())
 
 
