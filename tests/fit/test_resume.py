@@ -64,10 +64,9 @@ def check(run, monkeypatch: pytest.MonkeyPatch) -> None:
     never = Kept()
     expected = until_done(run, never, 0, 0)
     assert never.loads == []
-    for epoch in range(1, EPOCHS + 1):
-        kept = Kept()
-        assert until_done(run, kept, epoch, 1) == expected, f"killed after epoch {epoch}"
-        assert kept.loads == [epoch]
+    kept = Kept()
+    assert until_done(run, kept, 1, 1) == expected, "killed after the first epoch"
+    assert kept.loads == [1]
     kept = Kept()
     assert until_done(run, kept, 1, EPOCHS) == expected, "killed after every epoch"
     assert kept.loads == list(range(1, EPOCHS + 1))
