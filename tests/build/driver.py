@@ -36,6 +36,7 @@ COMMITS = ("write_bytes", "commit_folder", "discard")
 
 def run(folder: Path, results: str = "results.json") -> None:
     """The job; every epoch is saved, so that there is more to lose."""
+    torch.manual_seed(os.getpid())  # a fork inherits the global state; a new process would not
     hours = itertools.count()
     loop.time.monotonic = lambda: 3600.0 * next(hours)  # type: ignore[method-assign]
     job = pico.runner(folder / "store", WiseFtLp((0.0, 0.5)), fit=QUICK, gentle_fit=QUICK, head_fit=HEAD)
