@@ -82,8 +82,8 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
+        rows = grad.reshape(-1, grad.shape[-1])
         to_x = linear(grad, weight.T) if ctx.needs_input_grad[0] else None
         # Sums over many rows: here MKL is the faster one.
-        to_weight = rows.T @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        to_weight = rows.T @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
         return to_x, to_weight, rows.sum(dim=0) if ctx.needs_input_grad[2] else None
