@@ -13,12 +13,12 @@ from wisetune.nets.backbone import Tokens
 Readout = Callable[[Tokens], torch.Tensor]
 
 
-def lead_max(tokens: Tokens) -> Float[torch.Tensor, "b 2d"]:
+def lead_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """First lead token and the maximum over patches: what Point-MAE's classifier sees."""
     return torch.cat([tokens.lead[:, 0], tokens.patch.amax(dim=1)], dim=-1)
 
 
-def max_mean(tokens: Tokens) -> Float[torch.Tensor, "b 2d"]:
+def max_mean(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """Maximum and mean over patches, side by side."""
     return torch.cat([tokens.patch.amax(dim=1), tokens.patch.mean(dim=1)], dim=-1)
 

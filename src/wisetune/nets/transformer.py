@@ -49,7 +49,7 @@ class Mlp(nn.Module):
         self.act = nn.GELU()
         self.fc2 = Linear(hidden, width)
 
-    def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
+    def forward(self, x: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b d"]:
         """Per-token map."""
         return self.fc2(linear_gelu(self.fc1, self.act, x))
 
