@@ -95,13 +95,16 @@ def arguments(about: str) -> argparse.ArgumentParser:
 
 
 _KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 26)}
+_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""A thread that waits for another sleeps. By default it spins, which counts as CPU time and, on a machine that others use too, is in the way."""
 
 
 def prepare(options: argparse.Namespace) -> None:
     """Allocator, threads, and a header that says what the ratios are of."""
-    if options.keep_memory and any(os.environ.get(name) != value for name, value in _KEEP.items()):
-        # glibc reads them once, when a process starts.
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **_KEEP})
+    wanted = (_KEEP if options.keep_memory else {}) | (_SLEEP if options.threads > 1 else {})
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        # They are read once, when a process starts.
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **wanted})
     torch.set_num_threads(options.threads)
     if options.smoke:
         options.rounds = 1
