@@ -109,7 +109,11 @@ def _squared(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     return x * x + y * y + z * z
 
 
-# nnan and nsz let the maximum vectorise; neither changes how a distance is rounded.
+_BLOCK_POINTS = 128
+"""Points of which only the largest distance is looked up before the search for which of them has it."""
+
+
+# nnan and nsz let the minimum vectorise; neither changes how a distance is rounded.
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
 @no_type_check  # a checker wrapped around it is nothing that numba can compile
 def _farthest(
@@ -119,6 +123,7 @@ def _farthest(
     count = chosen.shape[1]
     x, y, z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
     index, nearest = np.empty(n, np.int64), np.empty(n, np.float32)
+    bits = nearest.view(np.int32)
     for row in range(b):
         cloud = clouds[row]
         allowed = 0
@@ -138,11 +143,17 @@ def _farthest(
             for i in range(allowed):
                 dx, dy, dz = x[i] - lx, y[i] - ly, z[i] - lz
                 nearest[i] = min(nearest[i], dx * dx + dy * dy + dz * dz)
-            top = np.float32(-1.0)
-            for i in range(allowed):
-                top = max(top, nearest[i])
-            best = 0
-            while best < allowed - 1 and nearest[best] != top:  # the bound keeps a NaN from running off the end
+            # Floats that are not negative are ordered like their bits, and a maximum of whole numbers vectorises. The mark of a taken
+            # point is negative either way.
+            top, best = bits[0], 0
+            for start in range(0, allowed, _BLOCK_POINTS):
+                block = bits[start : min(start + _BLOCK_POINTS, allowed)]
+                high = block[0]
+                for i in range(len(block)):
+                    high = max(high, block[i])
+                if high > top:
+                    top, best = high, start
+            while bits[best] != top:
                 best += 1
             lx, ly, lz = x[best], y[best], z[best]
             chosen[row, step] = index[best]
