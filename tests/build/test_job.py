@@ -271,7 +271,7 @@ def curve(method: str, marks: dict[float, tuple[str, str]], **place) -> list[Row
     ]
 
 
-MARKS = {0.0: ("0" * 40, "1" * 10), 0.5: ("1" * 39 + "0", "1" * 9 + "0"), 1.0: ("1" * 40, "1" * 5 + "0" * 5)}
+MARKS = {0.0: ("0" * 200, "1" * 10), 0.5: ("1" * 199 + "0", "1" * 9 + "0"), 1.0: ("1" * 200, "1" * 5 + "0" * 5)}
 
 
 def test_the_choice_looks_at_validation_rows_alone():
@@ -284,7 +284,7 @@ def test_the_choice_looks_at_validation_rows_alone():
 
 def test_the_rule_decides():
     rows = curve("wise-ft", MARKS)
-    # Greedy: 1 of 40 wrong is 2.5 points, far more than the tenth that it tolerates.
+    # Greedy: 1 of 200 wrong is half a point, more than the tenth that it tolerates.
     assert choose(rows, (0,), "greedy")[1] == Method("wise-ft", 1.0)
     assert choose(rows, (0,), "interval")[1] == Method("wise-ft", 0.5)
     assert choose(rows, (0,), "greedy")[0] == choose(rows, (0,), "interval")[0]
@@ -302,7 +302,7 @@ def test_wise_ft_lp_is_recommended_before_wise_ft():
 
 
 def test_seeds_are_pooled():
-    other = {0.0: MARKS[0.0], 0.5: ("0" * 40, "1" * 10), 1.0: MARKS[1.0]}
+    other = {0.0: MARKS[0.0], 0.5: ("0" * 200, "1" * 10), 1.0: MARKS[1.0]}
     rows = [*curve("wise-ft", MARKS), *curve("wise-ft", other, seed=1)]
     chosen, best = choose(rows, (0, 1), "interval")
     assert {choice.seed: choice.alpha for choice in chosen} == {0: 0.5, 1: 1.0, OVER_SEEDS: 1.0}

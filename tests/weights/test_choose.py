@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def paired(*changes: tuple[int, int], robustness: list[float]) -> Curve:
 
 def test_the_interval_rule_takes_the_most_robust_before_a_shown_loss():
     # Ten lost and six won are noise; ten lost and none won are not.
-    choice = interval_alpha(paired((10, 6), (4, 3), (10, 0), (0, 40), robustness=[0.7, 0.8, 0.75, 0.9, 0.95]))
+    choice = interval_alpha(paired((10, 6), (4, 3), (10, 0), (0, 40), robustness=[0.7, 0.8, 0.75, 0.9, 0.95]), margin=math.inf)
     assert (choice.alpha, choice.stopped_by) == (0.9, "accuracy")
     assert [step.accepted for step in choice.steps] == [True, True, False]
     refused = choice.steps[-1]
@@ -152,24 +153,38 @@ def test_the_interval_rule_takes_the_most_robust_before_a_shown_loss():
     assert "no loss is shown" in choice.steps[0].why
 
 
+def test_with_few_items_the_margin_ends_the_search():
+    # 12 lost and 6 won of 400: 1.5 points are seen, no loss is shown.
+    measured = paired((12, 6), robustness=[0.7, 0.8])
+    assert interval_alpha(measured, margin=1.5).alpha == 0.9
+    choice = interval_alpha(measured)
+    assert (choice.alpha, choice.stopped_by) == (1.0, "accuracy")
+    assert "no loss is shown, but more than 1 seen" in choice.steps[0].why
+    # With many items a sure loss ends it, however small.
+    assert interval_alpha(curve([1, 0.9], [90, 89.5], [70, 80], n=10**6)).alpha == 1
+    for bad in (-0.1, float("nan")):
+        with pytest.raises(UsageError, match="margin is"):
+            interval_alpha(measured, margin=bad)
+
+
 def test_pairing_shows_losses_that_two_intervals_do_not():
     with_pairs = paired((12, 0), robustness=[0.7, 0.8])
     without = Curve(with_pairs.alphas, with_pairs.accuracy, with_pairs.robustness, n=400)
-    assert interval_alpha(with_pairs).alpha == 1
-    assert interval_alpha(without).alpha == 0.9
+    assert interval_alpha(with_pairs, margin=5).alpha == 1
+    assert interval_alpha(without, margin=5).alpha == 0.9
 
 
 def test_more_items_show_smaller_losses():
-    assert interval_alpha(curve([1, 0.9], [90, 88], [70, 80], n=300)).alpha == 0.9
-    assert interval_alpha(curve([1, 0.9], [90, 88], [70, 80], n=30000)).alpha == 1
+    assert interval_alpha(curve([1, 0.9], [90, 88], [70, 80], n=300), margin=5).alpha == 0.9
+    assert interval_alpha(curve([1, 0.9], [90, 88], [70, 80], n=30000), margin=5).alpha == 1
 
 
 def test_given_intervals_are_used_at_their_level():
     n = 1800
     intervals = [wilson(0.90 * n, n), wilson(0.882 * n, n)]
     # One-sided 95 % sees this loss, two-sided 95 % intervals do not.
-    assert interval_alpha(curve([1, 0.9], [90, 88.2], [70, 80], n=n)).alpha == 1
-    assert interval_alpha(curve([1, 0.9], [90, 88.2], [70, 80], intervals=intervals)).alpha == 0.9
+    assert interval_alpha(curve([1, 0.9], [90, 88.2], [70, 80], n=n), margin=5).alpha == 1
+    assert interval_alpha(curve([1, 0.9], [90, 88.2], [70, 80], intervals=intervals), margin=5).alpha == 0.9
     assert interval_alpha(curve([1, 0.9], [90, 88.2], [70, 80], intervals=[(0.9, 0.9), (0.882, 0.882)])).alpha == 1
 
 

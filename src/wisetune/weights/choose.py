@@ -168,12 +168,13 @@ def greedy_alpha(
     return Choice(*accepted, stopped_by, tuple(steps), rule, *finetuned[1:])
 
 
-def interval_alpha(curve: Curve) -> Choice:
-    """The rule that knows how many items were measured: the most robust alpha before a loss of accuracy is shown.
+def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
+    """The rule that knows how many items were measured: the most robust alpha before accuracy is lost.
 
-    From alpha 1 down, a candidate is accepted until its accuracy is *significantly* below the fine-tuned model's: until the upper end of
-    the interval of the change lies below zero. Of the accepted alphas, alpha 1 among them, the most robust wins; ties go to the more
-    accurate, then to the larger alpha.
+    From alpha 1 down, a candidate is accepted while no loss of accuracy against the fine-tuned model is *shown* (the upper end of the
+    interval of the change is not below zero) and the loss that is *seen* is at most ``margin``. With many items the interval decides:
+    a small loss that is sure ends the search. With few items hardly any loss can be shown, and the margin decides. Of the accepted
+    alphas, alpha 1 among them, the most robust wins; ties go to the more accurate, then to the larger alpha.
 
     The interval of the change is, by what the curve has: ``right``: Newcombe's paired interval, one-sided 95 %
     (``records.paired_difference``); ``intervals``: square-and-add of the two, at their level (two-sided 95 % intervals make a one-sided
@@ -182,19 +183,27 @@ def interval_alpha(curve: Curve) -> Choice:
 
     That no loss was shown does not show that there is none: each ``Step`` says how large a loss still fits the data.
 
+    Args:
+        curve: what was measured on validation data.
+        margin: percentage points of accuracy that may be given up for robustness; ``inf`` leaves the interval alone to decide.
+
     Raises:
-        UsageError: the curve has none of ``right``, ``intervals``, ``n``.
+        UsageError: a negative margin, or the curve has none of ``right``, ``intervals``, ``n``.
     """
+    if not margin >= 0:
+        raise UsageError(f"margin is {margin}; it must be 0 or more percentage points.")
     rows = _rows(curve)
     finetuned, kept = rows[0], [rows[0]]
     stopped_by: Stop = "end of grid"
     steps: list[Step] = []
     for at, candidate in enumerate(rows[1:], start=1):
         low, high = (100 * bound for bound in _change(curve, at))
-        good = high >= -_DUST
         change, gain = 100 * (candidate[1] - finetuned[1]), 100 * (candidate[2] - finetuned[2])
+        shown, large = high < -_DUST, change < -margin - _DUST
+        good = not (shown or large)
         why = f"accuracy {_points(change)} against alpha 1, by the data between {_points(low)} and {_points(high)}"
-        why += f"{'; no loss is shown' if good else '; a loss is shown'}, robustness {_points(gain)}"
+        why += "; a loss is shown" if shown else f"; no loss is shown{f', but more than {margin:g} seen' if large else ''}"
+        why += f"; robustness {_points(gain)}"
         steps.append(Step(*candidate, change, gain, good, why, low, high))
         if not good:
             stopped_by = "accuracy"
@@ -202,7 +211,8 @@ def interval_alpha(curve: Curve) -> Choice:
         kept.append(candidate)
     # Rounding makes equal robustness equal; a difference of dust must not outweigh accuracy.
     best = max(kept, key=lambda row: (round(row[2], 11), round(row[1], 11), row[0]))
-    rule = "the most robust alpha, from alpha 1 down, before a loss of accuracy against alpha 1 is shown (one-sided interval of the change)"
+    seen = f" or more than {margin:g} points of loss are seen" if margin < float("inf") else ""
+    rule = f"the most robust alpha, from alpha 1 down, before a loss of accuracy against alpha 1 is shown (interval of the change){seen}"
     return Choice(*best, stopped_by, tuple(steps), rule, *finetuned[1:])
 
 
