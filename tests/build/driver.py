@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 import pico
+from wisetune.files import atomic
 from wisetune.fit import loop
-from wisetune.store import atomic
 from wisetune.stories.wise_ft_lp import WiseFtLp
 
 QUICK = dataclasses.replace(pico.FIT, epochs=2, augment="scale-translate")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from children import environment
 from wisetune.store import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks")
@@ -16,9 +17,7 @@ DRIVER = Path(__file__).parent / "driver.py"
 
 
 def drive(work: Path, *modes: str) -> dict[str, int]:
-    paths = os.pathsep.join([str(DRIVER.parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(DRIVER), str(work), *modes], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(DRIVER), str(work), *modes], env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {name: int(kills) for name, kills in map(str.split, done.stdout.splitlines())}
 

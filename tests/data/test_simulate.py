@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ def test_saving_is_whole_or_not_at_all_and_always_the_same_bytes(tmp_path: Path,
     def full(*_args: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WriteError, match="No space left"):
         save_npz(path, {"a": np.arange(6)})
     assert path.read_bytes() == before

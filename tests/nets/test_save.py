@@ -13,7 +13,6 @@ import torch
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 
 from wisetune.errors import BadFile, WeightsError, WriteError
-from wisetune.nets import save
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
@@ -144,7 +143,7 @@ def test_a_failing_disk_leaves_the_old_file(path, model, monkeypatch):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(save.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WriteError, match="No space left"):
         save_model(path, model)
     assert path.read_bytes() == before

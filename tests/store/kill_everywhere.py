@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from store_samples import KILL, Faults, run
+from store_samples import run
+
+from faults import KILL, Faults
 
 
 def note(file: Path, step: int) -> None:

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from store_samples import RECIPE, ignore, tensors
+from store_samples import RECIPE, tensors
 
+from faults import ignore
 from wisetune.errors import Busy
 from wisetune.store import Store
 

@@ -1,23 +1,19 @@
-"""What the store's tests keep in stores, a training in miniature, and the faults that are put under it."""
+"""What the store's tests keep in stores, and a training in miniature."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import functools
-import io
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
 import torch
 
+from faults import ignore
+from wisetune.files import clean, write_text
 from wisetune.recipe import Start, Tune, digest
 from wisetune.records import Record
 from wisetune.spec import Spec
-from wisetune.store import Store, clean, write_text
+from wisetune.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +33,6 @@ RECORDS = [
     for n, name in enumerate(["balanced", "plain"])
 ]
 STEPS = 4
-CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate", "close")
 Tree = dict[str, bytes | None]
 
 
@@ -45,10 +40,6 @@ def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     """Small weights with what is awkward to keep."""
     random = torch.Generator().manual_seed(seed)
     return {"b.weight": torch.randn(3, 2, generator=random), "a.count": torch.tensor(seed), "empty": torch.zeros(0, 5)}
-
-
-def ignore(_: object) -> None:
-    """For news that a test does not look at."""
 
 
 def run(root: Path, saved: Callable[[int], object] = ignore) -> list[int]:
@@ -85,64 +76,3 @@ def damage(path: Path, at: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """What happens at one of ``calls`` (``open`` here means an opening that makes a file): an errno, or None for being killed."""
-
-    name: str
-    code: int | None
-    calls: tuple[str, ...] = CALLS
-    onwards: bool = False
-
-    def strike(self) -> NoReturn:
-        """Let it happen."""
-        if self.code is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(self.code, os.strerror(self.code or 0))
-
-
-CHANGES = tuple(call for call in CALLS if call not in ("fsync", "close"))  # the calls whose effect another process can see
-KILL = Fault("kill", None, CHANGES)
-ONE_ERROR = Fault("one error", errno.EIO)
-ERRORS = Fault("errors", errno.EIO, onwards=True)
-FULL = Fault("full", errno.ENOSPC, ("open", "write", "fsync", "mkdir"), onwards=True)
-READ_ONLY = Fault("read-only", errno.EROFS, CHANGES, onwards=True)
-
-
-class Faults:
-    """Stands under the calls that the fault can strike at, counts them, and lets it strike at the n-th (``onwards``: and later ones)."""
-
-    def __init__(self, n: int, fault: Fault) -> None:
-        self.n, self.fault, self.count = n, fault, 0
-        self.before = {name: getattr(os, name) for name in CALLS}
-        self.real = {**self.before, "fsync": ignore}  # slow, and without effect while the machine itself goes on
-
-    def __enter__(self) -> Faults:
-        for name in CALLS:
-            setattr(os, name, functools.partial(self._call, name))
-        io.open = self._no_writing  # what Path.write_bytes uses
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, before in self.before.items():
-            setattr(os, name, before)
-        io.open = open
-
-    def _no_writing(self, file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        """Opens a file; a store's only for reading, since a write that is not counted is one that no fault has struck at."""
-        assert "store" not in str(file).split(os.sep) or mode.strip("bt") == "r", f"{file} is written past the store's own functions"
-        return open(file, mode, *arguments, **options)
-
-    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
-        if name not in self.fault.calls or (name == "open" and not arguments[1] & os.O_CREAT):
-            return self.real[name](*arguments, **options)
-        self.count += 1
-        if self.count < self.n or (self.count > self.n and not self.fault.onwards):
-            return self.real[name](*arguments, **options)
-        if name == "close":  # whatever it says, the handle is gone
-            self.real[name](*arguments)
-        if name == "write":  # torn: half of it arrives
-            self.real[name](arguments[0], arguments[1][: len(arguments[1]) // 2])
-        return self.fault.strike()

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from store_samples import DIGEST, ignore, tensors
+from store_samples import DIGEST, tensors
 
+from children import environment
+from faults import ignore
 from wisetune.store import Store
 
 HERE = Path(__file__).parent
@@ -23,7 +25,9 @@ class Racers:
 
     def __init__(self) -> None:
         self.processes = [
-            subprocess.Popen([sys.executable, HERE / "racer.py", str(who)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, HERE / "racer.py", str(who)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+            )
             for who in (1, 2)
         ]
         assert [self.read(who) for who in (0, 1)] == ["ready", "ready"]

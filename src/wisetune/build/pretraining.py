@@ -15,12 +15,12 @@ from wisetune.build.meter import Meter
 from wisetune.data.task import Data
 from wisetune.data.tasks import parse_task
 from wisetune.errors import UsageError
+from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.nets.save import save_backbone
 from wisetune.runtime import stamp
 from wisetune.spec import Spec, digest_of
-from wisetune.store.atomic import write_text
 from wisetune.store.store import Store
 
 Up = Literal["y", "z"]

@@ -67,9 +67,9 @@ def export(run: Path, out: Path, *, half: bool = False) -> int:
         Store in half precision (half the size; answers change by about a thousandth).
     """
     from wisetune.errors import UsageError
+    from wisetune.files import write_text
     from wisetune.nets.save import load_model, read_card, save_model
     from wisetune.report.card import model_card
-    from wisetune.store.atomic import write_text
 
     source = _model_file(run)
     if out.suffix != ".safetensors":
@@ -93,9 +93,9 @@ def report(run: Path, *, markdown: Path | None = None, title: str = "Results") -
     title
         That page's title.
     """
+    from wisetune.files import write_text
     from wisetune.report.markdown import markdown as markdown_of
     from wisetune.report.write import write_report
-    from wisetune.store.atomic import write_text
 
     if markdown is not None:
         write_text(markdown, markdown_of(_results(run), title))

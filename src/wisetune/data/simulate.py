@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from wisetune.data._surface import Surface
 from wisetune.data.files import FileTask, Item
 from wisetune.data.formats import Cloud
 from wisetune.data.scanner import Scanner
-from wisetune.errors import DataError, UsageError, WisetuneError, WriteError
+from wisetune.errors import DataError, UsageError, WisetuneError
+from wisetune.files import write_bytes
 from wisetune.points.normalise import normalise
 from wisetune.runtime import generator
 
@@ -138,17 +139,9 @@ def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     Raises:
         WriteError: the folder is not there or cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise WriteError(f"'{path}' cannot be written: {error.strerror or error}. Check the place and the space left.") from None
-    finally:
-        part.unlink(missing_ok=True)
+    held = io.BytesIO()
+    np.savez_compressed(held, allow_pickle=False, **arrays)
+    write_bytes(path, held.getvalue(), make_folders=False)
 
 
 def _scans_of(

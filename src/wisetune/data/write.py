@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from wisetune.data.files import PARTS
 from wisetune.data.formats import write, write_suffixes
 from wisetune.data.task import Data
 from wisetune.errors import UsageError, WriteError
+from wisetune.files import atomic
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -34,22 +32,17 @@ def write_folder(data: Data, directory: str | Path, formats: Sequence[str] = ("p
     if len({folder.casefold() for folder in folders}) < len(folders):
         raise WriteError(f"the class names {', '.join(data.classes)} cannot be told apart as names of folders. Rename the classes.")
     directory = Path(directory)
-    try:
+    taken = WriteError(f"'{directory}' is there and not empty. Name a new folder, or remove this one.")
+    with atomic.refusing(directory):
         if directory.exists() and any(directory.iterdir()):
-            raise WriteError(f"'{directory}' is there and not empty. Name a new folder, or remove this one.")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            count = _write(data, partial, folders, suffixes)
-            partial.chmod(0o755)
+            raise taken
+    with atomic.tmp_folder(directory.parent) as tmp:
+        with atomic.refusing(directory):
+            count = _write(data, tmp, folders, suffixes)
             if directory.exists():
                 directory.rmdir()
-            os.replace(partial, directory)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise WriteError(f"'{directory}' cannot be written: {error.strerror or error}. Check the place and the space left.") from None
+        if not atomic.commit_folder(tmp, directory):
+            raise taken
     return count
 
 

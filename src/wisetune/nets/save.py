@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,8 @@ import torch
 from torch import Tensor
 
 from wisetune import runtime
-from wisetune.errors import BadFile, UsageError, WeightsError, WriteError
+from wisetune.errors import BadFile, UsageError, WeightsError
+from wisetune.files import write_bytes
 from wisetune.nets.backbone import Backbone, BackboneSpec
 from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, class_names
@@ -147,17 +147,7 @@ def _write(
         "sha256": digest,
         "about": dict(about or {}),
     }
-    # Beside the file and then renamed: whenever the process dies, there is the old file or the new one.
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with tmp.open("xb") as file:
-            file.write(safetensors.torch.save(stored, {KEY: json.dumps(whole)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-    except OSError as error:
-        tmp.unlink(missing_ok=True)
-        raise WriteError(f"{path}: cannot be written: {error.strerror or error}. Choose another place, or free some space.") from None
+    write_bytes(path, safetensors.torch.save(stored, {KEY: json.dumps(whole)}), make_folders=False)
     return digest
 
 

@@ -7,12 +7,12 @@ import io
 import json
 from pathlib import Path
 
+from wisetune.files import write_bytes
 from wisetune.report.board import Board
 from wisetune.report.page import page, tables_json
 from wisetune.report.plots import tradeoff_png
 from wisetune.report.tables import Table, all_tables
 from wisetune.results import Results
-from wisetune.store.atomic import write_bytes
 
 
 def write_report(results: Results, out: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wisetune.errors import Busy
-from wisetune.store import atomic
+from wisetune.files import atomic
 
 if sys.platform == "win32":
     import msvcrt

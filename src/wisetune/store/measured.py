@@ -6,8 +6,9 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from wisetune.files import atomic
 from wisetune.records import Record
-from wisetune.store import atomic, sealed
+from wisetune.store import sealed
 from wisetune.store.locks import Tell
 
 Records = list[Record]

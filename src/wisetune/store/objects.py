@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wisetune.files import atomic
 from wisetune.recipe import Recipe, describe, to_json
-from wisetune.store import atomic, locks, sealed
+from wisetune.store import locks, sealed
 from wisetune.store.locks import Tell
 from wisetune.store.tensors import pack, unpack
 

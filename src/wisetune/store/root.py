@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from wisetune.errors import BadFile, UsageError
-from wisetune.store import atomic, tmp
+from wisetune.files import atomic, tmp
 
 FORMAT = 1
 """Version of the store's layout on disk; raised when an older wisetune would misread it."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wisetune.store import atomic
+from wisetune.files import atomic
 
 MANIFEST = "manifest.json"
 _BROKEN = {errno.EISDIR, errno.ENOTDIR, errno.EIO}

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wisetune.store import atomic, sealed
+from wisetune.files import atomic
+from wisetune.store import sealed
 from wisetune.store.locks import Tell
 from wisetune.store.tensors import pack, unpack
 

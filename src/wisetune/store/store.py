@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wisetune.errors import Busy, UsageError, WriteError
+from wisetune.files import atomic
 from wisetune.recipe import Recipe
 from wisetune.recipe import digest as digest_of_recipe
-from wisetune.store import atomic, locks, measured, objects, states
+from wisetune.store import locks, measured, objects, states
 from wisetune.store.locks import Tell
 from wisetune.store.measured import Records
 from wisetune.store.objects import Log, Stored, Summary

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wisetune.errors import WriteError
-from wisetune.store import atomic, clean, tmp, write_bytes, write_json, write_text
+from wisetune.files import atomic, clean, tmp, write_bytes, write_json, write_text
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -82,6 +82,12 @@ def test_a_large_file_may_arrive_in_pieces(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "a").read_bytes() == data
 
 
+def test_a_missing_folder_may_be_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"a\.txt: cannot be written: No such .* There is no folder .*nowhere: make it, or"):
+        write_bytes(tmp_path / "nowhere" / "a.txt", b"", make_folders=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(WriteError, match=r"out.*: cannot be written: .*--out"):
@@ -120,7 +126,7 @@ def test_discard_says_what_it_freed(tmp_path: Path) -> None:
 LEAVE = """
 import os, sys
 from pathlib import Path
-from wisetune.store import atomic
+from wisetune.files import atomic
 with atomic.tmp_folder(Path(sys.argv[1])) as folder:
     atomic.write_synced(folder / "a", b"half")
     if sys.argv[2] == "die":

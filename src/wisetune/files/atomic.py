@@ -22,21 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from wisetune.errors import WriteError
-from wisetune.store.tmp import remove, tmp_name
+from wisetune.files.tmp import remove, tmp_name
 
-_RETRY = "the same command then goes on where this one stopped"
+_RETRY = "the same command then goes on where it stopped, or starts again"
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file as a whole: at ``path`` is what was there before or all of ``data``, never a part. Missing folders are made.
+def write_bytes(path: Path, data: bytes, *, make_folders: bool = True) -> None:
+    """Write a file as a whole: at ``path`` is what was there before or all of ``data``, never a part.
+
+    Missing folders are made; without ``make_folders`` they are an error, for a path whose folder somebody typed.
 
     Raises:
         WriteError: it could not be written; what was at ``path`` before is still there.
     """
-    make_folder(path.parent)
+    if make_folders:
+        make_folder(path.parent)
     with refusing(path, need=len(data)), tmp_name(path.parent) as tmp:
         write_synced(tmp, data)
         os.replace(tmp, path)
@@ -181,6 +184,8 @@ def _advice(path: Path, error: OSError, need: int) -> str:
         return f"{wanted}: free some space; {_RETRY}."
     if error.errno in _FORBIDDEN:
         return f"Choose a folder that you may write to with --out, or change its permissions; {_RETRY}."
+    if error.errno == errno.ENOENT and not path.parent.exists():
+        return f"There is no folder {path.parent}: make it, or choose another place."
     return f"Check the disk and the path, or choose another folder with --out; {_RETRY}."
 
 
