@@ -26,7 +26,7 @@ def training(model: nn.Module, **options) -> Training:
     def loss(rows, _):
         return (model(X[torch.from_numpy(rows)]) - Y[torch.from_numpy(rows)]).square().mean()
 
-    return Training(model, loss, len(X), decay_groups(dict(model.named_parameters()), {"bias"}), **options)
+    return Training(model, loss, len(X), decay_groups(dict(model.named_parameters())), **options)
 
 
 def test_the_rate_rises_linearly_and_falls_by_half_a_cosine():
@@ -93,11 +93,20 @@ def test_a_gradient_that_is_too_long_is_cut():
 
 def test_what_decays_and_what_does_not():
     model = line()
-    groups = decay_groups(dict(model.named_parameters()), {"bias"})
+    groups = decay_groups(dict(model.named_parameters()))
     assert [group["params"] for group in groups] == [[model.weight], [model.bias]]
     assert ["weight_decay" in group for group in groups] == [False, True]
     assert groups[1]["weight_decay"] == 0.0
-    assert decay_groups({"bias": model.bias}, {"bias"}) == [{"params": [model.bias], "weight_decay": 0.0}]
+    assert decay_groups({"bias": model.bias}) == [{"params": [model.bias], "weight_decay": 0.0}]
+
+
+def test_tokens_and_biases_of_any_shape_do_not_decay_and_embeddings_of_places_do():
+    # As the released code has it: the class token's place (cls_pos) decays, the token itself does not.
+    table = {name: nn.Parameter(torch.zeros(1, 1, 4)) for name in ("cls_token", "mask_token", "conv.bias", "cls_pos", "qkv.weight")}
+    table["norm.weight"] = nn.Parameter(torch.zeros(4))
+    decayed, plain = ([name for name in table if any(table[name] is value for value in group["params"])] for group in decay_groups(table))
+    assert decayed == ["cls_pos", "qkv.weight"]
+    assert plain == ["cls_token", "mask_token", "conv.bias", "norm.weight"]
 
 
 def test_a_group_may_learn_at_its_own_pace():
@@ -171,7 +180,7 @@ def test_dropout_of_an_epoch_does_not_depend_on_what_ran_before(monkeypatch):
     def run(kept):
         model = nn.Sequential(line(), nn.Dropout(0.5))
         own = training(model)
-        own.groups = decay_groups(dict(model.named_parameters()), set())
+        own.groups = decay_groups(dict(model.named_parameters()))
         return train(own, Schedule(epochs=4, batch=4, lr=0.1), 0, kept), model[0].weight.tolist()
 
     assert until_done(run, Kept(), 1, 3) == until_done(run, Kept(), 2, 1) == until_done(run, Kept(), 0, 0)

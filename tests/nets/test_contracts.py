@@ -212,14 +212,6 @@ def test_every_parameter_learns(model, points):
     assert without == []
 
 
-def test_no_decay_covers_the_field_s_rule(model):
-    names = model.backbone.no_decay()
-    for name, value in model.backbone.named_parameters():
-        assert (name in names) == (value.ndim <= 1 or name.endswith(".bias") or "token" in name)
-    if "cls_pos" in dict(model.backbone.named_parameters()):
-        assert "cls_pos" not in names  # it decays in the released code
-
-
 def test_the_spec_is_kept_and_its_spelling_builds_the_same(model):
     spec = model.backbone.spec
     assert BACKBONES.parse(str(spec)) == BACKBONES.parse(spec.in_full()) == spec

@@ -112,7 +112,7 @@ def tune(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
         loss=task.loss,
         count=len(clouds.labels),
-        groups=decay_groups(parameters, _without_decay(parameters)),
+        groups=decay_groups(parameters),
         name_of=lambda rows: ", ".join(clouds.names[row] for row in rows[:4]) + (" ..." if len(rows) > 4 else ""),
         before_epoch=task.to_training_mode,
         after_epoch=None if keeper is None or val is None else lambda _: keeper.offer(task.accuracy(val)),
@@ -131,11 +131,6 @@ def set_drop_path(model: nn.Module, rate: float) -> None:
     drops = [module for module in model.modules() if isinstance(module, DropPath)]
     for i, module in enumerate(drops):
         module.rate = rate * i / max(len(drops) - 1, 1)
-
-
-def _without_decay(parameters: dict[str, nn.Parameter]) -> set[str]:
-    """The field's rule: no decay for one-dimensional parameters, biases and tokens."""
-    return {name for name, value in parameters.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
 
 
 class _Tuned:

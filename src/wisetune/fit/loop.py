@@ -124,8 +124,9 @@ def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[Int64[np.n
             yield rows
 
 
-def decay_groups(named: Mapping[str, nn.Parameter], without: set[str]) -> list[dict[str, Any]]:
-    """Two parameter groups: with weight decay, and without for the names given."""
+def decay_groups(named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """Two parameter groups: with weight decay and, by the field's rule, without for one-dimensional parameters, biases and tokens."""
+    without = {name for name, value in named.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
     decayed = [value for name, value in named.items() if name not in without]
     plain = [value for name, value in named.items() if name in without]
     return [group for group in ({"params": decayed}, {"params": plain, "weight_decay": 0.0}) if group["params"]]

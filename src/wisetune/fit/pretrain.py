@@ -106,9 +106,7 @@ def pretrain(
         term = contrast(learner.projector(features), learner.projector(others), options.temperature)
         return options.rebuild * 100 * (rebuilt + rebuilt_other) + options.contrast * term
 
-    named = dict(learner.named_parameters())
-    without = {name for name, value in named.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
-    training = Training(learner, loss, len(views), decay_groups(named, without))
+    training = Training(learner, loss, len(views), decay_groups(dict(learner.named_parameters())))
     schedule = Schedule(options.epochs, options.batch, options.lr, options.weight_decay, options.warmup)
     log = train(training, schedule, options.seed, resume, progress)
     return encoder.eval(), log

@@ -121,7 +121,3 @@ class Backbone(nn.Module):
     def rename(key: str) -> str | None:
         """A key of one of this family's released files in this backbone's names; None for what it has no place for."""
         return key
-
-    def no_decay(self) -> set[str]:
-        """Parameters without weight decay, by the rule of the field: one-dimensional ones, biases, names with "token"."""
-        return {name for name, value in self.named_parameters() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
