@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-LIBRARIES = ("torch", "numpy", "numba", "scikit-learn", "safetensors", "trimesh")
+LIBRARIES = ("torch", "numpy", "numba", "scikit-learn", "safetensors")
 
 
 def version() -> str:
