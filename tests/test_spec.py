@@ -51,17 +51,8 @@ def test_only_what_differs_from_the_defaults_is_spelled_in_the_order_of_the_fiel
     assert Probe(best_of=True).in_full() == "probe:on=here,c=0.1,folds=3,best-of=true,rate=none,alphas=0.0+0.5,rule=interval"
 
 
-def balanced(text: str) -> bool:
-    depth = 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
 @given(
-    on=st.text(st.sampled_from("ab/=,[]: +-_.é\t"), max_size=12).filter(balanced),
+    on=st.text(st.sampled_from("ab/=,[]%25BD: +-_.é\t\\") | st.characters(codec="utf-8"), max_size=12),
     c=st.floats(allow_nan=False),
     folds=st.integers(),
     best_of=st.booleans(),
@@ -70,6 +61,9 @@ def balanced(text: str) -> bool:
     rule=st.sampled_from(["greedy", "interval"]),
 )
 @example("", 0.1, 3, False, None, (), "greedy")
+@example("]a[", 0.1, 3, False, None, (), "greedy")
+@example("scans[1", 0.1, 3, False, None, (), "greedy")
+@example("%5B", 0.1, 3, False, None, (), "greedy")
 @example("[a]", 0.1, 3, False, None, (), "greedy")
 @example(" a=b,[c d],e ", math.inf, 3, False, -0.0, (5e-324,), "greedy")
 def test_every_spec_reads_back_from_its_spelling(on, c, folds, best_of, rate, alphas, rule):
@@ -78,7 +72,8 @@ def test_every_spec_reads_back_from_its_spelling(on, c, folds, best_of, rate, al
     assert reads_back(spec, spec.in_full())
 
 
-@given(st.text(st.sampled_from("ab,[]=+ "), max_size=8).filter(balanced))
+@given(st.text(st.sampled_from("ab,[]=+ %5BD2"), max_size=8))
+@example("a[%5D")
 def test_a_spec_inside_a_spec_keeps_whole(text):
     inner = Probe(text, 0.5)
     outer = Probe(str(inner))
@@ -90,6 +85,12 @@ def test_a_spec_inside_a_spec_keeps_whole(text):
 def test_the_first_option_may_be_given_without_its_name():
     assert Probe.from_options("scans/train,folds=5") == Probe("scans/train", folds=5)
     assert Probe.from_options("[folder:a b,seed=3],c=1") == Probe("folder:a b,seed=3", 1.0)
+
+
+def test_a_bracket_without_its_other_half_has_a_spelling_of_its_own():
+    assert str(Probe("scans[1")) == "probe:on=scans%5B1"
+    assert Probe.from_options("on=scans%5B1,c=1") == Probe("scans[1", 1.0)
+    assert str(Probe("100 % [sure]")) == "probe:on=[100 % [sure]]"
 
 
 def test_options_take_dashes_or_underscores_and_spaces_around():
@@ -108,7 +109,8 @@ def test_options_take_dashes_or_underscores_and_spaces_around():
         ("best-of=maybe", r"option 'best-of' of 'probe' is 'maybe'; it can be true or false"),
         ("rule=random", r"option 'rule' of 'probe' is 'random'; it can be greedy, interval"),
         ("alphas=0+x", r"option 'alphas' of 'probe' is 'x'; it must be a number"),
-        ("on=[a", r"opens and closes brackets unevenly"),
+        ("on=[a", r"opens and closes brackets unevenly\. .* write \[ as %5B"),
+        ("on=]a[", r"opens and closes brackets unevenly"),
     ],
 )
 def test_a_slip_is_refused_with_what_there_is(options, message):

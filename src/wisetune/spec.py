@@ -4,6 +4,7 @@
     svm:c=0.1                      one option
     folder:scans/train             the first field may be given without its name
     svm:task=[folder:a b,seed=3]   brackets keep a value whole that holds commas, brackets or equals signs
+    folder:scan%5B1                a bracket without its other half: %5B is [, %5D is ], and %25 the percent sign of such a text
 
 ``Spec.parse`` and ``str`` are inverse; defaults are left out. A ``Catalog`` is a package in which each module is one entry.
 """
@@ -17,6 +18,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
+import re
 import types
 import typing
 from typing import Any, ClassVar, Generic, TypeVar
@@ -24,6 +26,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from wisetune.errors import UsageError
 
 S = TypeVar("S", bound="Spec")
+_ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -46,7 +49,7 @@ class Spec:
             value = getattr(self, field.name)
             default = field.default is not dataclasses.MISSING and value == field.default and type(value) is type(field.default)
             if defaults or not default:
-                options.append(f"{field.name.replace('_', '-')}={_quote(_spell(value))}")
+                options.append(f"{field.name.replace('_', '-')}={quote(_spell(value))}")
         return self.name + (":" + ",".join(options) if options else "")
 
     def canonical(self) -> dict[str, Any]:
@@ -187,16 +190,31 @@ def _spell(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A text as the value of an option: read back, it is the same text, whatever it holds."""
+    if _uneven(text) or any(escape in text for escape in _ESCAPES.values()):
+        text = "".join(_ESCAPES.get(letter, letter) for letter in text)
     return f"[{text}]" if any(mark in text for mark in ",[]=") or text != text.strip() else text
 
 
 def _unquote(text: str) -> str:
     text = text.strip()
-    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return re.sub("|".join(_ESCAPES.values()), lambda found: chr(int(found[0][1:], 16)), text)
+
+
+def _uneven(text: str) -> bool:
+    depth = 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if depth < 0:
+            return True
+    return depth > 0
 
 
 def _split(text: str, mark: str) -> list[str]:
+    if _uneven(text):
+        raise UsageError(f"'{text}' opens and closes brackets unevenly. Where a bracket belongs to a name, write [ as %5B and ] as %5D.")
     items: list[str] = []
     depth = start = 0
     for at, letter in enumerate(text):
@@ -205,8 +223,6 @@ def _split(text: str, mark: str) -> list[str]:
             items.append(text[start:at])
             start = at + 1
     items.append(text[start:])
-    if depth:
-        raise UsageError(f"'{text}' opens and closes brackets unevenly.")
     return [item for item in items if item.strip()]
 
 

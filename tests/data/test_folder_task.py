@@ -279,6 +279,8 @@ def test_spelling(tmp_path, monkeypatch):
     assert parse_task("scans") == parse_task(" scans") == Folder("scans")
     assert parse_task("scans/,seed=3") == Folder("scans/", seed=3)
     assert parse_task("a, b=c") == Folder("a, b=c") == parse_task(str(Folder("a, b=c"))) == parse_task("folder:[a, b=c]")
+    (tmp_path / "scans[1").mkdir()
+    assert parse_task("scans[1,seed=3") == Folder("scans[1", seed=3) == parse_task(str(Folder("scans[1", seed=3)))
     assert parse_task("x.npz") == Npz("x.npz") == parse_task("npz:x.npz")
     assert parse_task("x.npz,labels=coarse,per-class=5") == Npz("x.npz", labels="coarse", per_class=5)
     with pytest.raises(UsageError, match="neither a path that is there nor a task"):

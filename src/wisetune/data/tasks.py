@@ -8,7 +8,7 @@ from wisetune.data.folder import Folder
 from wisetune.data.npz import Npz
 from wisetune.data.task import Task
 from wisetune.errors import UsageError
-from wisetune.spec import Catalog
+from wisetune.spec import Catalog, quote
 
 MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "splits", "task", "tasks", "write")
 TASKS = Catalog("task", "wisetune.data", Task, machinery=MACHINERY)
@@ -23,7 +23,7 @@ def parse_task(text: str) -> Task:
     text = text.strip()
     for path in (text, text.partition(",")[0]):
         if path and Path(path).expanduser().exists():
-            options = f"[{path}]{text[len(path) :]}"
+            options = quote(path) + text[len(path) :]
             if Path(path).expanduser().is_dir():
                 return Folder.from_options(options)
             if path.lower().endswith(".npz"):
