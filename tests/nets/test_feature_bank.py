@@ -95,6 +95,18 @@ def test_what_is_forgotten_is_found_again(model, calls, pico_data):
     assert calls["group"] == [24]
 
 
+def test_what_is_known_already_is_not_looked_at(model, calls, pico_data):
+    bank, split = FeatureBank(CPU), pico_data.val
+    features = ask(bank, model, "w", split)
+    part = split.take(np.array([4, 1]))
+    bank.keep("w", part.digest, features[[4, 1]])
+    calls["encode"].clear()
+    np.testing.assert_array_equal(ask(bank, model, "w", part), features[[4, 1]])
+    assert not calls["encode"]
+    ask(bank, model, "other", part)
+    assert sum(calls["encode"]) == 2
+
+
 def test_beyond_its_budget_the_patches_used_last_stay(model, pico_data, monkeypatch):
     bank = FeatureBank(CPU)
     parts = (pico_data.train, pico_data.val, pico_data.test)

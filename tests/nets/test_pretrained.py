@@ -26,6 +26,7 @@ def test_a_file_of_wisetune(file):
     assert found.spec == TINY
     assert found.source == "b.safetensors"  # no folder of the machine it was found on
     assert found.report is None
+    assert found.about == {"note": "first"}
     backbone = found.load()
     assert same_state(backbone, fresh_backbone(TINY, 3))
     assert not backbone.training
@@ -88,6 +89,7 @@ def test_random_weights():
     assert resolve("random:point-mae-mini").digest == "random:0"
     assert resolve(f"random:[{TINY}]").spec == TINY
     assert resolve(found.source).digest == found.digest
+    assert found.about == {}
     with pytest.raises(UsageError, match="no backbone 'point-mae-tiny'"):
         resolve("random:point-mae-tiny")
     with pytest.raises(UsageError, match="needs backbone"):

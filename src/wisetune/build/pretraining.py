@@ -69,7 +69,7 @@ def run_pretraining(
             "command": command,
             "options": str(options),
             "shapes": total,
-            "data": [{name: facts[name] for name in ("name", "used", "left_out", "up")} for facts in seen],
+            "data": [{name: facts[name] for name in ("name", "used", "left_out", "up", "held_out")} for facts in seen],
             "stamp": stamp(str(device)),
             "loss": log[-1]["loss"],
         }
@@ -78,6 +78,11 @@ def run_pretraining(
         write_text(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log))
         write_text(out / "about.json", json.dumps(about, indent=2) + "\n")
     return file, log
+
+
+def held_out(data: Data) -> str:
+    """A digest of the names of the test part: a card says by it which clouds were not seen."""
+    return digest_of(sorted(data.test.names))
 
 
 def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tuple[list[Shapes], list[dict[str, Any]]]:
@@ -94,7 +99,9 @@ def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tup
         if len(fresh):
             part = data.train.take(fresh)
             shapes.append(Shapes(part.points.astype(np.float16), up))
-            facts.append({"name": data.name, "used": len(fresh), "left_out": left_out, "up": up, "digest": part.digest})
+            facts.append(
+                {"name": data.name, "used": len(fresh), "left_out": left_out, "up": up, "held_out": held_out(data), "digest": part.digest}
+            )
     if sum(len(source.points) for source in shapes) < 2:
         raise UsageError("there is nothing to pre-train on: the train parts of the tasks given hold fewer than two shapes.")
     return shapes, facts

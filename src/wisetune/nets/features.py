@@ -56,6 +56,10 @@ class FeatureBank:
         with _looking(model):
             return model.head(features).cpu().numpy()
 
+    def keep(self, weights_key: str, points_key: str, features: Float32[np.ndarray, "n f"]) -> None:
+        """Features that are known already, such as those of a part of clouds that were looked at."""
+        self._features[weights_key, points_key] = features
+
     def forget(self, weights_key: str) -> None:
         """Drop the features of one backbone."""
         for key in [key for key in self._features if key[0] == weights_key]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.resources
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from wisetune.nets.backbone import Backbone, BackboneSpec
 from wisetune.nets.checkpoint import kind_of, read_state
 from wisetune.nets.create import fresh_backbone, named, parse_backbone
 from wisetune.nets.official import LoadReport, identify, load_official
-from wisetune.nets.save import KEY, build_empty, content_digest, load_backbone
+from wisetune.nets.save import KEY, build_empty, content_digest, load_backbone, read_card
 from wisetune.spec import Spec
 
 PRETRAINED = {"point-mae-mini": "point-mae-mini.safetensors"}
@@ -45,13 +45,17 @@ class Random(Spec):
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """Weights of a backbone. ``digest`` names their values whatever file they came from; ``report`` says what a released file gave."""
+    """Weights of a backbone. ``digest`` names their values whatever file they came from; ``report`` says what a released file gave.
+
+    ``about`` is what a file of wisetune's says of itself (of a pre-training: its data, options, command), empty for the others.
+    """
 
     source: str
     spec: BackboneSpec
     digest: str
     state: dict[str, Tensor] = dataclasses.field(repr=False, compare=False)
     report: LoadReport | None = dataclasses.field(default=None, repr=False, compare=False)
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def load(self) -> Backbone:
         """A new backbone with these weights, in eval mode; changing it changes nothing here."""
@@ -78,7 +82,7 @@ def resolve(source: str | Path, backbone: str | BackboneSpec | None = None, seed
         found = _random(text)
     elif text in PRETRAINED:
         with _shipped(text) as path:
-            found = _of_backbone(text, load_backbone(path))
+            found = _of_own_file(text, path)
     else:
         found = _from_file(text, spec, seed)
     if spec is not None and spec != found.spec:
@@ -106,7 +110,7 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
     kind = kind_of(path)
     checkpoint = read_state(path)
     if kind == "safetensors" and KEY in checkpoint.metadata:
-        return _of_backbone(path.name, load_backbone(path))
+        return _of_own_file(path.name, path)
     if spec is None:
         family = identify({key.removeprefix("module."): tuple(value.shape) for key, value in checkpoint.tensors.items()})
         looks = f"It looks like {family}; how" if family else "How"
@@ -119,6 +123,10 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
     return dataclasses.replace(
         _of_backbone(path.name, model), report=dataclasses.replace(report, source=path.name, layout=checkpoint.layout)
     )
+
+
+def _of_own_file(source: str, path: Path) -> Pretrained:
+    return dataclasses.replace(_of_backbone(source, load_backbone(path)), about=read_card(path).about)
 
 
 def _of_backbone(source: str, backbone: Backbone) -> Pretrained:
