@@ -1,6 +1,6 @@
 """What one job found: its protocol, rows of records, the alphas chosen, the clouds worth looking at. The report is a function of it.
 
-``OUT/results.json`` is this value; nothing else is needed to draw the page again.
+``OUT/results.json`` is this value; nothing else is needed to draw the page again. ``Probing`` is what ``wisetune probe`` found.
 """
 
 from __future__ import annotations
@@ -99,3 +99,47 @@ class Results:
             audits=values["audits"],
             log=values["log"],
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """The accuracy of a linear SVM on one backbone's frozen features, on all ``n`` test clouds of a task in one pose.
+
+    ``draws`` are the accuracies draw by draw of the labelled clouds, ``value`` is their mean and ``sd`` their standard deviation (None for one
+    draw). ``low`` and ``high`` bound a 95 % interval over the test clouds. ``seeds`` is empty but for the random backbones: there each
+    draw is a mean over them, and ``seeds`` holds the mean of each. ``gain`` is the difference from the random backbones' ``value``, with
+    its interval over the same test clouds; None where there are none, and for themselves. ``c`` holds every C used, sorted.
+    """
+
+    task: str
+    per_class: int
+    pose: str
+    backbone: str
+    value: float
+    low: float
+    high: float
+    n: int
+    sd: float | None
+    draws: tuple[float, ...]
+    c: tuple[float, ...]
+    seeds: tuple[float, ...] = ()
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Probing:
+    """Every ``Probed`` of one call. ``tasks`` and ``backbones`` describe them, ``notes`` say what a reader must know beside the numbers."""
+
+    rows: list[Probed]
+    tasks: list[dict[str, Any]]
+    backbones: list[dict[str, Any]]
+    notes: list[str]
+    c: str
+    stamp: dict[str, Any]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}

@@ -34,6 +34,7 @@ _COMMANDS = {
     "demo": ("run:demo", "The main job on data and weights that ship with wisetune, offline."),
     "run": ("run:run", "Tune a pre-trained model on your data, measure gain and loss, write the evidence."),
     "pretrain": ("pretrain:pretrain", "A backbone from your own unlabelled shapes."),
+    "probe": ("probe:probe", "How good a backbone's frozen features are, beside random ones."),
     "predict": ("models:predict", "The class of files, by a run's recommended model."),
     "export": ("models:export", "A run's model as one safetensors file with a model card."),
     "report": ("models:report", "Draw a run's report again."),

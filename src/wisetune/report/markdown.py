@@ -25,13 +25,13 @@ def markdown(results: Results, title: str) -> str:
         "Made by:",
         f"```sh\n{study.get('command', '')}\n```",
         "## Chosen models and baselines",
-        _grid(("model", "accuracy", "robustness", "accuracy against fine-tuning", "robustness against fine-tuning"), _models(board)),
+        grid(("model", "accuracy", "robustness", "accuracy against fine-tuning", "robustness against fine-tuning"), _models(board)),
         "## Along alpha",
-        _grid(("alpha", *(f"{words.method(method)}: accuracy" for method in ("wise-ft", "wise-ft-lp")), "robustness"), _sweep(board)),
+        grid(("alpha", *(f"{words.method(method)}: accuracy" for method in ("wise-ft", "wise-ft-lp")), "robustness"), _sweep(board)),
         "## The choice, on validation",
-        _grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)),
+        grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)),
         *(
-            ["## Under corruption", _grid(("model", "clean", "mean of 35 corruptions"), _corruptions(board))]
+            ["## Under corruption", grid(("model", "clean", "mean of 35 corruptions"), _corruptions(board))]
             if corruption_summary(board).rows
             else []
         ),
@@ -80,7 +80,7 @@ def _change(row: dict[str, Any], name: str) -> str:
     return words.difference(row.get(f"{name}_gain"), row.get(f"{name}_gain_low"), row.get(f"{name}_gain_high"))
 
 
-def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; a bar inside a name would end its cell."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
