@@ -5,6 +5,7 @@
     folder:scans/train             the first field may be given without its name
     svm:task=[folder:a b,seed=3]   brackets keep a value whole that holds commas, brackets or equals signs
     folder:scan%5B1                a bracket without its other half: %5B is [, %5D is ], and %25 the percent sign of such a text
+    my_lab.tuning:Mine:rank=4      a class outside wisetune: its module, its name, its options
 
 ``Spec.parse`` and ``str`` are inverse; defaults are left out. A ``Catalog`` is a package in which each module is one entry.
 """
@@ -16,25 +17,36 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.util
 import json
 import pkgutil
 import re
+import sys
 import types
 import typing
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from wisetune.errors import UsageError
 
 S = TypeVar("S", bound="Spec")
 _ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Base of every option value. Subclasses are frozen dataclasses with ``name`` set; their fields are their options."""
+    """Base of every option value. Subclasses are frozen dataclasses; their fields are their options.
+
+    ``name`` is the word of a catalog; a class that does not set it is called by its module and itself, ``my_lab.tuning:Mine``.
+    """
 
     name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = _address(cls)
 
     def __str__(self) -> str:
         return self._spelled(defaults=False)
@@ -113,7 +125,7 @@ class Catalog(Generic[S]):
     """The entries of one package: a module ``wise_ft.py`` holds the entry ``wise-ft``, a subclass of ``base``.
 
     Modules whose names start with an underscore, and those named in ``machinery``, are not entries. Nothing is imported before
-    an entry is asked for. ``package.module.Class`` names an entry outside wisetune.
+    an entry is asked for. ``my_lab.tuning:Mine`` names an entry outside wisetune: the class ``Mine`` of the module ``my_lab.tuning``.
     """
 
     def __init__(self, noun: str, package: str, base: type[S], machinery: tuple[str, ...] = ()) -> None:
@@ -131,11 +143,12 @@ class Catalog(Generic[S]):
         Raises:
             UsageError: no such entry; the message lists what there is.
         """
-        if "." in name:
+        if ":" in name:
             return self._outside(name)
         if name not in self.names():
             near = difflib.get_close_matches(name, self.names(), 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
+            hint += " One of your own is spelled my_package.module:Class." if "." in name else ""
             raise UsageError(f"there is no {self.noun} '{name}'.{hint} There are: {', '.join(self.names())}.")
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         for value in vars(module).values():
@@ -144,14 +157,37 @@ class Catalog(Generic[S]):
         raise UsageError(f"module {module.__name__} defines no {self.noun} named '{name}'; set name = \"{name}\" on its class.")
 
     def _outside(self, name: str) -> type[S]:
-        module_name, _, class_name = name.rpartition(".")
+        module_name, _, class_name = name.partition(":")
         try:
-            value = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two: a name such as ./this is no module's
-            raise UsageError(f"{self.noun} '{name}' cannot be imported: {error}. Spell it package.module.Class:options.") from None
-        if not (isinstance(value, type) and issubclass(value, self.base)):
-            raise UsageError(f"'{name}' is not a {self.noun}: it must be a subclass of {self.base.__name__}.")
+            module = importlib.import_module(module_name)
+        except (ImportError, ValueError, TypeError) as error:  # the last two: a name such as ./this is no module's
+            raise UsageError(
+                f"{self.noun} '{name}': the module '{module_name}' cannot be imported ({error}). "
+                "Install it, or name the folder in which it lies in PYTHONPATH."
+            ) from None
+        value = functools.reduce(lambda inside, part: getattr(inside, part, None), class_name.split("."), module)
+        if value is None:
+            mine = [known for known, kind in vars(module).items() if self._fits(kind) and kind.__module__ == module_name]
+            raise UsageError(f"the module '{module_name}' has no class '{class_name}'. Of this kind it has: {', '.join(mine) or 'none'}.")
+        if not self._fits(value):
+            raise UsageError(f"'{name}' is not a {self.noun}: it must be a subclass of {self.base.__module__}.{self.base.__name__}.")
+        if value.name != _address(value):
+            raise UsageError(
+                f"'{name}' calls itself '{value.name}', by which it cannot be found again. Leave name out of the class: outside wisetune "
+                f"a {self.noun} is called by its module and class."
+            )
         return value
+
+    def _fits(self, value: object) -> TypeGuard[type[S]]:
+        return isinstance(value, type) and issubclass(value, self.base)
+
+    def divide(self, text: str) -> tuple[str, str]:
+        """A spelling as the entry's name (``module:Class`` outside wisetune, else without a colon) and its options; nothing is imported."""
+        name, _, options = text.strip().partition(":")
+        inside, _, rest = options.partition(":")
+        if name not in self.names() and _CLASS.fullmatch(inside) and ("." in name or (inside[0].isupper() and _is_module(name))):
+            return f"{name}:{inside}", rest
+        return name, options
 
     def parse(self, text: str) -> S:
         """From its spelling to the value.
@@ -159,8 +195,16 @@ class Catalog(Generic[S]):
         Raises:
             UsageError: unknown name or option, wrong kind of value.
         """
-        name, _, options = text.strip().partition(":")
+        name, options = self.divide(text)
         return self.entry(name).from_options(options)
+
+
+def _address(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _is_module(name: str) -> bool:
+    return name in sys.modules or (name.isidentifier() and importlib.util.find_spec(name) is not None)
 
 
 def _options(cls: type[Spec]) -> str:

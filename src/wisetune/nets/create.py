@@ -143,8 +143,11 @@ def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset |
     if preset is None:
         chosen = named().get(name)
         return parse_backbone(name), chosen
-    if ":" in name:
-        raise UsageError(f"'{name}' gives options beside preset='{preset}'. Give the backbone's name, its preset, and options as keywords.")
+    name, options = BACKBONES.divide(name)
+    if options:
+        raise UsageError(
+            f"'{name}:{options}' gives options beside preset='{preset}'. Give the backbone's name, its preset, and options as keywords."
+        )
     presets = BACKBONES.entry(name).presets()
     if preset not in presets:
         near = difflib.get_close_matches(preset, presets, 1)

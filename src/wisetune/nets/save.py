@@ -181,9 +181,9 @@ def _read(path: Path, with_head: bool) -> tuple[Card, Model | Backbone]:
 
 def _backbone_of(text: str) -> BackboneSpec:
     """The spec in a file's metadata. A file must not choose what is imported: a backbone outside wisetune has to be there already."""
-    name = text.partition(":")[0].strip()
-    module = name.rpartition(".")[0]
-    if module and module not in sys.modules:
+    name, _ = BACKBONES.divide(text)
+    module, colon, _ = name.partition(":")
+    if colon and module not in sys.modules:
         raise UsageError(f"its backbone is '{name}', from outside wisetune; import {module} first if you trust it")
     return BACKBONES.parse(text)
 
