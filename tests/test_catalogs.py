@@ -20,13 +20,13 @@ from wisetune.nets.heads import HEADS
 from wisetune.spec import Catalog, Spec, digest_of
 from wisetune.stories.stories import STORIES
 from wisetune.tune.tunings import TUNINGS
-from wisetune.weights.merges import merges
+from wisetune.weights.merges import MERGES
 
 CATALOGS: dict[str, Catalog[Any]] = {
     "story": STORIES,
     "tuning": TUNINGS,
     "measure": MEASURES,
-    "merge": merges,
+    "merge": MERGES,
     "task": TASKS,
     "backbone": BACKBONES,
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wisetune.errors import UsageError, WeightsError
 from wisetune.weights.alphas import grid, tidy
-from wisetune.weights.merges import merges
+from wisetune.weights.merges import MERGES
 from wisetune.weights.uniform import Uniform
 from wisetune.weights.wise import Wise
 
@@ -226,9 +226,9 @@ def test_alphas_are_tidy_and_grids_hit_their_ends():
 
 
 def test_the_catalog_finds_merges_by_file():
-    assert merges.names() == ["uniform", "wise"]
-    assert merges.parse("wise:0.3") == Wise(0.3)
-    assert str(merges.parse("wise:alpha=0.7,missing=error")) == "wise:alpha=0.7,missing=error"
-    assert merges.parse("uniform") == Uniform()
+    assert MERGES.names() == ["uniform", "wise"]
+    assert MERGES.parse("wise:0.3") == Wise(0.3)
+    assert str(MERGES.parse("wise:alpha=0.7,missing=error")) == "wise:alpha=0.7,missing=error"
+    assert MERGES.parse("uniform") == Uniform()
     with pytest.raises(UsageError, match="wise"):
-        merges.parse("wize")
+        MERGES.parse("wize")
