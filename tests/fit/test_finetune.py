@@ -195,9 +195,9 @@ def test_probing_from_kept_features_is_probing(pico_data):
         features = torch.from_numpy(FeatureBank(CPU).features(model, "k", pico_data.train.points, pico_data.train.digest))
     run(model, QUICK, pico_data, Linear())
     head.train()
-    schedule, parameters = QUICK.schedule, dict(head.named_parameters())
-    groups = loop.decay_groups(parameters, {name for name, value in parameters.items() if value.ndim == 1})
-    adamw = torch.optim.AdamW(groups, weight_decay=QUICK.weight_decay)
+    schedule, values = QUICK.schedule, list(head.parameters())
+    decayed, plain = [value for value in values if value.ndim > 1], [value for value in values if value.ndim == 1]
+    adamw = torch.optim.AdamW([{"params": decayed}, {"params": plain, "weight_decay": 0.0}], weight_decay=QUICK.weight_decay)
     labels = torch.from_numpy(pico_data.train.labels)
     for epoch in range(QUICK.epochs):
         order = list(loop.batches(len(labels), QUICK.batch, 0, epoch))
