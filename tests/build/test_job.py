@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 
@@ -14,6 +15,7 @@ from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.meter import Silent
 from wisetune.build.work import plan, work
 from wisetune.errors import DataError
+from wisetune.fit import loop
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
@@ -180,6 +182,28 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     # One model less is corrupted where the chosen one is a baseline: at alpha 0 it is linear probing.
     assert meter.done in {expected, expected - (36 * 4 if corrupted else 0)}
     assert "training: full(point-mae#random:0)" in meter.said
+
+
+def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_path, monkeypatch):
+    class Stop(Counting):
+        def advance(self, clouds: float) -> None:
+            super().advance(clouds)
+            if self.done >= 2 * epoch:
+                raise KeyboardInterrupt
+
+    hours = itertools.count()
+    monkeypatch.setattr(loop.time, "monotonic", lambda: 3600.0 * next(hours))  # every epoch is saved
+    fit = dataclasses.replace(FIT, epochs=3)
+    first = pico.runner(tmp_path, Ft(), Stop(), **QUICK | {"fit": fit})
+    epoch, whole = 3 * len(first.downstream.train), work(first)
+    with pytest.raises(KeyboardInterrupt):
+        first.run({})
+    meter = Counting()
+    again = pico.runner(tmp_path, Ft(), meter, **QUICK | {"fit": fit})
+    expected = work(again)
+    assert expected == whole - 2 * epoch
+    again.run({})
+    assert meter.done == expected
 
 
 def test_a_sweep_of_eleven_alphas_trains_eleven_heads_and_looks_at_each_backbone_once(tmp_path, monkeypatch):

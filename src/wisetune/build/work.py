@@ -74,7 +74,10 @@ def _cost(runner: Runner, node: Recipe) -> float:
     if isinstance(node, Mix):
         return float(train) if node.task is not None else 0.0
     assert isinstance(node.fit, Fit)
-    return TRAIN * train * node.fit.epochs if backbone_of(node) is node else float(train)
+    if backbone_of(node) is not node:
+        return float(train)
+    begun = runner.store.load_state(digest(node))
+    return TRAIN * train * (node.fit.epochs - (begun[1]["epoch"] if begun else 0))
 
 
 def _speed(runner: Runner) -> float:
