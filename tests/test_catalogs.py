@@ -162,6 +162,17 @@ def test_every_option_enters_the_digest_and_the_spelling(entry, option):
     assert type(spec).from_options(str(changed).partition(":")[2]) == changed
 
 
+def words(entry: str) -> dict[str, tuple[str, ...]]:
+    hints = typing.get_type_hints(kind_of(entry))
+    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
+
+
+@pytest.mark.parametrize(("entry", "option"), [(entry, option) for entry in ALL for option in words(entry)])
+def test_a_wrong_word_is_refused_with_those_that_there_are(entry, option):
+    with pytest.raises(UsageError, match=rf"'no such word'.* {', '.join(words(entry)[option])}"):
+        dataclasses.replace(plain(kind_of(entry)), **{option: "no such word"})
+
+
 @pytest.mark.parametrize("entry", [entry for entry in ALL if dataclasses.fields(kind_of(entry))])
 def test_entries_and_their_options_are_told_apart(entry):
     specs = [plain(kind_of(other)) for other in ALL]

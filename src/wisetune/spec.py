@@ -48,6 +48,16 @@ class Spec:
         if "name" not in vars(cls):
             cls.name = _address(cls)
 
+    def __post_init__(self) -> None:
+        """Check the words of fields that list them (``Literal``); a subclass with checks of its own calls this too.
+
+        Raises:
+            UsageError: a word that the field does not list.
+        """
+        for name, hint in _hints(type(self)).items():
+            if typing.get_origin(hint) is typing.Literal and getattr(self, name) not in typing.get_args(hint):
+                raise UsageError(_not_a_word(getattr(self, name), hint, f"option '{name.replace('_', '-')}' of '{self.name}'"))
+
     def __str__(self) -> str:
         return self._spelled(defaults=False)
 
@@ -280,6 +290,10 @@ def _partition(item: str) -> tuple[str, str, str]:
     return item, "", ""
 
 
+def _not_a_word(value: object, hint: Any, where: str) -> str:
+    return f"{where} is '{value}'; it can be {', '.join(map(str, typing.get_args(hint)))}."
+
+
 def _read(text: str, hint: Any, where: str) -> Any:
     """Text to the type that a field declares: bool, int, float, str, tuple of these, Literal, or None."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -289,7 +303,7 @@ def _read(text: str, hint: Any, where: str) -> Any:
         return _read(text, next(kind for kind in arguments if kind is not type(None)), where)
     if origin is typing.Literal:
         if text not in arguments:
-            raise UsageError(f"{where} is '{text}'; it can be {', '.join(map(str, arguments))}.")
+            raise UsageError(_not_a_word(text, hint, where))
         return text
     if origin is tuple:
         return tuple(_read(part, arguments[0], where) for part in text.split("+") if part)

@@ -60,7 +60,7 @@ def run(model, fit, data, tuning: Tuning | None = None, seed=0, bank=None, **opt
         ({"warmup": -1.0}, "out of range"),
         ({"drop_path": 1.0}, "drop-path=1.0; it is a probability"),
         ({"drop_path": -0.1}, "drop-path=-0.1; it is a probability"),
-        ({"select": "first"}, "select='first'; it can be last, best"),
+        ({"select": "first"}, "option 'select' of 'fit' is 'first'; it can be last, best"),
         ({"augment": "scale-translat"}, "Did you mean 'scale-translate'"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wisetune.errors import UsageError, WeightsError
 from wisetune.weights.alphas import grid, tidy
+from wisetune.weights.merge import combine
 from wisetune.weights.merges import MERGES
 from wisetune.weights.uniform import Uniform
 from wisetune.weights.wise import Wise
@@ -211,7 +212,7 @@ def test_the_number_of_states_is_checked():
     with pytest.raises(UsageError, match="none"):
         Uniform().merge([])
     with pytest.raises(UsageError, match="missing is 'union'"):
-        Uniform(missing="union").merge([one])
+        combine([one], lambda _, parts: parts[0], missing="union")
 
 
 def test_alphas_are_tidy_and_grids_hit_their_ends():

@@ -57,6 +57,7 @@ class FileTask(Task):
     per_class: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option, share in (("val", self.val), ("test", self.test)):
             if not 0 <= share < 1:
                 raise UsageError(f"option '{option}' of '{self.name}' is {share}; it is a share, at least 0 and less than 1.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Fit(Spec):
     select: Select = "last"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, low in (("epochs", 1), ("batch", 2)):
             if getattr(self, name) < low:
                 raise UsageError(f"fit was given {name}={getattr(self, name)}; it must be at least {low}.")
@@ -54,8 +55,6 @@ class Fit(Spec):
             )
         if self.drop_path is not None and not 0 <= self.drop_path < 1:
             raise UsageError(f"fit was given drop-path={self.drop_path}; it is a probability: 0 or more, below 1.")
-        if self.select not in get_args(Select):
-            raise UsageError(f"fit was given select='{self.select}'; it can be {', '.join(get_args(Select))}.")
         augmentation(self.augment)
 
     @property

@@ -31,8 +31,7 @@ class Corruption(Measure):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.split not in ("val", "test"):
-            raise UsageError(f"option 'split' of 'corruption' is '{self.split}'; it can be val, test.")
+        super().__post_init__()
         if self.items < 0:
             raise UsageError(f"option 'items' of 'corruption' is {self.items}; it must be 0 (all clouds) or more.")
 

@@ -52,6 +52,7 @@ class PointMAESpec(BackboneSpec):
     reading: Literal["as_intended", "as_published"] = "as_intended"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option, largest in _LARGEST.items():
             _whole(option, getattr(self, option), largest)
         if not isinstance(self.tokenizer, tuple) or len(self.tokenizer) != 3:
@@ -65,9 +66,6 @@ class PointMAESpec(BackboneSpec):
             raise UsageError(f"'point-mae' has {patches}, but clouds of points={self.points}; give clouds more points.")
         if not isinstance(self.drop_path, (int, float)) or not 0 <= self.drop_path < 1:
             raise UsageError(f"'point-mae' has drop-path={self.drop_path}; it is a probability: 0 or more, below 1.")
-        for option, words in (("initial", ("published", "fan-in")), ("reading", ("as_intended", "as_published"))):
-            if getattr(self, option) not in words:
-                raise UsageError(f"'point-mae' has {option}='{getattr(self, option)}'; it can be {', '.join(words)}.")
         readout(self.readout)
         if self.readout.startswith("lead") and not self.class_token:
             raise UsageError(f"'point-mae' has readout={self.readout} but class-token=false; use readout=max+mean, or a class token.")

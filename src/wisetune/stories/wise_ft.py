@@ -36,6 +36,7 @@ class WiseFt(Story):
     statistics: Statistics = "reestimated"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "alphas", along(self.alphas))
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:

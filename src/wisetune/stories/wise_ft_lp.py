@@ -27,6 +27,7 @@ class WiseFtLp(Story):
     baselines: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "alphas", along(self.alphas))
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:

@@ -30,6 +30,7 @@ class Wise(Merge):
     missing: Missing = "from_last"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "alpha", tidy(self.alpha))
 
     def merge(self, states: Sequence[State]) -> dict[str, Tensor]:
