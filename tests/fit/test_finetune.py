@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 import pico
 from pico import CPU, FIT, HEAD_FIT, bits
-from wisetune.errors import TrainingError, UsageError
+from wisetune.errors import DataError, TrainingError, UsageError
 from wisetune.fit import finetune, loop
 from wisetune.fit.finetune import Fit, Labelled, set_drop_path, tune
 from wisetune.nets.features import FeatureBank
@@ -272,14 +273,47 @@ def test_a_loss_that_is_not_finite_names_the_files_of_its_batch(pico_data, tunin
     with pytest.raises(TrainingError, match="at epoch 1, batch 1") as raised:
         run(model, dataclasses.replace(QUICK, batch=4), pico_data, tuning)
     rows = next(loop.batches(len(pico_data.train), 4, 0, 0))
-    assert f"({', '.join(pico_data.train.names[row] for row in rows)})" in str(raised.value)
+    assert f"({', '.join(pico_data.train.names[row] for row in rows)}; their points are finite" in str(raised.value)
+    assert ("their features too" in str(raised.value)) == (tuning == Linear())
+
+
+def test_features_that_are_not_finite_are_told_from_points_that_are_not(pico_data):
+    model = model_of()
+    with torch.no_grad():
+        model.backbone.norm.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="their points are finite, their features from the frozen backbone are not"):
+        run(model, QUICK, pico_data, Linear())
+
+
+def test_points_that_are_not_finite_are_refused_by_name_before_training(pico_data):
+    points = pico_data.train.points.copy()
+    points[[1, 3], 5] = np.nan
+    data = dataclasses.replace(pico_data, train=dataclasses.replace(pico_data.train, points=points))
+    named = re.escape(f"{data.train.names[1]}, {data.train.names[3]}.")
+    with pytest.raises(DataError, match=f"2 of {len(points)} clouds to train on have coordinates that are not finite: {named}"):
+        run(model_of(), AUGMENTED, data)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("fit", [AUGMENTED, dataclasses.replace(QUICK, augment="none")], ids=["augmented", "cached"])
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_a_single_cloud_is_refused_by_name(pico_data, tuning, fit, count):
+    data = dataclasses.replace(pico_data, train=pico_data.train.take(np.arange(count)))
+    there = re.escape(pico_data.train.names[0]) if count else "none"
+    with pytest.raises(DataError, match=rf"needs at least 2 clouds, and there is {count} \({there}.* Add clouds"):
+        run(model_of(head=Mlp3Head(hidden=8)), fit, data, tuning)
+
+
+def test_two_clouds_are_enough(pico_data):
+    data = dataclasses.replace(pico_data, train=pico_data.train.take(np.arange(2)))
+    assert len(run(model_of(head=Mlp3Head(hidden=8)), AUGMENTED, data)) == 2
 
 
 def test_a_long_batch_is_named_by_its_first_files(pico_data):
     model = model_of()
     with torch.no_grad():
         model.head.weight.fill_(float("inf"))
-    with pytest.raises(TrainingError, match=r"\((solids train/\w+/\d\.ply, ){3}solids train/\w+/\d\.ply \.\.\.\)"):
+    with pytest.raises(TrainingError, match=r"\((solids train/\w+/\d\.ply, ){3}solids train/\w+/\d\.ply and \d+ more; their points"):
         run(model, QUICK, pico_data)
 
 

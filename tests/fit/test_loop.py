@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,8 +9,8 @@ import torch
 from kept import Kept, save_each_epoch, until_done
 from torch import nn
 
-from wisetune.errors import TrainingError
-from wisetune.fit.loop import Schedule, Training, batches, decay_groups, train
+from wisetune.errors import DataError, TrainingError, UsageError
+from wisetune.fit.loop import Schedule, Training, batches, decay_groups, few, train
 
 X = torch.linspace(-1, 1, 22).reshape(11, 2)
 Y = X @ torch.tensor([[2.0], [-1.0]]) + 0.5
@@ -143,8 +144,21 @@ def test_a_step_that_is_not_finite_stops_the_training_and_is_not_taken(poison):
 def test_a_batch_has_a_name_by_itself():
     model = line()
     sick = Training(model, lambda *_: model(X).sum() * math.nan, 3, training(model).groups)
-    with pytest.raises(TrainingError, match=r"items \[\d, \d, \d\]"):
+    with pytest.raises(TrainingError, match=r"\(items \d, \d, \d\)"):
         train(sick, Schedule(epochs=1, batch=4, lr=0.1), 0)
+
+
+def test_a_batch_of_many_is_named_by_its_first_and_their_number():
+    assert few(["a", "b", "c", "d"]) == "a, b, c, d"
+    assert few(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
+
+
+def test_batches_of_one_are_refused_before_torch_does():
+    with pytest.raises(UsageError, match=r"batch=1; .* at least 2"):
+        train(training(line()), Schedule(epochs=1, batch=1, lr=0.1), 0)
+    for count, there in ((1, "items 0"), (0, "none")):
+        with pytest.raises(DataError, match=rf"needs at least 2 clouds, and there is {count} \({there}\)"):
+            train(dataclasses.replace(training(line()), count=count), Schedule(epochs=1, batch=4, lr=0.1), 0)
 
 
 def test_the_caller_is_told_of_each_epoch_and_may_add_to_its_line():

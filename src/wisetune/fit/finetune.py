@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int64
 from torch import nn
 
-from wisetune.errors import UsageError
-from wisetune.fit.loop import Progress, Resume, Schedule, Training, decay_groups, train
+from wisetune.errors import DataError, UsageError
+from wisetune.fit.loop import Progress, Resume, Schedule, Training, decay_groups, few, require_two, train
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
@@ -95,11 +95,19 @@ def tune(
 
     Raises:
         UsageError: ``select=best`` without a validation split.
+        DataError: fewer than two clouds, or points that are not finite.
         TrainingError: a loss that is not finite.
     """
     if fit.select == "best" and (val is None or len(val.labels) == 0):
         raise UsageError(
             "select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last."
+        )
+    require_two(len(clouds.labels), lambda rows: few([clouds.names[row] for row in rows]))
+    broken = np.flatnonzero(~np.isfinite(clouds.points).all(axis=(1, 2)))
+    if len(broken):
+        raise DataError(
+            f"{len(broken)} of {len(clouds.names)} clouds to train on have coordinates that are not finite: "
+            f"{few([clouds.names[row] for row in broken])}. Remove those points or those clouds first."
         )
     device = next(model.parameters()).device
     drops = {module: module.rate for module in model.modules() if isinstance(module, DropPath)}
@@ -112,7 +120,7 @@ def tune(
         loss=task.loss,
         count=len(clouds.labels),
         groups=decay_groups(parameters),
-        name_of=lambda rows: ", ".join(clouds.names[row] for row in rows[:4]) + (" ..." if len(rows) > 4 else ""),
+        name_of=task.words,
         before_epoch=task.to_training_mode,
         after_epoch=None if keeper is None or val is None else lambda _: keeper.offer(task.accuracy(val)),
     )
@@ -139,6 +147,7 @@ class _Tuned:
         self, model: Model, fit: Fit, clouds: Labelled, seed: int, frozen_key: str | None, bank: FeatureBank, device: torch.device
     ) -> None:
         self.model, self.fit, self.seed, self.frozen_key, self.bank, self.device = model, fit, seed, frozen_key, bank, device
+        self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
         self.points = torch.from_numpy(clouds.points)
         self.augment = None if fit.augment == "none" else augmentation(fit.augment)
@@ -147,6 +156,14 @@ class _Tuned:
             self.features = torch.from_numpy(bank.features(model, frozen_key, clouds.points, clouds.digest)).to(device)
         elif self.augment is None:
             self.groups = bank.groups(model, clouds.points, clouds.digest)
+
+    def words(self, rows: Int64[np.ndarray, " m"]) -> str:
+        """Which clouds these are, and whether what came in was finite (their points are: they were looked at before)."""
+        inputs = "their points are finite"
+        if self.features is not None:
+            kept = self.features[torch.from_numpy(rows).to(self.device)]
+            inputs += ", their features too" if bool(torch.isfinite(kept).all()) else ", their features from the frozen backbone are not"
+        return f"{few([self.names[row] for row in rows])}; {inputs}"
 
     def to_training_mode(self) -> None:
         self.model.train()

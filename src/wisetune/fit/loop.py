@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
-from wisetune.errors import TrainingError
+from wisetune.errors import DataError, TrainingError, UsageError
 from wisetune.runtime import generator, seed_of
 
 State = dict[str, torch.Tensor]
+_NAMED = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Training:
     loss: Callable[[Int64[np.ndarray, " m"], int], torch.Tensor]
     count: int
     groups: list[dict[str, Any]]
-    name_of: Callable[[Int64[np.ndarray, " m"]], str] = lambda rows: f"items {rows.tolist()}"
+    name_of: Callable[[Int64[np.ndarray, " m"]], str] = lambda rows: f"items {few(rows.tolist())}"
     before_epoch: Callable[[], object] | None = None
     after_epoch: Callable[[int], Mapping[str, float]] | None = None
 
@@ -90,8 +91,13 @@ def train(
     result.
 
     Raises:
+        UsageError: batches of one item, which BatchNorm cannot train on.
+        DataError: fewer than two items, for the same reason.
         TrainingError: a loss or gradient that is not finite; the message names the batch.
     """
+    if schedule.batch < 2:
+        raise UsageError(f"training was asked for with batch={schedule.batch}; BatchNorm compares the items of a batch: take at least 2.")
+    require_two(training.count, training.name_of)
     optimiser = torch.optim.AdamW(training.groups, lr=schedule.lr, weight_decay=schedule.weight_decay)
     first, log = 0, list[dict[str, float]]()
     kept = resume.load() if resume else None
@@ -122,6 +128,24 @@ def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[Int64[np.n
         rows = order[start : start + size]
         if len(rows) == size or start == 0:
             yield rows
+
+
+def require_two(count: int, name_of: Callable[[Int64[np.ndarray, " m"]], str]) -> None:
+    """Refuse what BatchNorm cannot train on: it compares the items of a batch.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if count < 2:
+        raise DataError(
+            f"training needs at least 2 clouds, and there is {count} ({name_of(np.arange(count)) if count else 'none'}): BatchNorm compares "
+            "the clouds of a batch. Add clouds to the train part, or hold fewer out of it (val=, test=)."
+        )
+
+
+def few(items: Sequence[object]) -> str:
+    """The first four by name and how many more there are."""
+    return ", ".join(map(str, items[:_NAMED])) + (f" and {len(items) - _NAMED} more" if len(items) > _NAMED else "")
 
 
 def decay_groups(named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
