@@ -118,12 +118,15 @@ class FileTask(Task):
         kept: list[Item] = []
         clouds: list[Float32[np.ndarray, "p 3"]] = []
         bad: list[WisetuneError] = []
+        skipped: list[str] = []
         repeated = 0
         opened = self.open()
         for item in self.chosen(opened.items):
             shape = self.look(opened, item)
             if isinstance(shape, WisetuneError):
                 bad.append(shape)
+                # By name: a report says nothing of the machine that it was made on.
+                skipped.append(f"{item.name}: {shape.wrong if isinstance(shape, BadFile) else shape}")
                 if not self.skip_bad and len(bad) == _SHOWN:
                     break
             else:
@@ -132,7 +135,7 @@ class FileTask(Task):
                 repeated += isinstance(shape, Cloud) and len(shape.points) < points
         if bad and not self.skip_bad:
             _refuse(bad)
-        protocol = {"points": points, "repeated": repeated, "skipped": [str(problem) for problem in bad]}
+        protocol = {"points": points, "repeated": repeated, "skipped": skipped}
         return self._data(kept, clouds, points, protocol)
 
     def _data(self, items: list[Item], clouds: list[Float32[np.ndarray, "p 3"]], points: int, protocol: dict[str, Any]) -> Data:
