@@ -196,9 +196,9 @@ def test_bad_files_are_all_named(tmp_path):
         "table/page.obj: holds no vertices (lines that start with 'v')",
     ]
     assert str(tmp_path) not in json.dumps(data.protocol)
-    assert data.digest == Folder(str(scans(tmp_path / "elsewhere" / tmp_path.name))).load(32).digest
     moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
     assert Folder(str(moved), skip_bad=True).load(32).protocol == data.protocol
+    assert data.digest == Folder(str(scans(tmp_path / "elsewhere" / tmp_path.name))).load(32).digest
 
 
 def test_reading_stops_after_ten_bad_files(tmp_path):
