@@ -16,6 +16,7 @@ from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.store import Store
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
+from wisetune.weights.uniform import Uniform
 from wisetune.weights.wise import Wise
 
 QUICK = dataclasses.replace(FIT, epochs=2)
@@ -312,14 +313,21 @@ MIXED = Mix((START, FT), Wise(0.5))
         (Mix((START, FT), Wise(1.0)), FT),
         (Mix((START, tuned(FT, Linear())), Wise(1.0)), FT),
         (Mix((START, FT), Wise(1.0), TASK), Mix((START, FT), Wise(1.0), TASK)),
-        (Mix((START, FT), Wise(0.0)), Mix((START, FT), Wise(0.0))),
+        (Mix((START, FT), Wise(0.0)), START),
+        (tuned(Mix((START, FT), Wise(0.0)), Linear(), head_from="start"), START),
+        (Mix((START, FT), Wise(0.0), TASK), Mix((START, FT), Wise(0.0), TASK)),
+        (Mix((TOKEN, tuned(TOKEN)), Wise(0.0)), Mix((TOKEN, tuned(TOKEN)), Wise(0.0))),
+        (Mix((LP, FT), Wise(0.0)), Mix((LP, FT), Wise(0.0))),
+        (Mix((START, FT), Uniform()), Mix((START, FT), Uniform())),
     ],
 )
 def test_whose_backbone_a_model_has(recipe, expected):
     assert backbone_of(recipe) == expected
 
 
-@pytest.mark.parametrize("recipe", [LP, tuned(MIXED, Linear(), head_from="start"), Mix((START, FT), Wise(1.0))])
+@pytest.mark.parametrize(
+    "recipe", [LP, tuned(MIXED, Linear(), head_from="start"), Mix((START, FT), Wise(1.0)), Mix((START, FT), Wise(0.0))]
+)
 def test_equal_backbones_have_equal_features(tmp_path, recipe):
     """What the feature bank relies on."""
     model, backbone = build(tmp_path, recipe), build(tmp_path, backbone_of(recipe))

@@ -228,6 +228,7 @@ def test_a_sweep_of_eleven_alphas_trains_eleven_heads_and_looks_at_each_backbone
     monkeypatch.setattr(runner.bank, "features", counting)
     runner.run({})
     assert Counter(trained) == {"all": 1, "head": 11}
+    assert len({key.split()[0] for key in seen}) == 11, "the start at alpha 0, nine mixes, the fine-tuned model at 1"
     worst = runner.downstream.test.digest
     assert {key for key, times in seen.items() if times > 1} <= {key for key in seen if key.endswith(worst)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,10 +15,11 @@ from wisetune.build.meter import Meter
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit, Labelled, tune
-from wisetune.nets.backbone import Backbone, Groups
+from wisetune.nets.backbone import Backbone, BackboneSpec, Groups
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model, feature_width
+from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
 from wisetune.runtime import seed_of
 from wisetune.store.store import Store
@@ -153,8 +155,16 @@ def backbone_of(recipe: Recipe) -> Recipe:
             return backbone_of(recipe.start)
         case Mix(merge=Wise(alpha=1.0), task=None):
             return backbone_of(recipe.parts[-1])
+        case Mix(merge=Wise(alpha=0.0), task=None, parts=(Start(backbone=BackboneSpec() as spec) as start, _)) if _complete(spec):
+            return start
         case _:
             return recipe
+
+
+@functools.cache
+def _complete(spec: BackboneSpec) -> bool:
+    """Whether every part has a pre-trained value, so that at alpha = 0 there is the start and nothing of the fine-tuned model."""
+    return not build_empty(spec).anatomy.fresh
 
 
 class Resume:
