@@ -11,19 +11,22 @@ from children import environment
 from wisetune.points._threads import over_batch
 
 FORK = """
-import os, torch
+import os, signal, threading, torch
 from wisetune.points._threads import over_batch
 
 torch.set_num_threads(2)
 done = [0] * 4
+both = threading.Barrier(2)
 
 def kernel(rows):
+    both.wait(30)  # so that there are two threads, and both are idle at the fork
     for row in range(rows.start, rows.stop):
         done[row] += 1
 
 over_batch(kernel, 4)
 child = os.fork()
 if child == 0:
+    signal.alarm(30)
     over_batch(kernel, 4)
     os._exit(0 if done == [2] * 4 else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
