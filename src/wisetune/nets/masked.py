@@ -128,9 +128,15 @@ def contrast(a: Float[torch.Tensor, "b o"], b: Float[torch.Tensor, "b o"], tempe
 
 
 def chamfer(a: Float[torch.Tensor, "r n 3"], b: Float[torch.Tensor, "r m 3"]) -> Float[torch.Tensor, ""]:
-    """Chamfer-L2: mean squared distance to the nearest point of the other set, both ways, summed (Point-MAE eq. 4)."""
-    distance = (a.unsqueeze(2) - b.unsqueeze(1)).square().sum(-1)
-    return distance.amin(dim=2).mean() + distance.amin(dim=1).mean()
+    """Chamfer-L2: mean squared distance to the nearest point of the other set, both ways, summed (Point-MAE eq. 4).
+
+    Which point is the nearest is found without a graph: the gradient needs the pairs alone, not every distance.
+    """
+    with torch.no_grad():
+        # |a - b|^2 without the part that is the same for all candidates.
+        to_b = torch.baddbmm(b.square().sum(-1).unsqueeze(1), a, b.transpose(1, 2), alpha=-2).argmin(dim=2)
+        to_a = torch.baddbmm(a.square().sum(-1).unsqueeze(1), b, a.transpose(1, 2), alpha=-2).argmin(dim=2)
+    return (a - gather(b, to_b)).square().sum(-1).mean() + (b - gather(a, to_a)).square().sum(-1).mean()
 
 
 def _patches(offsets: Float[torch.Tensor, "b g k 3"], index: Int64[torch.Tensor, "b m"]) -> Float[torch.Tensor, "b m k 3"]:
