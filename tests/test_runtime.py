@@ -73,6 +73,6 @@ def test_the_stamp_says_what_a_result_depends_on_and_not_who_made_it():
 
 
 def test_the_ground_floor_is_imported_without_torch_or_numpy():
-    names = ", ".join(f"wisetune.{name}" for name in ("errors", "spec", "recipe", "records", "results", "runtime"))
+    names = ", ".join(f"wisetune.{name}" for name in ("errors", "files", "spec", "recipe", "records", "results", "runtime"))
     check = f"import sys, {names}; sys.exit(', '.join({{'torch', 'numpy', 'sklearn', 'numba'}} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", check], check=True)

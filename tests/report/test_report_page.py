@@ -9,6 +9,7 @@ import pytest
 from studies import hostile, study
 
 from wisetune.errors import WriteError
+from wisetune.files.tmp import tmp_name
 from wisetune.report import page, write_report
 from wisetune.report.board import Board
 from wisetune.report.plots import tradeoff_svgs
@@ -152,6 +153,16 @@ def test_the_report_can_be_drawn_again_from_its_numbers(tmp_path: Path) -> None:
     write_report(made, tmp_path)
     again = Results.from_json(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")))
     assert page(again) == (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
+    with tmp_name(tmp_path) as ours:
+        dead = tmp_path / f"{ours.name[:-16]}{'0' * 12}.tmp"
+    for path in (dead, tmp_path / "mine.tmp"):
+        path.write_text("half")
+    write_report(study((0,), probes=False), tmp_path)
+    assert not dead.exists()
+    assert (tmp_path / "mine.tmp").exists()
 
 
 def test_no_picture_without_both_numbers(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 
-from wisetune.files import write_bytes
+from wisetune.files import clean, write_bytes
 from wisetune.report.board import Board
 from wisetune.report.page import page, tables_json
 from wisetune.report.plots import tradeoff_png
@@ -18,6 +18,7 @@ from wisetune.results import Results
 def write_report(results: Results, out: Path) -> list[Path]:
     """Write ``report.html``, ``results.json``, ``tables/*.csv``, ``tables/tables.json`` and ``tradeoff.png`` into the folder ``out``.
 
+    What a killed run was writing there is removed.
     ``tradeoff.png`` is left out when no model has both an accuracy and a robustness. Returns the files written, the page first.
 
     Raises:
@@ -31,6 +32,7 @@ def write_report(results: Results, out: Path) -> list[Path]:
     picture = tradeoff_png(Board(results))
     if picture is not None:
         files["tradeoff.png"] = picture
+    clean(out)
     for name, data in files.items():
         write_bytes(out / name, data)
     return [out / name for name in files]
