@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from wisetune.points import neighbours as module
 from wisetune.points.neighbours import gather, nearest_neighbours, nearest_neighbours_torch, patches
 from wisetune.points.sampling import farthest_points
 
@@ -44,6 +46,31 @@ def test_numba_and_torch_agree(kind, count):
     points = {"random": points, "grid": (points * 2).round(), "same": torch.ones_like(points)}[kind]
     queries = points[:, :10]
     assert torch.equal(nearest_neighbours(points, queries, count), nearest_neighbours_torch(points, queries, count))
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that is made inside."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+            self.elements = max(self.elements, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "same"])
+def test_memory_does_not_grow_with_the_queries(monkeypatch, kind):
+    points = clouds(2, 2, 100)
+    points = {"random": points, "grid": (points * 2).round(), "same": torch.ones_like(points)}[kind]
+    wanted = nearest_neighbours_torch(points, points, 4)
+    monkeypatch.setattr(module, "_BYTES", 32 * 2 * 100 * 7)  # seven queries at a time
+    with Largest() as largest:
+        found = nearest_neighbours_torch(points, points, 4)
+    assert torch.equal(found, wanted)
+    assert largest.elements <= 2 * 100 * 7 * 3
+    assert torch.equal(found, nearest_neighbours(points, points, 4))
 
 
 @BOTH

@@ -38,12 +38,34 @@ def nearest_neighbours(
 def nearest_neighbours_torch(
     points: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
 ) -> Int64[torch.Tensor, "b q count"]:
-    """The same in plain torch, for every device; the reference that the numba kernel is tested against."""
+    """The same in plain torch, for every device; the reference that the numba kernel is tested against.
+
+    Queries are worked on a few at a time, so that memory does not grow with their number.
+    """
     _check(points, count)
-    difference = points.detach().to(torch.float32)[:, None] - queries.detach().to(torch.float32)[:, :, None]
-    x, y, z = difference.unbind(-1)
+    clouds = points.detach().to(torch.float32)
+    few = max(1, _BYTES // (_BYTES_A_DISTANCE * max(1, clouds.shape[0] * clouds.shape[1])))
+    parts = [_nearest_torch(clouds, part, count) for part in queries.detach().to(torch.float32).split(few, dim=1)]
+    return torch.cat(parts, dim=1)
+
+
+_BYTES = 256 << 20
+"""Memory for the distances from queries to points, where they are all held."""
+_BYTES_A_DISTANCE = 32
+"""Differences along three axes, their sum, and what the sort makes of it."""
+
+
+def _nearest_torch(
+    clouds: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
+) -> Int64[torch.Tensor, "b q count"]:
+    x, y, z = (clouds[:, None, :, axis] - queries[:, :, None, axis] for axis in range(3))
     distance = x * x + y * y + z * z
-    return distance.sort(dim=-1, stable=True).indices[..., :count]
+    if distance.device.type == "mps":  # whole numbers of 64 bits are not safe there
+        return distance.sort(dim=-1, stable=True).indices[..., :count]
+    # Floats that are not negative are ordered like their bits (abs clears the sign that a NaN may have): with the index below them, no two
+    # are equal, and of equally far points the lower index comes first.
+    key = distance.abs().view(torch.int32).to(torch.int64) << 32 | torch.arange(distance.shape[-1], device=distance.device)
+    return key.topk(count, dim=-1, largest=False).values & 0xFFFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
