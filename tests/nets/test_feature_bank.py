@@ -122,6 +122,22 @@ def test_beyond_its_budget_the_patches_used_last_stay(model, pico_data, monkeypa
     assert [points for _, points in bank._groups] == [parts[2].digest]
 
 
+def test_beyond_its_budget_the_features_used_last_stay(model, calls, pico_data, monkeypatch):
+    bank, split = FeatureBank(CPU), pico_data.val
+    one = ask(bank, model, "one", split)
+    monkeypatch.setattr(module, "_FEATURES_BUDGET", 2 * one.nbytes)
+    ask(bank, model, "two", split)
+    ask(bank, model, "one", split)
+    ask(bank, model, "three", split)
+    assert [key for key, _ in bank._features] == ["one", "three"]
+    calls["encode"].clear()
+    assert np.array_equal(ask(bank, model, "two", split), one)
+    assert calls["encode"] == [24]
+    monkeypatch.setattr(module, "_FEATURES_BUDGET", 0)
+    bank.keep("four", split.digest, one)
+    assert [key for key, _ in bank._features] == ["four"]
+
+
 def test_patches_found_while_looking_can_be_trained_on(model, pico_data):
     bank = FeatureBank(CPU)
     with torch.inference_mode():

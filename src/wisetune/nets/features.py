@@ -14,7 +14,10 @@ from wisetune.nets.backbone import Groups
 from wisetune.nets.model import Model
 
 _GROUPS_BUDGET = 2 << 30
-"""Bytes of patches kept in memory; beyond it the oldest are forgotten and found again."""
+"""Bytes of patches kept in memory; beyond it those used longest ago are forgotten and found again."""
+_FEATURES_BUDGET = 1 << 30
+"""The same of features."""
+_GROUPED_AT_ONCE = 256
 
 
 class FeatureBank:
@@ -23,7 +26,7 @@ class FeatureBank:
     def __init__(self, device: torch.device, batch: int = 32) -> None:
         self.device, self.batch = device, batch
         self._groups: OrderedDict[tuple[str, str], Groups] = OrderedDict()
-        self._features: dict[tuple[str, str], Float32[np.ndarray, "n f"]] = {}
+        self._features: OrderedDict[tuple[str, str], Float32[np.ndarray, "n f"]] = OrderedDict()
 
     def groups(self, model: Model, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Groups:
         """Patches of clouds, shared by all weights of one architecture."""
@@ -33,7 +36,10 @@ class FeatureBank:
             return self._groups[key]
         # Not in inference mode, whoever asks: a training may use them later.
         with torch.inference_mode(False), torch.no_grad():
-            parts = [model.group(torch.from_numpy(points[at : at + 256]).to(self.device)) for at in range(0, len(points), 256)]
+            parts = [
+                model.group(torch.from_numpy(points[at : at + _GROUPED_AT_ONCE]).to(self.device))
+                for at in range(0, len(points), _GROUPED_AT_ONCE)
+            ]
             groups = tuple(torch.cat(column) for column in zip(*parts, strict=True))
         self._groups[key] = groups
         while len(self._groups) > 1 and sum(_bytes(kept) for kept in self._groups.values()) > _GROUPS_BUDGET:
@@ -43,12 +49,15 @@ class FeatureBank:
     def features(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float32[np.ndarray, "n f"]:
         """What the head sees of these clouds, in eval mode."""
         key = (weights_key, points_key)
-        if key not in self._features:
-            groups = self.groups(model, points, points_key)
-            with _looking(model):
-                parts = [model.encode(tuple(column[at : at + self.batch] for column in groups)) for at in range(0, len(points), self.batch)]
-            self._features[key] = torch.cat(parts).cpu().numpy()
-        return self._features[key]
+        if key in self._features:
+            self._features.move_to_end(key)
+            return self._features[key]
+        groups = self.groups(model, points, points_key)
+        with _looking(model):
+            parts = [model.encode(tuple(column[at : at + self.batch] for column in groups)) for at in range(0, len(points), self.batch)]
+        features = torch.cat(parts).cpu().numpy()
+        self.keep(weights_key, points_key, features)
+        return features
 
     def logits(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float[np.ndarray, "n c"]:
         """The head's answer, from features computed once."""
@@ -59,6 +68,9 @@ class FeatureBank:
     def keep(self, weights_key: str, points_key: str, features: Float32[np.ndarray, "n f"]) -> None:
         """Features that are known already, such as those of a part of clouds that were looked at."""
         self._features[weights_key, points_key] = features
+        self._features.move_to_end((weights_key, points_key))
+        while len(self._features) > 1 and sum(kept.nbytes for kept in self._features.values()) > _FEATURES_BUDGET:
+            self._features.popitem(last=False)
 
     def forget(self, weights_key: str) -> None:
         """Drop the features of one backbone."""
@@ -68,7 +80,7 @@ class FeatureBank:
     def forget_points(self, points_key: str) -> None:
         """Drop everything about clouds that will not come again."""
         self._groups = OrderedDict((key, value) for key, value in self._groups.items() if key[1] != points_key)
-        self._features = {key: value for key, value in self._features.items() if key[1] != points_key}
+        self._features = OrderedDict((key, value) for key, value in self._features.items() if key[1] != points_key)
 
 
 @contextlib.contextmanager
