@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch.autograd.function import once_differentiable
 
+from wisetune.nets._linear import product
+
 _CHUNK_ROWS = 2048
 
 
@@ -51,5 +53,5 @@ class _Moments(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, to_middles: torch.Tensor, to_products: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override]
         (x,) = ctx.saved_tensors
-        to_x = x @ (to_products + to_products.T).to(x.dtype)
+        to_x = product(x, (to_products + to_products.T).to(x.dtype))
         return to_x.add_((to_middles / x.shape[1])[:, None])

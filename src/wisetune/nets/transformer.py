@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,18 +13,22 @@ from wisetune.nets._linear import Linear, linear_gelu
 
 
 class DropPath(nn.Module):
-    """Leaves a residual branch out for whole samples with probability ``rate`` while training (Huang et al. 2016, stochastic depth)."""
+    """A residual branch that is left out for whole samples with probability ``rate`` while training (Huang et al. 2016, stochastic depth)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
-        """The branch, scaled so that its expectation stays."""
+    def forward(self, x: Float[torch.Tensor, "b t d"], branch: Callable[[torch.Tensor], torch.Tensor]) -> Float[torch.Tensor, "b t d"]:
+        """``x`` and the branch, scaled so that its expectation stays. On the CPU a branch that is left out is not computed."""
         if not self.training or self.rate == 0:
-            return x
-        keep = torch.empty(len(x), 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.rate)
-        return x * (keep / (1 - self.rate))
+            return x + branch(x)
+        kept = torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(1 - self.rate)
+        scale = 1 / (1 - self.rate)
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # which samples are kept is nothing that a device could wait to hear
+            return x + branch(x) * (kept * scale)[:, None, None]
+        rows = kept.nonzero().squeeze(1)
+        return x.index_add(0, rows, branch(x.index_select(0, rows)), alpha=scale)
 
 
 class Attention(nn.Module):
@@ -67,8 +73,13 @@ class Block(nn.Module):
 
     def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
         """The block's tokens."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return self.drop_path(self.drop_path(x, self._attend), self._transform)
+
+    def _attend(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attn(self.norm1(x))
+
+    def _transform(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp(self.norm2(x))
 
 
 class Transformer(nn.Module):
