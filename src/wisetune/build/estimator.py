@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 
 from wisetune.build.choice import Rule
-from wisetune.build.job import Job, Runner
+from wisetune.build.job import Runner
 from wisetune.build.meter import Meter, Silent
+from wisetune.build.request import Request, job_of
 from wisetune.data.files import FileTask
 from wisetune.data.folder import Folder
 from wisetune.data.formats import read
@@ -20,19 +20,13 @@ from wisetune.data.splits import assign
 from wisetune.data.task import Data, Split
 from wisetune.data.tasks import parse_task
 from wisetune.errors import DataError, UsageError
-from wisetune.fit.finetune import Fit
-from wisetune.measure.svm import Svm
-from wisetune.nets.heads import parse_head
 from wisetune.nets.model import Model
-from wisetune.nets.pretrained import resolve
 from wisetune.points.normalise import normalise
 from wisetune.points.surface import resample
-from wisetune.recipe import Start
 from wisetune.results import Results
 from wisetune.runtime import device as device_of
 from wisetune.runtime import generator
 from wisetune.store.store import Store
-from wisetune.stories.stories import STORIES
 
 Clouds = str | Path | Sequence[str | Path] | Sequence[np.ndarray] | np.ndarray
 _ARRAYS = "arrays"
@@ -47,7 +41,7 @@ class Classifier:
     Args:
         start: pre-trained weights (see ``wisetune.resolve``).
         story: what to do; ``ft``, ``lp`` and ``lp-ft`` tune without a sweep.
-        probes: tasks on which robustness is measured.
+        probes: tasks on which robustness is measured; the bundled CAD objects if none.
         fit, head_fit: options of full fine-tuning and of training a head, as on the command line.
         head: ``linear`` or ``mlp3``.
         rule: how alpha is recommended.
@@ -58,13 +52,13 @@ class Classifier:
 
     def __init__(
         self,
-        start: str = "point-mae-mini",
-        story: str = "wise-ft-lp",
-        probes: Sequence[str] = ("demo:objects",),
-        fit: str = "epochs=30,lr=0.001,drop-path=0.1",
-        head_fit: str = "epochs=100,batch=64,lr=0.003,augment=none,warmup=0",
-        head: str = "linear",
-        rule: Rule = "interval",
+        start: str = Request.start,
+        story: str = Request.story,
+        probes: Sequence[str] = Request.probes,
+        fit: str = Request.fit,
+        head_fit: str = Request.head_fit,
+        head: str = Request.head,
+        rule: Rule = Request.rule,
         seed: int = 0,
         out: str | Path | None = None,
         device: str = "auto",
@@ -85,35 +79,35 @@ class Classifier:
             DataError: clouds that cannot be used.
             UsageError: labels missing or of another length.
         """
-        chosen, where = resolve(self.start), device_of(self.device)
+        where = device_of(self.device)
         if labels is None:
             if not isinstance(clouds, (str, Path)):
                 raise UsageError("fit(clouds) without labels takes a folder or a task; for arrays pass labels too.")
             task = parse_task(str(clouds))
             on = str(task)
             self._frame = task if isinstance(task, FileTask) else self._frame
-            arrays = None
+            names = None
         else:
-            on, arrays = _ARRAYS, (self._stack(clouds, chosen.spec.build().points), [str(label) for label in np.asarray(labels).tolist()])
+            on, names = _ARRAYS, [str(label) for label in np.asarray(labels).tolist()]
 
         def load(text: str, points: int) -> Data:
-            return _data_of(*arrays, seed=self.seed) if arrays and text == _ARRAYS else parse_task(text).load(points)
+            if names is None or text != _ARRAYS:
+                return parse_task(text).load(points)
+            return _data_of(self._stack(clouds, points), names, seed=self.seed)
 
-        options = Fit.from_options(self.fit_options)
-        job = Job(
-            story=STORIES.parse(self.story),
-            start=Start(chosen.spec, chosen.digest),
-            backbone=chosen.load,
+        request = Request(
             on=on,
-            measures=tuple(Svm(text) for text in self.probes),
-            head=parse_head(self.head),
-            fit=options,
-            gentle_fit=dataclasses.replace(options, lr=options.lr / 10),
-            head_fit=Fit.from_options(self.head_fit),
+            start=self.start,
+            story=self.story,
+            probes=tuple(self.probes),
             seeds=(self.seed,),
+            head=self.head,
+            fit=self.fit_options,
+            head_fit=self.head_fit,
+            corruption="none",
             rule=self.rule,
-            facts={"start": self.start},
         )
+        job = job_of(request, given=() if names is None else (_ARRAYS,))
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store")
             finished = Runner(job, store, load, where, meter or Silent()).run({})

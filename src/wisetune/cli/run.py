@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from wisetune.build.request import Request, job_of
 from wisetune.cli.bar import duration
+from wisetune.errors import UsageError
 
 if TYPE_CHECKING:
     from wisetune.build.job import Finished, Runner
 
-DEMO_FIT = "epochs=12,lr=0.001,drop-path=0.1"
-FIT = "epochs=30,lr=0.001,drop-path=0.1"
-HEAD_FIT = "epochs=100,batch=64,lr=0.003,augment=none,warmup=0"
-DEFAULT_PROBE = (
-    "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK."
-)
+DEMO = Request("demo:scans", probes=("demo:objects",), probe_c="0.01", fit="epochs=12,lr=0.001,drop-path=0.1", corruption="items=100")
 
 
 @Parameter(name="*")
@@ -49,13 +46,13 @@ def run(
     backbone: str | None = None,
     probe: tuple[str, ...] = (),
     measure: tuple[str, ...] = (),
-    probe_c: str = "cv",
+    probe_c: str = Request.probe_c,
     seeds: int = 1,
-    head: str = "linear",
-    fit: str = FIT,
-    head_fit: str = HEAD_FIT,
-    corruption: str = "items=300",
-    rule: Literal["interval", "greedy"] = "interval",
+    head: str = Request.head,
+    fit: str = Request.fit,
+    head_fit: str = Request.head_fit,
+    corruption: str = Request.corruption,
+    rule: Literal["interval", "greedy"] = Request.rule,
     machine: Machine = Machine(),
 ) -> int:
     """Tune a pre-trained model on your data, measure what it gains and what it forgets, and write the evidence to --out.
@@ -91,12 +88,26 @@ def run(
     corruption
         Options of the corruption measure (items=0 takes all test clouds), or none.
     rule
-        How alpha is recommended: interval (most robust before a loss of accuracy is shown, or over 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
+        How alpha is recommended: interval (most robust before a loss is shown, or over 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
     machine
         Where and how to run.
     """
-    command = _command()
-    return _job(story, from_, backbone, on, out, probe, measure, probe_c, seeds, head, fit, head_fit, corruption, rule, machine, command)
+    request = Request(
+        on=on,
+        start=from_,
+        story=story,
+        backbone=backbone,
+        probes=probe,
+        probe_c=probe_c,
+        measures=measure,
+        seeds=_seeds(seeds),
+        head=head,
+        fit=fit,
+        head_fit=head_fit,
+        corruption=corruption,
+        rule=rule,
+    )
+    return _job(request, out, machine)
 
 
 def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine = Machine()) -> int:
@@ -111,88 +122,41 @@ def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine 
     machine
         Where and how to run.
     """
-    return _job(
-        *("wise-ft-lp", "point-mae-mini", None, "demo:scans", out, ("demo:objects",), (), "0.01", seeds, "linear"),
-        *(DEMO_FIT, HEAD_FIT, "items=100", "interval", machine, _command()),
-    )
+    return _job(replace(DEMO, seeds=_seeds(seeds)), out, machine)
 
 
-def _job(
-    story: str,
-    start: str,
-    backbone: str | None,
-    on: str,
-    out: Path,
-    probe: tuple[str, ...],
-    measure: tuple[str, ...],
-    probe_c: str,
-    seeds: int,
-    head: str,
-    fit: str,
-    head_fit: str,
-    corruption: str,
-    rule: Literal["interval", "greedy"],
-    machine: Machine,
-    command: str,
-) -> int:
-    import dataclasses
+def _seeds(count: int) -> tuple[int, ...]:
+    if count < 1:
+        raise UsageError(f"--seeds is {count}; it must be at least 1.")
+    return tuple(range(count))
 
+
+def _job(request: Request, out: Path, machine: Machine) -> int:
     import torch
 
-    from wisetune.build.job import Job, Runner
+    from wisetune.build.job import Runner
     from wisetune.build.work import work
     from wisetune.cli.bar import Bar
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
-    from wisetune.errors import UsageError
-    from wisetune.fit.finetune import Fit
-    from wisetune.measure.corruption import Corruption
-    from wisetune.measure.measures import MEASURES
-    from wisetune.measure.svm import Svm
-    from wisetune.nets.heads import parse_head
-    from wisetune.nets.pretrained import resolve
-    from wisetune.recipe import Start
     from wisetune.report.verdict import summary
     from wisetune.report.write import write_report
     from wisetune.runtime import device
     from wisetune.store.store import Store
-    from wisetune.stories.stories import STORIES
 
     # Every slip in the command is found here, before anything is loaded.
-    if seeds < 1:
-        raise UsageError(f"--seeds is {seeds}; it must be at least 1.")
     if machine.threads is not None:
         if machine.threads < 1:
             raise UsageError(f"--threads is {machine.threads}; it must be at least 1.")
         torch.set_num_threads(machine.threads)
-    where = device(machine.device)
-    chosen = resolve(start, backbone)
-    options = Fit.from_options(fit)
-    probes = probe or ("demo:objects",)
-    tasks = {text: parse_task(text) for text in (on, *probes)}
-    measures = (*(Svm(str(tasks[text]), probe_c) for text in probes), *(MEASURES.parse(text) for text in measure))
-    job = Job(
-        story=STORIES.parse(story),
-        start=Start(chosen.spec, chosen.digest),
-        backbone=chosen.load,
-        on=str(tasks[on]),
-        measures=measures,
-        head=parse_head(head),
-        fit=options,
-        gentle_fit=dataclasses.replace(options, lr=options.lr / 10),
-        head_fit=Fit.from_options(head_fit),
-        seeds=tuple(range(seeds)),
-        rule=rule,
-        corruption=None if corruption == "none" else Corruption.from_options(corruption),
-        facts={"start": start, "warnings": [] if probe else [DEFAULT_PROBE]},
-    )
+    where, job, command = device(machine.device), job_of(request), _command()
 
     def load_task(text: str, points: int) -> Data:
         return parse_task(text).load(points)
 
     with Bar(machine.quiet) as bar:
-        if not probe:
-            bar.tell(DEFAULT_PROBE)
+        for warning in request.warnings:
+            bar.tell(warning)
         bar.stage("reading data")
         if machine.dry_run:
             return _plan(Runner(job, Store(Path(out) / "store", tell=bar.tell), load_task, where, bar), machine)
@@ -202,7 +166,7 @@ def _job(
             bar.expect(work(runner))
             finished = runner.run({"command": command, "reproduce": [command]})
             bar.stage("writing the report")
-            _save_model(finished, out, start)
+            _save_model(finished, out, request.start)
             write_report(finished.results, Path(out))
     found = summary(finished.results)
     if machine.json:

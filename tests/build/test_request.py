@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from children import environment
+from wisetune.build import estimator
+from wisetune.build.estimator import Classifier
+from wisetune.build.request import NO_PROBE, Request, job_of
+from wisetune.cli import run as command
+from wisetune.errors import UsageError
+from wisetune.measure.svm import Svm
+from wisetune.measure.transfer import Transfer
+
+BARE = Request("demo:scans")
+
+
+class Stop(Exception):
+    """The job that was asked for; nothing is run."""
+
+
+def asked(*given):
+    raise Stop(given[0])
+
+
+def same(one, other) -> bool:
+    """Jobs are equal but for the function that gives the weights."""
+    return dataclasses.replace(one, backbone=None) == dataclasses.replace(other, backbone=None)
+
+
+def test_the_job_has_every_word_of_the_request():
+    request = Request(
+        "npz:a.npz",
+        start="random:point-mae-mini,seed=4",
+        story="wise-ft:alphas=0.5",
+        probes=("npz:b.npz", "folder:c"),
+        probe_c="0.1",
+        measures=("transfer:on=npz:d.npz",),
+        seeds=(3, 5),
+        head="mlp3",
+        fit="epochs=7,lr=0.02",
+        head_fit="epochs=9",
+        corruption="items=5",
+        rule="greedy",
+    )
+    job = job_of(request)
+    probes = [Svm("npz:path=b.npz", "0.1"), Svm("folder:path=c", "0.1")]
+    assert job.measures == (*probes, Transfer("npz:d.npz"))
+    assert (str(job.story), job.on, job.start.weights) == ("wise-ft:alphas=0.5+1.0", "npz:path=a.npz", "random:4")
+    assert (job.seeds, job.rule) == ((3, 5), "greedy")
+    assert (job.head.name, job.fit.epochs, job.fit.lr, job.gentle_fit.epochs, job.head_fit.epochs) == ("mlp3", 7, 0.02, 7, 9)
+    assert job.gentle_fit == dataclasses.replace(job.fit, lr=0.002)
+    assert job.corruption is not None
+    assert job.corruption.items == 5
+    assert job.facts == {"start": request.start, "warnings": []}
+
+
+def test_without_a_probe_the_bundled_objects_are_the_probe_and_that_is_said():
+    job = job_of(BARE)
+    assert [measure.needs for measure in job.measures] == [("demo:part=objects",)]
+    assert job.facts["warnings"] == [NO_PROBE]
+    assert job_of(dataclasses.replace(BARE, corruption="none")).corruption is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"on": "nowhere:x"}, "there is no task 'nowhere'"),
+        ({"story": "wise"}, "there is no story 'wise'"),
+        ({"start": "point-mae-min"}, "there are no weights"),
+        ({"probes": ("svm",)}, "neither a path that is there nor a task"),
+        ({"measures": ("acuracy",)}, "Did you mean 'accuracy'"),
+        ({"probe_c": "big"}, "option 'c' of 'svm'"),
+        ({"fit": "epoch=3"}, "Did you mean 'epochs'"),
+        ({"head_fit": "lr=x"}, "must be a number"),
+        ({"corruption": "no"}, "option 'split' of 'corruption'"),
+        ({"seeds": ()}, "at least one training seed"),
+    ],
+)
+def test_every_slip_is_found_before_data_are_loaded(changed, message):
+    with pytest.raises(UsageError, match=message):
+        job_of(dataclasses.replace(BARE, **changed))
+
+
+def test_data_that_the_caller_holds_need_no_spelling():
+    with pytest.raises(UsageError):
+        job_of(Request("arrays"))
+    assert job_of(Request("arrays"), given=("arrays",)).on == "arrays"
+
+
+def test_the_command_and_the_class_ask_for_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr("wisetune.build.job.Runner", asked)
+    monkeypatch.setattr(estimator, "Runner", asked)
+    with pytest.raises(Stop) as typed:
+        command.run("wise-ft-lp", from_="point-mae-mini", on="demo:scans", out=tmp_path, corruption="none")
+    with pytest.raises(Stop) as called:
+        Classifier().fit("demo:scans")
+    assert same(typed.value.args[0], called.value.args[0])
+
+
+def test_defaults_stand_once():
+    for place in (command.run, Classifier):
+        names = {"fit": "fit", "head_fit": "head_fit", "head": "head", "rule": "rule", "story": "story", "start": "start"}
+        for name, parameter in inspect.signature(place).parameters.items():
+            if name in names and parameter.default is not inspect.Parameter.empty:
+                assert parameter.default == getattr(Request, name), name
+
+
+def test_asking_needs_no_torch():
+    code = "import sys, wisetune.cli.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
