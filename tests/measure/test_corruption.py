@@ -68,6 +68,15 @@ def test_the_same_clouds_are_corrupted_in_the_same_way_for_every_model(task, mon
     assert len(set(seen)) == 35
 
 
+def test_more_clouds_leave_those_there_were_as_they_were(task, monkeypatch):
+    """The corrupted clouds of ``items=8`` are among those of ``items=16``."""
+    seen: list[set[bytes]] = []
+    monkeypatch.setattr(Subject, "once", lambda _, split: seen.append({*map(bytes, split.points)}) or np.zeros((len(split), 4)))
+    for items in (8, 16):
+        list(Corruption(items=items).of(subject(), task, no_task))
+    assert all(few < many for few, many in zip(seen[:35], seen[35:], strict=True))
+
+
 def test_the_seed_draws_the_corruption_and_the_clouds(task):
     first, other = (Corruption(items=8, seed=seed)._subset(task.test) for seed in (0, 1))
     assert first.names != other.names

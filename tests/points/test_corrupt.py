@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wisetune.errors import UsageError
+from wisetune.points.content import content_key
 from wisetune.points.corrupt import KINDS, LEVELS, corrupt, corrupt_cloud
 from wisetune.points.normalise import normalise
 from wisetune.runtime import generator
@@ -169,21 +170,31 @@ def test_add_local_inverts_what_falls_outside_the_unit_sphere():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_cloud_depends_on_its_seed_kind_level_and_index_only(kind):
-    clouds = np.stack([cloud(128)] * 3)
+def test_each_cloud_depends_on_its_seed_kind_level_and_points_only(kind):
+    clouds = np.stack([cloud(128), cloud(128)[::-1], normalise(cloud(128) ** 3)])
     out = corrupt(clouds, kind, 2, seed=5, size=128)
     assert out.dtype == np.float32
-    np.testing.assert_array_equal(corrupt(clouds[:2], kind, 2, seed=5, size=128), out[:2])
-    assert (out[0] != out[1]).any()
+    np.testing.assert_array_equal(corrupt(clouds[1:], kind, 2, seed=5, size=128), out[1:])  # in another row
+    np.testing.assert_array_equal(corrupt(clouds[::-1], kind, 2, seed=5, size=128), out[::-1])
     assert (corrupt(clouds, kind, 3, seed=5, size=128) != out).any(axis=(1, 2)).all()
     assert (corrupt(clouds, kind, 2, seed=6, size=128) != out).any(axis=(1, 2)).all()
-    alone = corrupt_cloud(clouds[1], kind, 2, generator(5, kind, 2, 1))
+    alone = corrupt_cloud(clouds[1], kind, 2, generator(5, kind, 2, content_key(clouds[1])))
     assert set(rows_of(out[1], alone)) <= set(range(len(alone)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0.01, 250.0])
+def test_a_cloud_in_another_frame_is_corrupted_as_much(kind, size, monkeypatch):
+    # The same draws, so that the clouds can be compared point by point.
+    monkeypatch.setattr("wisetune.points.corrupt.content_key", lambda _: "one")
+    place = size * np.array([3.0, -2.0, 1.0])
+    there, here = (corrupt(points[None], kind, 4, seed=0, size=256)[0] for points in (cloud(256) * size + place, cloud(256)))
+    np.testing.assert_allclose((there - place) / size, here, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_surplus_points_are_dropped_and_missing_ones_repeated_evenly(kind):
-    alone = corrupt_cloud(cloud(), kind, 5, generator(0, kind, 5, 0))
+    alone = corrupt_cloud(cloud(), kind, 5, generator(0, kind, 5, content_key(cloud())))
     times = np.bincount(rows_of(corrupt(cloud()[None], kind, 5, seed=0, size=1024)[0], alone), minlength=len(alone))
     assert times.sum() == 1024
     assert times.max() - times.min() <= 1

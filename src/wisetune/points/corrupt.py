@@ -2,7 +2,7 @@
 
 Ren, Pan, Liu: Benchmarking and Analyzing Point Cloud Classification under Corruptions, ICML 2022. This is written from a description of the
 protocol, not from its code, so clouds are alike in distribution and not bit by bit; to compare with published tables, use the published
-files. Lengths are those of a cloud in the unit sphere: ``normalise`` first. Where the description is silent, the choice is stated below.
+files. Lengths are those of a cloud in the unit sphere (``normalise``). Where the description is silent, the choice is stated below.
 
 Counts are published for 1024 points. For other sizes they keep their share of the cloud, rounded, at least one point.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 
 from wisetune.errors import UsageError
+from wisetune.points.content import content_key
 from wisetune.points.normalise import normalise
 from wisetune.points.surface import resample
 from wisetune.runtime import generator as stream
@@ -28,6 +29,7 @@ _SCALES = (1.6, 1.7, 1.8, 1.9, 2.0)
 _DROPPED = (0.25, 0.375, 0.5, 0.625, 0.75)
 _PUBLISHED_SIZE = 1024
 _MOST_CLUSTERS = 7
+_ROUNDING = 1e-4
 
 
 def corrupt(points: Float[np.ndarray, "b n 3"], kind: Kind, level: int, seed: int, size: int) -> Float32[np.ndarray, "b {size} 3"]:
@@ -35,13 +37,17 @@ def corrupt(points: Float[np.ndarray, "b n 3"], kind: Kind, level: int, seed: in
 
     The published clouds vary in size (dropping leaves 256 of 1024, adding makes 1524). Our backbones take a fixed number, so surplus points
     are dropped by a random choice without replacement, and missing ones are made up by repeating points, evenly (``resample``). Sampling
-    is thus part of this measure. Cloud ``i`` depends on its points and ``runtime.generator(seed, kind, level, i)`` only.
+    is thus part of this measure. What becomes of a cloud follows from its points and ``runtime.generator(seed, kind, level,
+    content_key(cloud))`` only, so it is the same wherever the cloud stands and whatever stands beside it.
+
+    A cloud in another frame is brought to the unit sphere about its mean, corrupted there, and put back: noise, turns and clusters are as
+    large for a cloud in metres as for the same cloud in millimetres.
 
     Args:
-        points: clouds in the unit sphere.
+        points: clouds in any frame.
         kind: one of ``KINDS``.
         level: 1 (mild) to 5 (strong).
-        seed: the first part of each cloud's key.
+        seed: the first part of the key of each cloud's draws.
         size: points of every cloud in the result.
 
     Raises:
@@ -52,9 +58,20 @@ def corrupt(points: Float[np.ndarray, "b n 3"], kind: Kind, level: int, seed: in
     _check(points, kind, level)
     out = np.empty((len(points), size, 3), np.float32)
     for index, cloud in enumerate(points):
-        random = stream(seed, kind, level, index)
-        out[index] = resample(corrupt_cloud(cloud, kind, level, random), size, random)
+        random = stream(seed, kind, level, content_key(cloud))
+        mean, radius = _frame(cloud)
+        spoilt = resample(corrupt_cloud((cloud - mean) / radius, kind, level, random), size, random)
+        out[index] = spoilt * radius + mean
     return out
+
+
+def _frame(points: Float[np.ndarray, "n 3"]) -> tuple[Float64[np.ndarray, "3"], float]:
+    """Mean and largest distance from it; of a cloud that is in the unit sphere already exactly 0 and 1, so that nothing is rounded."""
+    mean = points.mean(axis=0, dtype=np.float64)
+    radius = float(np.linalg.norm(points - mean, axis=1).max())
+    if np.abs(mean).max() < _ROUNDING and abs(radius - 1) < _ROUNDING:
+        return np.zeros(3), 1.0
+    return mean, radius or 1.0
 
 
 def corrupt_cloud(points: Float[np.ndarray, "n 3"], kind: Kind, level: int, generator: np.random.Generator) -> Float32[np.ndarray, "m 3"]:
