@@ -35,6 +35,14 @@ def record(
     return Record("w" + measure[:2], measure, data, "d0", split, name, right / n, n, *wilson(right, n), detail)
 
 
+def placed(method: str, alpha: float | None, seed: int, found: Record) -> Row:
+    """A record of a model in its place, with weights as a real job names them: one backbone for both methods, baselines at their ends."""
+    place = {("wise-ft-lp", 0.0): "lp None", ("wise-ft", 1.0): "ft None"}.get((method, alpha), f"{method} {alpha}")
+    if found.name == "probe accuracy":
+        place = {"lp": "wise 0.0", "ft": "wise 1.0"}.get(method, f"wise {alpha}" if alpha is not None else method)
+    return Row(method, alpha, seed, dataclasses.replace(found, weights=f"{place} {seed}"))
+
+
 def study(
     seeds: Sequence[int] = (0, 1, 2),
     *,
@@ -57,18 +65,20 @@ def study(
                     detail = {}
                     if split == "test" and alpha in (BEST, 1.0):
                         detail = _confusion(rng, classes, curve[at] / 100 + shift)
-                    rows.append(Row(method, alpha, seed, record("accuracy", curve[at] / 100 + shift, n, split, **detail)))
-                    rows.append(Row(method, alpha, seed, record("class-mean accuracy", curve[at] / 100 + shift - 0.021, n, split)))
+                    rows.append(placed(method, alpha, seed, record("accuracy", curve[at] / 100 + shift, n, split, **detail)))
+                    rows.append(placed(method, alpha, seed, record("class-mean accuracy", curve[at] / 100 + shift - 0.021, n, split)))
                     rows += _probe_rows(method, alpha, seed, split, [_PROBES[key][at] for key in _PROBES], moved[2:]) if probes else []
             for method, (accuracy, *probed) in _BASELINES.items():
-                rows.append(Row(method, None, seed, record("accuracy", accuracy / 100 + wobble[1], n, split)))
+                rows.append(placed(method, None, seed, record("accuracy", accuracy / 100 + wobble[1], n, split)))
                 rows += _probe_rows(method, None, seed, split, probed, wobble[2:]) if probes else []
-            rows.append(Row("lp", None, seed, record("accuracy", _TRAINED[0] / 100 + 0.4 * wobble[0], n, split)))
-            rows.append(Row("ft", None, seed, record("accuracy", _KEPT[-1] / 100 + wobble[1], n, split)))
+            for method, at, accuracy in (("lp", 0, _TRAINED[0] / 100 + wobble[0]), ("ft", -1, _KEPT[-1] / 100 + wobble[1])):
+                moved = wobble * (1.0 if at else 0.4)
+                rows.append(placed(method, None, seed, record("accuracy", accuracy, n, split)))
+                rows += _probe_rows(method, None, seed, split, [_PROBES[key][at] for key in _PROBES], moved[2:]) if probes else []
         if corruptions:
             rows += _corrupted(rng, "wise-ft-lp", BEST, seed, 0.772) + _corrupted(rng, "ft", None, seed, 0.760)
-            rows.append(Row("ft", None, seed, record("transfer accuracy", 0.41, 300, data=OBJECTS)))
-            rows.append(Row("wise-ft-lp", BEST, seed, record("transfer accuracy", 0.45, 300, data=OBJECTS)))
+            rows.append(placed("ft", None, seed, record("transfer accuracy", 0.41, 300, data=OBJECTS)))
+            rows.append(placed("wise-ft-lp", BEST, seed, record("transfer accuracy", 0.45, 300, data=OBJECTS)))
     if len(seeds) > 1:
         chosen += [dataclasses.replace(choice, seed=-1) for choice in chosen[:4] if choice.rule == "greedy"]
     audit = [
@@ -132,7 +142,7 @@ def hostile() -> Results:
 def _probe_rows(method: str, alpha: float | None, seed: int, split: str, values: Sequence[float], wobble: Sequence[float]) -> list[Row]:
     measures = [f"svm:on=[{data}],c=0.01" for data in _PROBES]
     found = zip(measures, _PROBES, values, wobble, strict=True)
-    return [Row(method, alpha, seed, record("probe accuracy", v / 100 + w, 600, split, measure, data)) for measure, data, v, w in found]
+    return [placed(method, alpha, seed, record("probe accuracy", v / 100 + w, 600, split, measure, data)) for measure, data, v, w in found]
 
 
 def _choices(seed: int, alpha: float) -> list[Chosen]:
@@ -168,12 +178,12 @@ def _confusion(rng: np.random.Generator, classes: Sequence[str], accuracy: float
 
 def _corrupted(rng: np.random.Generator, method: str, alpha: float | None, seed: int, clean: float) -> list[Row]:
     harm = dict(zip(KINDS, (0.05, 0.06, 0.015, 0.05, 0.03, 0.11 if alpha is None else 0.09, 0.01), strict=True))
-    rows = [Row(method, alpha, seed, record("corrupted accuracy", clean, TEST, measure="corruption", kind="clean", level=0))]
+    rows = [placed(method, alpha, seed, record("corrupted accuracy", clean, TEST, measure="corruption", kind="clean", level=0))]
     for kind in KINDS:
         for level in range(1, 6):
             value = max(0.05, clean - harm[kind] * level + rng.normal(0, 0.008))
             found = record("corrupted accuracy", value, TEST, measure="corruption", kind=kind, level=level)
-            rows.append(Row(method, alpha, seed, found))
+            rows.append(placed(method, alpha, seed, found))
     return rows
 
 

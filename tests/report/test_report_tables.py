@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from studies import ALPHAS, CLASSES, KINDS, TEST, record, study
+from studies import ALPHAS, CLASSES, KINDS, TEST, placed, record, study
 
 from wisetune.records import difference_interval, mean_over_seeds, paired_difference, wilson
 from wisetune.report import Table, all_tables, summary, words
@@ -62,25 +62,37 @@ def test_robustness_is_the_mean_of_the_probes_and_missing_when_one_is() -> None:
     rows = [Row("wise-ft", 0.5, 0, record("probe accuracy", value, 100, data=data)) for data, value in probes.items()]
     rows.append(Row("wise-ft", 1.0, 0, record("probe accuracy", 0.8, 100, data="a")))
     board = Board(results(rows))
-    found = board.mean(ROBUSTNESS, board.fixed("wise-ft-lp", 0.5))
+    found = board.mean(ROBUSTNESS, board.fixed("wise-ft", 0.5))
     assert found is not None
     down = [value - wilson(100 * value, 100)[0] for value in probes.values()]
     assert found.value == pytest.approx(0.7)
     assert found.low == pytest.approx(0.7 - (down[0] ** 2 + down[1] ** 2) ** 0.5 / 2)
     assert found.n == 200
-    assert board.mean(ROBUSTNESS, board.fixed("ft")) is None
+    assert board.mean(ROBUSTNESS, board.fixed("wise-ft", 1.0)) is None
 
 
-def test_baselines_are_the_ends_of_the_curves() -> None:
-    rows = [Row("wise-ft", 1.0, 0, record("accuracy", 0.7, 100)), Row("wise-ft-lp", 0.0, 0, record("accuracy", 0.6, 100))]
-    found = {row["method"]: row["accuracy"] for row in table(results(rows), "baselines").rows}
-    assert found == {"ft": 0.7, "lp": 0.6}
+@pytest.mark.parametrize("baseline_first", [True, False])
+def test_the_end_of_a_curve_is_no_baseline_unless_its_weights_are_equal(baseline_first: bool) -> None:
+    """At alpha 0 a backbone with a class token, or a warm head, is not that of linear probing."""
+    probing = dataclasses.replace(record("accuracy", 0.8, 100), weights="probed start")
+    end = dataclasses.replace(record("accuracy", 0.5, 100), weights="mixed")
+    tuned = dataclasses.replace(record("accuracy", 0.7, 100), weights="tuned")
+    rows = [Row("lp", None, 0, probing), Row("wise-ft-lp", 0.0, 0, end), Row("ft", None, 0, tuned), Row("wise-ft", 1.0, 0, tuned)]
+    found = results(rows if baseline_first else rows[::-1])
+    assert {row["method"]: row["accuracy"] for row in table(found, "baselines").rows} == {"lp": 0.8, "ft": 0.7}
+    sweep = {(row["method"], row["alpha"]): row for row in table(found, "sweep").rows}
+    assert sweep["wise-ft-lp", 0.0]["accuracy"] == 0.5
+    assert sweep["wise-ft-lp", 0.0]["accuracy_gain"] == pytest.approx(-0.2)
+    assert sweep["wise-ft", 1.0]["accuracy_gain"] is None  # full fine-tuning itself
+    board = Board(found)
+    assert board.same(("wise-ft", 1.0), ("ft", None), 0)
+    assert not board.same(("wise-ft-lp", 0.0), ("lp", None), 0)
 
 
 def test_differences_are_paired_by_seed() -> None:
     pairs = [(0.75, 0.70), (0.80, 0.76), (0.71, 0.65)]
-    rows = [Row("wise-ft-lp", 0.5, seed, record("accuracy", ours, 100)) for seed, (ours, _) in enumerate(pairs)]
-    rows += [Row("ft", None, seed, record("accuracy", theirs, 100)) for seed, (_, theirs) in enumerate(pairs)]
+    rows = [placed("wise-ft-lp", 0.5, seed, record("accuracy", ours, 100)) for seed, (ours, _) in enumerate(pairs)]
+    rows += [placed("ft", None, seed, record("accuracy", theirs, 100)) for seed, (_, theirs) in enumerate(pairs)]
     row = table(results(rows), "sweep").rows[0]
     mean, sd, low, high = mean_over_seeds([0.05, 0.04, 0.06])
     assert [row[f"accuracy_gain{end}"] for end in ("", "_sd", "_low", "_high")] == pytest.approx([mean, sd, low, high])
@@ -91,8 +103,8 @@ def test_the_difference_of_one_seed_is_paired_by_item_where_items_are_known(pair
     ours, theirs = "1" * 70 + "0" * 30, "1" * 60 + "0" * 40
     details = [{"right": right} if paired else {} for right in (ours, theirs)]
     rows = [
-        Row("wise-ft-lp", 0.5, 0, record("accuracy", 0.7, 100, **details[0])),
-        Row("ft", None, 0, record("accuracy", 0.6, 100, **details[1])),
+        placed("wise-ft-lp", 0.5, 0, record("accuracy", 0.7, 100, **details[0])),
+        placed("ft", None, 0, record("accuracy", 0.6, 100, **details[1])),
     ]
     row = table(results(rows), "sweep").rows[0]
     exact = paired_difference([x == "1" for x in ours], [x == "1" for x in theirs])
@@ -171,8 +183,8 @@ def test_clean_clouds_are_no_corruption() -> None:
 
 
 def test_alpha_zero_chosen_shows_what_was_measured_of_linear_probing() -> None:
-    rows = [Row("lp", None, 0, record("corrupted accuracy", 0.5, 100, kind="jitter", level=level)) for level in range(5)]
-    rows.append(Row("wise-ft-lp", 0.0, 0, record("accuracy", 0.6, 100)))
+    rows = [placed("lp", None, 0, record("corrupted accuracy", 0.5, 100, kind="jitter", level=level)) for level in range(5)]
+    rows += [placed(*place, 0, record("accuracy", 0.6, 100)) for place in (("lp", None), ("wise-ft-lp", 0.0))]
     found = results(rows, [Chosen("wise-ft-lp", "greedy", 0, 0.0, "end of grid", "", [])])
     assert {row["method"] for row in table(found, "corruptions").rows} == {"chosen", "lp"}
     summed = table(found, "corruption_summary").rows[0]
@@ -215,6 +227,16 @@ def test_summary_of_little() -> None:
     assert "nothing to recommend" in summary(results([]))["sentences"][0]
     only_val = results([Row("ft", None, 0, record("accuracy", 0.7, 100, "val"))])
     assert any("no test split" in note for note in summary(only_val)["notes"])
+
+
+def test_without_a_test_part_of_the_task_its_validation_is_shown_whatever_the_probes_have() -> None:
+    made = study((0,))
+    rows = [row for row in made.rows if row.record.name == "probe accuracy" or row.record.split == "val"]
+    found = summary(dataclasses.replace(made, rows=rows))
+    assert found["shown_on"] == "val"
+    assert found["after"]["accuracy"] is not None
+    assert found["after"]["robustness"] is not None
+    assert any("no test split" in note for note in found["notes"])
 
 
 def test_a_failed_audit_is_a_note() -> None:

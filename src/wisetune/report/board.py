@@ -25,8 +25,6 @@ Place = Mapping[int, Model]
 """One model a seed."""
 Bounds = tuple[float, float, float]
 """A value, the low and the high end of its interval."""
-_SAME: dict[Model, Model] = {("ft", None): ("wise-ft", 1.0), ("lp", None): ("wise-ft-lp", 0.0)}
-"""Baselines that are ends of a curve by definition."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +50,20 @@ class Board:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.seeds = sorted({row.seed for row in results.rows})
-        self.split = "test" if any(row.record.split == "test" for row in results.rows) else "val"
+        # Probes have test parts of their own: what is shown is the split on which the task's own accuracy is known.
+        of_task = [row for row in results.rows if row.record.name == ACCURACY] or results.rows
+        self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
         self.rule = str(results.study.get("rule") or "greedy")
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
+        self._weights: dict[tuple[Model, int], str] = {}
         for row in results.rows:
-            name, place = row.record.name, (row.method, row.alpha)
+            name, model = row.record.name, (row.method, row.alpha)
+            if name == ACCURACY:
+                self._weights[model, row.seed] = row.record.weights
             if name == CORRUPTED:
                 continue
-            key = (name, _backbone(place) if name == PROBE else _SAME.get(place, place), row.seed, row.record.split)
-            self._records.setdefault(key, {}).setdefault((row.record.measure, row.record.data), row.record)
+            found = self._records.setdefault((name, model, row.seed, row.record.split), {})
+            found.setdefault((row.record.measure, row.record.data), row.record)
         self.probes = sorted({key for (name, *_), found in self._records.items() if name == PROBE for key in found})
 
     @property
@@ -76,10 +79,20 @@ class Board:
         return sorted({row.alpha for row in self.results.rows if row.method == method and row.alpha is not None})
 
     def baselines(self) -> list[str]:
-        """The methods without alpha that were measured, and the ends of the curves that stand for one."""
-        given = [row.method for row in self.results.rows if row.alpha is None]
-        ends = [name for (name, _), end in _SAME.items() if any((row.method, row.alpha) == end for row in self.results.rows)]
-        return list(dict.fromkeys([*ends, *given]))
+        """The methods without alpha that were measured."""
+        return list(dict.fromkeys(row.method for row in self.results.rows if row.alpha is None))
+
+    def same(self, one: Model, other: Model, seed: int) -> bool:
+        """Whether two names mean one model: under both the same weights were measured, as at the ends of most curves."""
+        return one == other or self._weights.get((one, seed), "one") == self._weights.get((other, seed), "other")
+
+    def same_backbone(self, one: Place, other: Place) -> bool:
+        """Whether the probes of two models looked at the same weights, in every seed."""
+        seen = [[{record.weights for record in self._probes(place[seed], seed)} for seed in sorted(place)] for place in (one, other)]
+        return all(seen[0]) and seen[0] == seen[1]
+
+    def _probes(self, model: Model, seed: int) -> list[Record]:
+        return [record for split in ("test", "val") for record in self._records.get((PROBE, model, seed, split), {}).values()]
 
     def fixed(self, method: str, alpha: float | None = None) -> Place:
         """The same model for every seed."""
@@ -120,8 +133,8 @@ class Board:
         own = {row.seed for row in rows if chosen.get(row.seed) == (row.method, row.alpha)}
         for row in rows:
             model, pick = (row.method, row.alpha), chosen.get(row.seed)
-            # Where alpha 0 was chosen the same model may only have been measured as a baseline; it is then shown as both.
-            if pick is not None and (model == pick or (row.seed not in own and _SAME.get(model, model) == _SAME.get(pick, pick))):
+            # The same weights may only have been measured under another name, a baseline's; they are then shown as both.
+            if pick is not None and (model == pick or (row.seed not in own and self.same(model, pick, row.seed))):
                 found.setdefault((CHOSEN, None), []).append(row)
             if model != pick:
                 found.setdefault(model, []).append(row)
@@ -130,8 +143,8 @@ class Board:
     def parts(self, quantity: str | tuple[str, str], model: Model, seed: int, split: str) -> list[Record]:
         """The records whose mean is a quantity; empty when one is missing, for a mean over fewer probes would not compare."""
         if quantity in (ACCURACY, CLASS_MEAN):
-            return list(self._records.get((str(quantity), _SAME.get(model, model), seed, split), {}).values())[:1]
-        found = self._records.get((PROBE, _backbone(model), seed, split), {})
+            return list(self._records.get((str(quantity), model, seed, split), {}).values())[:1]
+        found = self._records.get((PROBE, model, seed, split), {})
         wanted = self.probes if quantity == ROBUSTNESS else [quantity]
         return [found[key] for key in wanted if key in found] if all(key in found for key in wanted) else []
 
@@ -192,9 +205,3 @@ def _apart(a: Record, b: Record) -> Bounds:
     if right_a and right_b and len(right_a) == len(right_b):
         return paired_difference([x == "1" for x in right_a], [x == "1" for x in right_b])
     return (a.value - b.value, *difference_interval(a.value, (a.low, a.high), b.value, (b.low, b.high)))
-
-
-def _backbone(model: Model) -> Model:
-    """Both swept methods share their backbones, and so do the baselines at their ends; probes see only the backbone."""
-    method, alpha = _SAME.get(model, model)
-    return ("wise", alpha) if method in SWEPT else (method, alpha)

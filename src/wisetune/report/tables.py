@@ -98,7 +98,7 @@ def probes_table(board: Board) -> Table:
     """The accuracy of each robustness probe for each backbone, on the split that is shown."""
     columns = ("probe", "measure", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
     models: list[Model] = [(board.headline, alpha) for alpha in board.alphas(board.headline)]
-    models += [(method, None) for method in board.baselines() if method not in ("lp", "ft")]
+    models += [(method, None) for method in board.baselines() if not _on_curve(board, method, models)]
     rows = []
     for measure, data in board.probes:
         for method, alpha in models:
@@ -212,8 +212,8 @@ def _model_columns() -> tuple[str, ...]:
 def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
     """Accuracy, robustness, and how far both are above full fine-tuning where it is not the same model or backbone."""
     tuned = {seed: model for seed, model in board.fixed("ft").items() if seed in place}
-    is_tuned = all(model in (("ft", None), ("wise-ft", 1.0)) for model in place.values())
-    is_backbone = is_tuned or all(model == ("wise-ft-lp", 1.0) for model in place.values())
+    is_tuned = all(board.same(model, tuned[seed], seed) for seed, model in place.items())
+    is_backbone = is_tuned or board.same_backbone(place, tuned)
     found = {"accuracy": board.mean(b.ACCURACY, place, split), "robustness": board.mean(b.ROBUSTNESS, place, split)}
     found["accuracy_gain"] = None if is_tuned else board.difference(b.ACCURACY, place, tuned, split)
     found["robustness_gain"] = None if is_backbone else board.difference(b.ROBUSTNESS, place, tuned, split)
@@ -221,6 +221,11 @@ def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
     fields = {key: value for name, estimate in found.items() for key, value in as_fields(name, estimate).items()}
     accuracy = found["accuracy"]
     return fields | {"seeds": accuracy.seeds if accuracy else 0, "n": accuracy.n if accuracy else 0}
+
+
+def _on_curve(board: Board, method: str, curve: Sequence[Model]) -> bool:
+    """Whether a baseline's backbone is one of the curve's."""
+    return any(board.same_backbone(board.fixed(method), board.fixed(*model)) for model in curve)
 
 
 def _splits(board: Board) -> list[str]:
