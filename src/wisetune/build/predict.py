@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 
+from wisetune.data.files import FEWEST, FileTask
 from wisetune.data.folder import Folder
-from wisetune.data.formats import read
+from wisetune.data.formats import Cloud, Shape, read
+from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.nets.save import load_model, read_card
+from wisetune.points.content import content_key
 
 
 class Predictor:
@@ -21,16 +28,39 @@ class Predictor:
     def __init__(self, file: Path, device: torch.device) -> None:
         about = read_card(file).about
         self.model, self.device = load_model(file).to(device), device
-        self.frame = Folder.from_options(f"path=.,normalise={about.get('normalise', 'sphere')},up={about.get('up', 'z')}")
+        try:
+            self.frame = frame_of(about)
+        except UsageError as error:
+            raise WeightsError(f"{file} does not say how its clouds are to be brought to it: {error} Export the model again.") from None
 
     def probabilities(self, file: Path) -> dict[str, float]:
-        """The probability of each class.
+        """The probability of each class; it follows from what is in the file, not from its name or place.
 
         Raises:
-            BadFile: the file cannot be read as a cloud or mesh.
+            BadFile: the file cannot be read as a cloud or mesh, or holds too few points.
         """
-        # The draw of points follows from the file's name alone, so that an answer does not depend on where the file lies.
-        cloud = self.frame.frame(read(file), self.model.backbone.points, file.name)
+        cloud = framed(self.frame, read(file), self.model.backbone.points, str(file))
         with torch.inference_mode():
             logits = self.model(torch.from_numpy(cloud)[None].to(self.device))[0]
         return dict(zip(self.model.classes, logits.softmax(dim=0).tolist(), strict=True))
+
+
+def frame_of(said: Mapping[str, Any]) -> FileTask:
+    """The frame that a task's protocol or a model's file names: its ``normalise`` and ``up``.
+
+    Raises:
+        UsageError: a word that is neither.
+    """
+    return Folder(".", normalise=said.get("normalise", "sphere"), up=said.get("up", "z"))
+
+
+def framed(frame: FileTask, shape: Shape, points: int, name: str) -> Float32[np.ndarray, "{points} 3"]:
+    """A shape as the cloud that a model sees. The draw of points follows from the shape's own numbers; ``name`` is for the message.
+
+    Raises:
+        BadFile: a cloud of too few points to have a shape, as in training.
+    """
+    if isinstance(shape, Cloud) and len(shape.points) < FEWEST:
+        raise BadFile(name, f"holds {len(shape.points)} points; a shape needs at least {FEWEST}", "scan it again")
+    numbers = (shape.points,) if isinstance(shape, Cloud) else (shape.vertices, shape.faces)
+    return frame.frame(shape, points, content_key(*numbers))

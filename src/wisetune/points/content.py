@@ -9,10 +9,11 @@ from jaxtyping import Shaped
 
 
 def content_key(*arrays: Shaped[np.ndarray, "..."]) -> str:
-    """Sixteen hex digits of numbers in their order. Equal values have equal keys in every float type and memory layout."""
+    """Sixteen hex digits of numbers in their order, as float32: a cloud has one key in every float type, written as text too."""
     state = hashlib.sha256()
     for array in arrays:
         state.update(f"{array.shape}".encode())
-        # In one type; adding 0.0 takes the sign from a negative zero.
-        state.update(np.ascontiguousarray(array.astype("<f8") + 0.0).tobytes())
+        with np.errstate(over="ignore"):
+            single = array.astype("<f4") + np.float32(0)  # which takes the sign from a negative zero
+        state.update(np.ascontiguousarray(single).tobytes())
     return state.hexdigest()[:16]
