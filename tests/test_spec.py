@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wisetune.errors import UsageError
-from wisetune.spec import Catalog, Spec, canonical, digest_of
+from wisetune.spec import Catalog, Spec, canonical, digest_of, option
 from wisetune.tune.tunings import TUNINGS
 
 
@@ -37,6 +37,13 @@ class Needy(Spec):
     first: str
     second: int
     third: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounded(Spec):
+    share: float = option(0.5, above=0, most=1)
+    count: int | None = option(None, least=2)
+    offset: float = option(0.0, below=3)
 
 
 def reads_back(spec: Spec, text: str | None = None) -> bool:
@@ -160,6 +167,31 @@ def test_a_digest_is_sixteen_hex_digits_of_plain_json_and_does_not_change():
     # The literal guards every store on every disk: see recipe.FORMAT before you change it.
     assert digest_of(Probe()) == "3936c15ec2df9712"
     assert canonical(Needy("a", 1)) == {"spec": "needy", "first": "a", "second": 1, "third": 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0}, "option 'share' of 'test_spec:Bounded' is 0; it must be a number, above 0 and at most 1."),
+        ({"share": 1.01}, "is 1.01; it must be a number, above 0 and at most 1."),
+        ({"share": math.nan}, "is nan; it must"),
+        ({"offset": -math.inf}, "is -inf; it must be a number, below 3"),
+        ({"share": "half"}, "is half; it must"),
+        ({"share": None}, "is none; it must"),
+        ({"count": 2.5}, "is 2.5; it must be a whole number, at least 2."),
+        ({"count": 1}, "option 'count' of 'test_spec:Bounded' is 1; it must be a whole number, at least 2."),
+    ],
+)
+def test_numbers_out_of_the_bounds_of_a_field_are_refused_where_the_spec_is_made(options, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        Bounded(**options)
+    with pytest.raises(UsageError, match="must be"):
+        Bounded.from_options(",".join(f"{name}={value}" for name, value in options.items()))
+
+
+def test_bounds_themselves_and_none_where_the_field_takes_it_are_accepted():
+    assert Bounded(1, None, -1e9).share == 1
+    assert Bounded(count=2).count == 2
 
 
 @pytest.fixture

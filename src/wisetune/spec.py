@@ -19,6 +19,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import pkgutil
 import re
 import sys
@@ -32,6 +33,38 @@ S = TypeVar("S", bound="Spec")
 _ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The finite numbers that an option takes."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            return False
+        low = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
+        return low and (self.most is None or value <= self.most) and (self.below is None or value < self.below)
+
+    def __str__(self) -> str:
+        words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{word} {value:g}" for word, value in words.items() if value is not None)
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field of a spec that takes finite numbers within bounds; where its type allows None, None too."""
+    return dataclasses.field(default=default, metadata={"range": Range(least, above, most, below)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +82,24 @@ class Spec:
             cls.name = _address(cls)
 
     def __post_init__(self) -> None:
-        """Check the words of fields that list them (``Literal``); a subclass with checks of its own calls this too.
+        """Check words where the field lists them (``Literal``) and numbers where it bounds them (``option``).
+
+        A subclass with checks of its own calls this first.
 
         Raises:
-            UsageError: a word that the field does not list.
+            UsageError: a word that the field does not list, a number out of its bounds.
         """
-        for name, hint in _hints(type(self)).items():
-            if typing.get_origin(hint) is typing.Literal and getattr(self, name) not in typing.get_args(hint):
-                raise UsageError(_not_a_word(getattr(self, name), hint, f"option '{name.replace('_', '-')}' of '{self.name}'"))
+        hints = _hints(type(self))
+        for field in dataclasses.fields(self):
+            value, hint, bounds = getattr(self, field.name), hints[field.name], field.metadata.get("range")
+            where = f"option '{field.name.replace('_', '-')}' of '{self.name}'"
+            if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+                raise UsageError(_not_a_word(value, hint, where))
+            kinds = typing.get_args(hint) or (hint,)
+            if bounds is None or (value is None and type(None) in kinds):
+                continue
+            if value not in bounds or (float not in kinds and not isinstance(value, int)):
+                raise UsageError(f"{where} is {_spell(value)}; it must be a {'' if float in kinds else 'whole '}number, {bounds}.")
 
     def __str__(self) -> str:
         return self._spelled(defaults=False)

@@ -110,7 +110,11 @@ def test_a_default_device_does_not_move_fresh_weights():
         ("point-mae", {"preset": "mini"}, "needs classes="),
         ("point-mae", {"classes": 2, "widht": 3}, r"no option 'widht'. Did you mean 'width'\? Options: points, groups"),
         ("point-mae", {"classes": 2, "head": "mlp4"}, "no head 'mlp4'. There are: linear, mlp3"),
-        ("point-mae", {"classes": 2, "reading": "published"}, "option 'reading' of 'point-mae' is 'published'; it can be as_intended, as_published"),
+        (
+            "point-mae",
+            {"classes": 2, "reading": "published"},
+            "option 'reading' of 'point-mae' is 'published'; it can be as_intended, as_published",
+        ),
         ("point-mae", {"classes": 2, "initial": "zeros"}, "option 'initial' of 'point-mae' is 'zeros'; it can be published, fan-in"),
         ("point-mae", {"classes": 0}, "classes=0"),
         ("point-mae", {"classes": True}, "classes=True"),
@@ -130,8 +134,8 @@ def test_a_default_device_does_not_move_fresh_weights():
         ("point-mae", {"classes": 2, "drop_path": "x"}, "drop-path=x"),
         ("point-mae", {"classes": 2, "readout": "mean"}, "no readout 'mean'. There are: lead.max, max.mean"),
         ("point-mae", {"classes": 2, "class_token": False}, "use readout=max.mean"),
-        ("point-mae", {"classes": 2, "head": "mlp3:hidden=1000000000"}, "from 1 to 8192"),
-        ("point-mae", {"classes": 2, "head": "mlp3:dropout=1"}, "dropout=1.0"),
+        ("point-mae", {"classes": 2, "head": "mlp3:hidden=1000000000"}, "at least 1 and at most 8192"),
+        ("point-mae", {"classes": 2, "head": "mlp3:dropout=1"}, "'dropout' of 'mlp3' is 1.0"),
     ],
 )
 def test_mistakes_are_named(name, options, says):

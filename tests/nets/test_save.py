@@ -187,7 +187,7 @@ def test_every_truncation_is_found(path):
         ({"backbone": "antigravity.Spec"}, "there is no backbone"),
         ({"backbone": "os.path:join"}, "is not a backbone"),
         ({"head": "mlp9"}, "no head 'mlp9'"),
-        ({"head": "mlp3:hidden=100000000000"}, "from 1 to 8192"),
+        ({"head": "mlp3:hidden=100000000000"}, "at least 1 and at most 8192"),
         ({"head": "linear"}, "is not the point-mae that it says: 'cls_head_finetune"),
         ({"head": None}, "holds a backbone without a head"),
         ({"classes": None}, "does not say what model"),

@@ -95,8 +95,7 @@ class Scanner(Spec):
     least: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.setting not in ("obj_only", "obj_bg", "pb_t50_rs"):
-            raise UsageError(f"scanner setting '{self.setting}' does not exist; it can be obj_only, obj_bg, pb_t50_rs.")
+        super().__post_init__()
         if self.views < 1 or min(self.width, self.height) < 8 or not 1 <= self.fov <= 150:
             raise UsageError(f"'{self}' is no camera: it needs views >= 1, at least 8x8 pixels, and a field of view of 1 to 150 degrees.")
         for low, high in (("size_low", "size_high"), ("near", "far"), ("eye_low", "eye_high")):

@@ -12,19 +12,19 @@ from jaxtyping import Float32, Int64
 from torch import nn
 
 from wisetune.errors import DataError, UsageError
-from wisetune.fit.loop import Progress, Resume, Schedule, Training, decay_groups, few, require_two, train
+from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, decay_groups, few, require_two, train
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
 from wisetune.points.augment import augmentation
 from wisetune.runtime import torch_generator
-from wisetune.spec import Spec
+from wisetune.spec import option
 
 Select = Literal["last", "best"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit(Spec):
+class Fit(Course):
     """Options of one tuning: AdamW with warm-up and cosine, as the field does it.
 
     ``augment`` names augmentations joined by +. ``select`` keeps the last epoch's weights, or those best on the *validation* split.
@@ -33,36 +33,20 @@ class Fit(Spec):
 
     name: ClassVar[str] = "fit"
 
-    epochs: int = 20
-    batch: int = 32
-    lr: float = 5e-4
-    weight_decay: float = 0.05
-    warmup: float = 1.0
-    clip: float = 10.0
-    smoothing: float = 0.0
-    drop_path: float | None = None
+    clip: float = option(10.0, above=0)
+    smoothing: float = option(0.0, least=0, below=1)
+    drop_path: float | None = option(None, least=0, below=1)
     augment: str = "scale-translate"
     select: Select = "last"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low in (("epochs", 1), ("batch", 2)):
-            if getattr(self, name) < low:
-                raise UsageError(f"fit was given {name}={getattr(self, name)}; it must be at least {low}.")
-        if not (self.lr > 0 and self.clip > 0 and 0 <= self.smoothing < 1 and self.weight_decay >= 0 and self.warmup >= 0):
-            raise UsageError(
-                f"'{self}' has an option out of range: lr and clip above 0, smoothing in [0, 1), weight-decay and warmup not negative."
-            )
-        if self.drop_path is not None and not 0 <= self.drop_path < 1:
-            raise UsageError(f"fit was given drop-path={self.drop_path}; it is a probability: 0 or more, below 1.")
         augmentation(self.augment)
 
     @property
     def schedule(self) -> Schedule:
         """What the loop needs of it."""
-        return Schedule(
-            self.epochs, self.batch, self.lr, self.weight_decay, min(self.warmup, self.epochs / 2), min(1e-6, self.lr), self.clip
-        )
+        return dataclasses.replace(super().schedule, clip=self.clip)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch import nn
 
 from wisetune.errors import DataError, TrainingError, UsageError
 from wisetune.runtime import generator, seed_of
+from wisetune.spec import Spec, option
 
 State = dict[str, torch.Tensor]
 _NAMED = 4
@@ -43,6 +44,22 @@ class Schedule:
             return self.lr_final + (self.lr - self.lr_final) * epoch / self.warmup
         part = min(1.0, (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9))
         return self.lr_final + (self.lr - self.lr_final) * 0.5 * (1 + math.cos(math.pi * part))
+
+
+@dataclasses.dataclass(frozen=True)
+class Course(Spec):
+    """The options that every training has: how long and how fast. ``warmup`` is in epochs, and takes at most half of a short training."""
+
+    epochs: int = option(20, least=1)
+    batch: int = option(32, least=2)
+    lr: float = option(5e-4, above=0)
+    weight_decay: float = option(0.05, least=0)
+    warmup: float = option(1.0, least=0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the loop needs of them."""
+        return Schedule(self.epochs, self.batch, self.lr, self.weight_decay, min(self.warmup, self.epochs / 2), min(1e-6, self.lr))
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.spec import Spec
+from wisetune.spec import Spec, option
 
 _WIDEST = 1 << 13
 """Far above any use. Specs are read from files that nobody vouches for, so none may ask for the whole memory."""
@@ -43,14 +43,8 @@ class Mlp3Head(Head):
 
     name: ClassVar[str] = "mlp3"
 
-    hidden: int = 256
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.hidden, int) or not 1 <= self.hidden <= _WIDEST:
-            raise UsageError(f"'mlp3' has hidden={self.hidden}; it must be a whole number from 1 to {_WIDEST}.")
-        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise UsageError(f"'mlp3' has dropout={self.dropout}; it is a probability: 0 or more, below 1.")
+    hidden: int = option(256, least=1, most=_WIDEST)
+    dropout: float = option(0.5, least=0, below=1)
 
     def build(self, width: int, classes: int) -> nn.Module:
         """Positions in the Sequential are those of the released code, so that its files load by name."""
