@@ -14,8 +14,11 @@ from wisetune.records import (
     Record,
     class_mean_interval,
     difference_interval,
+    effective_n,
+    mean_interval,
     mean_over_seeds,
     paired_difference,
+    student,
     t95,
     wilson,
 )
@@ -115,16 +118,82 @@ def test_pairing_narrows_the_interval_of_models_that_agree():
     assert high - low < 0.7 * (apart_high - apart_low)
 
 
+marks = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=60)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+def test_the_interval_of_answers_of_independent_items_is_wilsons(right):
+    assert mean_interval(right) == wilson(sum(right), len(right))
+    assert effective_n(right) == len(right)
+
+
+def test_copies_of_an_item_are_one_item():
+    right = [True] * 70 + [False] * 30
+    copies, owners = [mark for mark in right for _ in range(3)], [item for item in range(100) for _ in range(3)]
+    # As many items as there are, less the one that a sample variance costs.
+    assert effective_n(copies, owners) == pytest.approx(99)
+    assert mean_interval(copies, owners) == pytest.approx(wilson(0.7 * 99, 99), abs=2e-3)
+    other = [True] * 64 + [False] * 36
+    _, low, high = paired_difference(copies, [mark for mark in other for _ in range(3)], groups=owners)
+    assert (low, high) == pytest.approx(paired_difference(right, other)[1:], abs=0.025)
+    narrow = paired_difference(copies, [mark for mark in other for _ in range(3)])
+    assert high - low > 1.5 * (narrow[2] - narrow[1])
+
+
+def test_the_cluster_standard_error_by_hand():
+    # Objects with 3 of 3, 1 of 2, 0 of 1 right: p = 4/6, residuals 1, -1/3, -2/3 summed by object.
+    variance = 3 / 2 * (1 + 1 / 9 + 4 / 9) / 36
+    assert effective_n([1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 2]) == pytest.approx((4 / 6) * (2 / 6) / variance)
+
+
+def test_objects_that_are_all_right_count_once_each():
+    assert effective_n([1.0] * 12, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]) == 3
+    low, high = mean_interval([1.0] * 12, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    assert (low < wilson(3, 3)[0], high) == (True, 1.0)
+    assert mean_interval([1.0, 0.0], [4, 4]) == (0.0, 1.0)  # of one object nothing is known about others
+    assert mean_interval([]) == (0.0, 1.0)
+
+
+@given(marks)
+def test_groups_never_narrow_an_interval_and_every_interval_holds_its_value(rows):
+    a, b, owners = ([row[at] for row in rows] for at in range(3))
+    for groups in (None, owners):
+        low, high = mean_interval(a, groups)
+        assert -1e-12 <= low <= statistics.fmean(a) + 1e-9
+        assert statistics.fmean(a) - 1e-9 <= high <= 1 + 1e-12
+        difference, low, high = paired_difference(a, b, groups=groups)
+        assert difference == pytest.approx(statistics.fmean(a) - statistics.fmean(b))
+        assert -1 - 1e-9 <= low <= difference + 1e-9 <= high + 2e-9 <= 1 + 3e-9
+        assert paired_difference(b, a, groups=groups) == pytest.approx((-difference, -high, -low))
+    assert effective_n(a, owners) <= effective_n(a) * (1 + 1e-9)
+
+
+def test_the_mean_of_copied_seeds_is_one_seed():
+    a, b = paired(80, 4, 1, 15)
+    mean = [statistics.fmean([mark] * 3) for mark in a], [statistics.fmean([mark] * 3) for mark in b]
+    assert paired_difference(*mean) == paired_difference(a, b)
+
+
+def test_marks_in_between_say_more_than_single_answers():
+    # Each of 200 items right in two of three seeds or so: the mean of an item varies less than one answer.
+    sure = [2 / 3, 1 / 3, 2 / 3, 1.0] * 50
+    low, high = mean_interval(sure)
+    wide_low, wide_high = wilson(sum(sure), 200)
+    assert wide_low < low < statistics.fmean(sure) < high < wide_high
+    half = t95(199) * statistics.stdev(sure) / math.sqrt(200)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.01)
+
+
 def test_difference_interval_of_independent_proportions_is_newcombes():
     # Newcombe 1998, Stat. Med. 17:873, table II: 56/70 - 48/80, method 10.
     low, high = difference_interval(56 / 70, wilson(56, 70), 48 / 80, wilson(48, 80))
     assert (low, high) == pytest.approx((0.0524, 0.3339), abs=6e-5)
 
 
-@pytest.mark.parametrize(("a", "b"), [([], []), ([True], [True, False])])
-def test_paired_difference_refuses_other_items(a, b):
+@pytest.mark.parametrize(("a", "b", "groups"), [([], [], None), ([True], [True, False], None), ([True], [True], [0, 1])])
+def test_paired_difference_refuses_other_items(a, b, groups):
     with pytest.raises(UsageError):
-        paired_difference(a, b)
+        paired_difference(a, b, groups=groups)
 
 
 def test_mean_over_seeds_by_hand():
@@ -141,3 +210,8 @@ def test_mean_over_seeds_refuses_what_has_no_spread(values):
 @pytest.mark.parametrize("freedom", [1, 2, 9, 19, 20, 21, 30, 99, 1000])
 def test_t_quantile_matches_scipy(freedom):
     assert t95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=1e-6)
+
+
+@pytest.mark.parametrize(("freedom", "error"), [(1, 0.05), (2, 3e-3), (5, 1e-4), (20, 1e-6), (83, 1e-8)])
+def test_one_sided_t_quantile_matches_scipy(freedom, error):
+    assert student(freedom, Z95_ONE_SIDED) == pytest.approx(stats.t.ppf(0.95, freedom), rel=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class Record:
         return cls(**values)
 
 
-def wilson(right: float, n: int, z: float = Z95) -> tuple[float, float]:
+def wilson(right: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Wilson score interval of a proportion of ``right`` successes in ``n`` trials (Wilson 1927, eq. 2); 95 % unless ``z`` says else."""
     if n == 0:
         return 0.0, 1.0
@@ -100,20 +101,76 @@ def difference_interval(
     return a - b - spread(a - low_a, high_b - b), a - b + spread(high_a - a, b - low_b)
 
 
-def paired_difference(right_a: Sequence[bool], right_b: Sequence[bool], z: float = Z95) -> tuple[float, float, float]:
+def mean_interval(marks: Sequence[float], groups: Sequence[int] | None = None, z: float = Z95) -> tuple[float, float]:
+    """Interval of the mean of one mark an item, each between 0 and 1 (how often it was right); 95 % unless ``z`` says else.
+
+    Wilson's with the effective number of items (see ``effective_n``). Without ``groups`` and with marks that are all 0 or 1 that number is
+    the number of items. Otherwise it also pays for a variance that was estimated from few groups, by (z / t)² with Student's t of one
+    degree of freedom fewer than there are groups (Korn & Graubard 1998, Survey Methodology 24:193).
+    """
+    if not marks:
+        return 0.0, 1.0
+    n = effective_n(marks, groups)
+    if groups is not None or not _answers(marks):
+        freedom = (len(marks) if groups is None else len(set(groups))) - 1
+        n *= (z / student(freedom, z)) ** 2 if freedom > 0 else 0.0
+    return wilson(math.fsum(marks) / len(marks) * n, n, z) if n > 0 else (0.0, 1.0)
+
+
+def effective_n(marks: Sequence[float], groups: Sequence[int] | None = None) -> float:
+    """How many independent answers of 0 or 1 would know the mean as well as these marks do: p (1 - p) over the variance of their mean.
+
+    ``groups`` says of each item what it is a scan of. Items of one group may go together, so the variance is the cluster-robust one,
+    with residuals summed group by group; that it comes out smaller than without groups is chance, and not believed. Where all marks are
+    equal there is no variance to see: then each group counts once.
+    """
+    n = len(marks)
+    p = math.fsum(marks) / n
+    answers = _answers(marks)
+    if groups is None and answers:
+        return float(n)
+    rests = _rests(marks, range(n) if groups is None else groups)
+    apart = math.fsum((mark - p) ** 2 for mark in marks)
+    if len(rests) < 2 or apart == 0:
+        return float(len(rests))
+    alone = n if answers else p * (1 - p) * n * (n - 1) / apart
+    together = math.fsum(rest * rest for rest in rests.values()) * len(rests) / (len(rests) - 1)
+    return min(alone, p * (1 - p) * n * n / together) if together > 0 else alone
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], z: float = Z95, groups: Sequence[int] | None = None
+) -> tuple[float, float, float]:
     """Accuracy of a minus accuracy of b on the *same* items, in the same order, with its interval: (difference, low, high).
 
-    Square-and-add of two Wilson intervals with a correlation corrected for continuity (Newcombe 1998, Stat. Med. 17:2635, method 10);
-    95 % two-sided unless ``z`` says else.
+    Square-and-add of two intervals with their correlation (Newcombe 1998, Stat. Med. 17:2635, method 10); 95 % two-sided unless ``z``
+    says else. For answers, right or wrong, of independent items: Newcombe's, from two Wilson intervals, the correlation corrected for
+    continuity. For marks in between (means over seeds or draws), and where ``groups`` says what each item is a scan of, from two
+    ``mean_interval``s and the correlation of the residuals summed group by group, uncorrected.
 
     Raises:
-        UsageError: no items, or two lists of different length.
+        UsageError: no items, or lists of different length.
     """
+    n = len(a)
+    if n == 0 or n != len(b) or n != len(a if groups is None else groups):
+        raise UsageError(f"paired_difference compares two models on the same items; it was given {n} and {len(b)}.")
+    if groups is None and _answers(a) and _answers(b):
+        return _newcombe(list(map(bool, a)), list(map(bool, b)), z)
+    owners = range(n) if groups is None else groups
+    rests_a, rests_b = _rests(a, owners), _rests(b, owners)
+    spread = math.sqrt(math.fsum(x * x for x in rests_a.values()) * math.fsum(x * x for x in rests_b.values()))
+    shared = math.fsum(rests_a[owner] * rests_b[owner] for owner in rests_a)
+    # Rounding must not make equal models correlate by more than 1.
+    correlation = max(-1.0, min(1.0, shared / spread)) if spread > 0 else 0.0
+    value_a, value_b = math.fsum(a) / n, math.fsum(b) / n
+    low, high = difference_interval(value_a, mean_interval(a, groups, z), value_b, mean_interval(b, groups, z), correlation)
+    return value_a - value_b, low, high
+
+
+def _newcombe(right_a: Sequence[bool], right_b: Sequence[bool], z: float) -> tuple[float, float, float]:
     n = len(right_a)
-    if n == 0 or n != len(right_b):
-        raise UsageError(f"paired_difference compares two models on the same items; it was given {n} and {len(right_b)}.")
-    both = sum(bool(a) and bool(b) for a, b in zip(right_a, right_b, strict=True))
-    sum_a, sum_b = sum(map(bool, right_a)), sum(map(bool, right_b))
+    both = sum(a and b for a, b in zip(right_a, right_b, strict=True))
+    sum_a, sum_b = sum(right_a), sum(right_b)
     only_a, only_b = sum_a - both, sum_b - both
     excess = both * (n - both - only_a - only_b) - only_a * only_b
     if excess > 0:
@@ -122,6 +179,19 @@ def paired_difference(right_a: Sequence[bool], right_b: Sequence[bool], z: float
     correlation = excess / math.sqrt(margins) if margins else 0.0
     low, high = difference_interval(sum_a / n, wilson(sum_a, n, z), sum_b / n, wilson(sum_b, n, z), correlation)
     return (sum_a - sum_b) / n, low, high
+
+
+def _answers(marks: Sequence[float]) -> bool:
+    return all(mark in (0, 1) for mark in marks)
+
+
+def _rests(marks: Sequence[float], owners: Sequence[int]) -> dict[int, float]:
+    """How far the marks of each owner are above their mean, summed."""
+    mean = math.fsum(marks) / len(marks)
+    found: dict[int, float] = defaultdict(float)
+    for mark, owner in zip(marks, owners, strict=True):
+        found[owner] += mark - mean
+    return found
 
 
 def mean_over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -140,13 +210,18 @@ def mean_over_seeds(values: Sequence[float]) -> tuple[float, float, float, float
 
 
 def t95(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t with ``freedom`` >= 1 degrees of freedom, right to 1e-6.
+    """Two-sided 95 % quantile of Student's t with ``freedom`` >= 1 degrees of freedom, right to 1e-6."""
+    return student(freedom, Z95)
 
-    A table up to 20, above it the expansion in powers of 1/freedom (Abramowitz & Stegun 1964, 26.7.5).
+
+def student(freedom: int, z: float) -> float:
+    """The quantile of Student's t at the level at which ``z`` is the normal distribution's.
+
+    A table up to 20 degrees of freedom at 95 %, else the expansion in powers of 1/freedom (Abramowitz & Stegun 1964, 26.7.5): at
+    one-sided 95 % right to 5 % for one degree, 0.3 % for two, 1e-4 from five on.
     """
-    if freedom <= len(_T95):
+    if z == Z95 and freedom <= len(_T95):
         return _T95[freedom - 1]
-    z = Z95
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

@@ -336,6 +336,18 @@ def test_seeds_are_pooled():
     assert choose(curve("wise-ft", MARKS), (0, 1), "interval")[0] == []
 
 
+def test_a_seed_copied_three_times_chooses_as_one():
+    """More seeds do not make more validation clouds: a loss that one seed does not show, its copies do not either."""
+    marks = {0.5: ("1" * 160 + "0" * 40, "1" * 10), 1.0: ("1" * 156 + "0" * 6 + "1" * 6 + "0" * 32, "1" * 5 + "0" * 5)}
+    marks[0.5] = ("1" * 156 + "0" * 8 + "1" * 2 + "0" * 34, marks[0.5][1])
+    once = choose(curve("wise-ft", marks), (0,), "interval")
+    thrice = choose([row for seed in range(3) for row in curve("wise-ft", marks, seed=seed)], (0, 1, 2), "interval")
+    assert thrice[1] == once[1]
+    of_one, of_all = once[0][1].steps, thrice[0][-1].steps
+    assert thrice[0][-1].seed == OVER_SEEDS
+    assert of_all == of_one
+
+
 def test_mixes_of_the_recommended_model_are_in_the_store(finished):
     mixes = [node for node in walk(finished.recipe) if isinstance(node, Mix)]
     weights = {row.record.weights for row in finished.results.rows}

@@ -58,22 +58,19 @@ def _curve(rows: Sequence[Row], name: str, seed: int) -> Curve | None:
     )
 
 
-def _right(record: Record) -> list[bool]:
-    return [mark == "1" for mark in record.detail["right"]]
+def _right(record: Record) -> list[float]:
+    return [float(mark) for mark in record.detail["right"]]
 
 
 def _pool(curves: Sequence[Curve]) -> Curve:
-    """The mean curve of several seeds; their items stand side by side, since each seed's model answered them anew."""
+    """The mean curve of several seeds: of each item how often it was right. More seeds say nothing about other items, so these stay as many."""
     if len(curves) == 1:
         return curves[0]
-    alphas = list(curves[0].alphas)
-    pooled = [[mark for curve in curves for mark in (curve.right or [])[at]] for at in range(len(alphas))]
-    return Curve(
-        alphas=alphas,
-        accuracy=[float(np.mean([curve.accuracy[at] for curve in curves])) for at in range(len(alphas))],
-        robustness=[float(np.mean([curve.robustness[at] for curve in curves])) for at in range(len(alphas))],
-        n=len(pooled[0]),
-        right=pooled,
+    return dataclasses.replace(
+        curves[0],
+        accuracy=np.mean([curve.accuracy for curve in curves], axis=0).tolist(),
+        robustness=np.mean([curve.robustness for curve in curves], axis=0).tolist(),
+        right=np.mean([curve.right for curve in curves], axis=0).tolist(),
     )
 
 

@@ -20,12 +20,13 @@ class Curve:
     """Accuracy and robustness at each alpha, measured on *validation* data, as fractions in [0, 1].
 
     Points may come in any order; they are kept from alpha 1 down, with tidy alphas. What else is known about the accuracies serves
-    ``interval_alpha``, the first of these that is given: ``right`` (per alpha, one truth value an item, the same items in the same
-    order), ``intervals`` (per alpha, low and high), ``n`` (items measured).
+    ``interval_alpha``, the first of these that is given: ``right`` (per alpha one mark an item, the same items in the same order: right
+    or wrong, or in between where it is a mean over seeds; with ``groups``, what each item is a scan of), ``intervals`` (per alpha,
+    low and high), ``n`` (items measured).
 
     Raises:
-        UsageError: lengths that differ; no alpha 1; an alpha twice; a value that is NaN or no fraction; ``right`` or ``intervals``
-            at odds with ``accuracy``.
+        UsageError: lengths that differ; no alpha 1; an alpha twice; a value that is NaN or no fraction; ``right``, ``groups`` or
+            ``intervals`` at odds with the rest.
     """
 
     alphas: Sequence[float]
@@ -33,10 +34,11 @@ class Curve:
     robustness: Sequence[float]
     n: int | None = None
     intervals: Sequence[tuple[float, float]] | None = None
-    right: Sequence[Sequence[bool]] | None = None
+    right: Sequence[Sequence[float]] | None = None
+    groups: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "n"}
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in ("n", "groups")}
         columns = {name: list(values) for name, values in given.items() if values is not None}
         alphas = [tidy(alpha) for alpha in columns["alphas"]]
         for name, values in columns.items():
@@ -62,8 +64,10 @@ class Curve:
             if not low - 1e-9 <= accuracy <= high + 1e-9:
                 raise UsageError(f"at alpha {alpha:g} the accuracy {accuracy} lies outside its interval, {low} to {high}.")
         for alpha, accuracy, right in zip(self.alphas, self.accuracy, self.right or (), strict=False):
-            if abs(sum(map(bool, right)) - accuracy * len(right)) > 1e-6 * len(right) or not len(right):
-                raise UsageError(f"at alpha {alpha:g} {sum(map(bool, right))} of {len(right)} right do not make the accuracy {accuracy}.")
+            if abs(sum(right) - accuracy * len(right)) > 1e-6 * len(right) or not len(right):
+                raise UsageError(f"at alpha {alpha:g} {sum(right):g} of {len(right)} right do not make the accuracy {accuracy}.")
+            if self.groups is not None and len(self.groups) != len(right):
+                raise UsageError(f"at alpha {alpha:g} there are {len(right)} marks, but groups of {len(self.groups)} items.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +180,8 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
     a small loss that is sure ends the search. With few items hardly any loss can be shown, and the margin decides. Of the accepted
     alphas, alpha 1 among them, the most robust wins; ties go to the more accurate, then to the larger alpha.
 
-    The interval of the change is, by what the curve has: ``right``: Newcombe's paired interval, one-sided 95 %
-    (``records.paired_difference``); ``intervals``: square-and-add of the two, at their level (two-sided 95 % intervals make a one-sided
+    The interval of the change is, by what the curve has: ``right``: the paired interval, one-sided 95 %
+    (``records.paired_difference``; Newcombe's where the marks are answers and there are no groups); ``intervals``: square-and-add of the two, at their level (two-sided 95 % intervals make a one-sided
     97.5 % test); ``n``: the same with Wilson intervals, one-sided 95 %. The last two treat the same items as independent, so they see
     a loss later than the first.
 
@@ -219,7 +223,7 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
 def _change(curve: Curve, at: int) -> tuple[float, float]:
     """Interval of the accuracy of point ``at`` minus that of alpha 1, as fractions."""
     if curve.right is not None:
-        _, low, high = paired_difference(curve.right[at], curve.right[0], Z95_ONE_SIDED)
+        _, low, high = paired_difference(curve.right[at], curve.right[0], Z95_ONE_SIDED, curve.groups)
         return low, high
     one, other = curve.accuracy[at], curve.accuracy[0]
     if curve.intervals is not None:
