@@ -70,7 +70,7 @@ def _pool(curves: Sequence[Curve]) -> Curve:
         curves[0],
         accuracy=np.mean([curve.accuracy for curve in curves], axis=0).tolist(),
         robustness=np.mean([curve.robustness for curve in curves], axis=0).tolist(),
-        right=np.mean([curve.right for curve in curves], axis=0).tolist(),
+        right=np.mean([curve.right or () for curve in curves], axis=0).tolist(),
     )
 
 

@@ -181,9 +181,9 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
     alphas, alpha 1 among them, the most robust wins; ties go to the more accurate, then to the larger alpha.
 
     The interval of the change is, by what the curve has: ``right``: the paired interval, one-sided 95 %
-    (``records.paired_difference``; Newcombe's where the marks are answers and there are no groups); ``intervals``: square-and-add of the two, at their level (two-sided 95 % intervals make a one-sided
-    97.5 % test); ``n``: the same with Wilson intervals, one-sided 95 %. The last two treat the same items as independent, so they see
-    a loss later than the first.
+    (``records.paired_difference``; Newcombe's where the marks are answers and there are no groups); ``intervals``: square-and-add of the
+    two, at their level (two-sided 95 % intervals make a one-sided 97.5 % test); ``n``: the same with Wilson intervals, one-sided 95 %.
+    The last two treat the same items as independent, so they see a loss later than the first.
 
     That no loss was shown does not show that there is none: each ``Step`` says how large a loss still fits the data.
 
