@@ -6,8 +6,14 @@ from typing import ClassVar
 
 import pytest
 
+from wisetune.fit.finetune import Fit
+from wisetune.nets.heads import LinearHead, Mlp3Head
+from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, parents, to_json, walk
 from wisetune.spec import Spec
+from wisetune.tune.full import Full
+from wisetune.tune.linear import Linear
+from wisetune.weights.wise import Wise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +39,31 @@ PROBED = Tune(MIX, Toy(8), Toy(9), "0123456789abcdef", Toy(10))
 
 def test_digests_do_not_change():
     # These name weights in stores that people have. If one changes, old stores are of no use, and FORMAT has to rise with it.
-    assert {name: digest(node) for name, node in {"start": START, "ft": FT, "mix": MIX, "probed": PROBED}.items()} == {
-        "start": "a4e7ae17c55d375c",
-        "ft": "77fa6c442d53b042",
-        "mix": "98f49bb815b3471e",
-        "probed": "f75bcf29d2c51c15",
+    start = Start(PointMAESpec(), "random:0")
+    ft = Tune(start, Full(), Mlp3Head(), "0123456789abcdef", Fit(), 7)
+    mix = Mix((start, ft), Wise(), "0123456789abcdef")
+    probed = Tune(mix, Linear(), LinearHead(), "0123456789abcdef", Fit(augment="none"))
+    assert {name: digest(node) for name, node in {"start": start, "ft": ft, "mix": mix, "probed": probed}.items()} == {
+        "start": "e5159c306da8081c",
+        "ft": "8ef2a2f4e13506f2",
+        "mix": "692916b046972847",
+        "probed": "1eda58019c7b418a",
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Mine(Full):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class AlsoFull(Full):
+    name: ClassVar[str] = "full"
+
+
+def test_a_tuning_outside_wisetune_does_not_digest_as_the_one_that_it_is_made_of():
+    """Else a store would give the weights of the one for those of the other."""
+    assert len({digest(dataclasses.replace(FT, tuning=tuning)) for tuning in (Full(), Mine(), AlsoFull())}) == 3
 
 
 def changed(node: Recipe) -> list[Recipe]:
@@ -82,7 +107,7 @@ def test_a_tree_as_json_holds_every_option_and_can_be_written():
     written = json.loads(json.dumps(to_json(PROBED)))
     assert written == to_json(PROBED)
     assert written["start"]["node"] == "mix"
-    assert written["start"]["parts"][1]["tuning"] == {"spec": "toy", "size": 4, "rate": "0.1"}
+    assert written["start"]["parts"][1]["tuning"] == {"spec": "test_recipe:Toy", "size": 4, "rate": "0.1"}
     assert written["start"]["parts"][1]["head_from"] == "fresh"
 
 

@@ -118,10 +118,13 @@ class Spec:
         return self.name + (":" + ",".join(options) if options else "")
 
     def canonical(self) -> dict[str, Any]:
-        """All options, defaults too: what a digest is made of (a changed default must change the digest)."""
+        """All options, defaults too: what a digest is made of (a changed default must change the digest).
+
+        A class outside wisetune is its module and itself here, whatever it calls itself: it may call itself ``full``.
+        """
         hints = _hints(type(self))
         options = {field.name: canonical(_declared(getattr(self, field.name), hints[field.name])) for field in dataclasses.fields(self)}
-        return {"spec": self.name, **options}
+        return {"spec": self.name if type(self).__module__.startswith("wisetune.") else _address(type(self)), **options}
 
     @classmethod
     def from_options(cls: type[S], text: str) -> S:
