@@ -8,41 +8,44 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Shaped
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from wisetune.build.choice import Rule
 from wisetune.build.job import Runner
 from wisetune.build.meter import Meter, Silent
+from wisetune.build.predict import frame_of, framed
 from wisetune.build.request import Request, job_of
 from wisetune.data.files import FileTask
-from wisetune.data.folder import Folder
-from wisetune.data.formats import read
+from wisetune.data.formats import Cloud, read
+from wisetune.data.formats.base import MalformedError, sound
 from wisetune.data.splits import assign
 from wisetune.data.task import Data, Split
 from wisetune.data.tasks import parse_task
 from wisetune.errors import DataError, UsageError
 from wisetune.nets.model import Model
-from wisetune.points.normalise import normalise
-from wisetune.points.surface import resample
 from wisetune.results import Results
 from wisetune.runtime import device as device_of
-from wisetune.runtime import generator
 from wisetune.store.store import Store
 
 Clouds = str | Path | Sequence[str | Path] | Sequence[np.ndarray] | np.ndarray
+Labels = Sequence[str] | Sequence[int] | np.ndarray
 _ARRAYS = "arrays"
 
 
-class Classifier:
+class Classifier(ClassifierMixin, BaseEstimator):
     """A robustly fine-tuned point-cloud classifier.
 
     ``fit`` takes a folder (or a task's spelling), or clouds ``[n, p, 3]`` (or a list of ``[p, 3]``) with labels; it holds out its own validation
-    part, tunes, sweeps alpha, and keeps the recommended model. After it: ``model_``, ``classes_``, ``results_`` (see ``wisetune.results``).
+    part, tunes, sweeps alpha, and keeps the recommended model. After it: ``model_``, ``classes_`` (labels as they were given, in their own order),
+    ``results_`` (see ``wisetune.results``). Clouds given to ``predict`` are brought to the frame that the model was tuned in: the task's ``up`` and
+    ``normalise``; its answer for a cloud follows from the cloud alone.
 
     Args:
         start: pre-trained weights (see ``wisetune.resolve``).
         story: what to do; ``ft``, ``lp`` and ``lp-ft`` tune without a sweep.
         probes: tasks on which robustness is measured; the bundled CAD objects if none.
-        fit, head_fit: options of full fine-tuning and of training a head, as on the command line.
+        fit_options, head_fit_options: of full fine-tuning and of training a head, as after ``--fit`` and ``--head-fit`` on the command line.
         head: ``linear`` or ``mlp3``.
         rule: how alpha is recommended.
         seed: training seed.
@@ -55,45 +58,43 @@ class Classifier:
         start: str = Request.start,
         story: str = Request.story,
         probes: Sequence[str] = Request.probes,
-        fit: str = Request.fit,
-        head_fit: str = Request.head_fit,
+        fit_options: str = Request.fit,
+        head_fit_options: str = Request.head_fit,
         head: str = Request.head,
         rule: Rule = Request.rule,
         seed: int = 0,
         out: str | Path | None = None,
         device: str = "auto",
     ) -> None:
-        self.start, self.story, self.probes, self.fit_options, self.head_fit = start, story, probes, fit, head_fit
+        self.start, self.story, self.probes = start, story, probes
+        self.fit_options, self.head_fit_options = fit_options, head_fit_options
         self.head, self.rule, self.seed, self.out, self.device = head, rule, seed, out, device
         self.model_: Model | None = None
-        self.classes_: tuple[str, ...] = ()
+        self.classes_: Shaped[np.ndarray, " c"] = np.empty(0, np.str_)
         self.results_: Results | None = None
-        self._frame: FileTask = Folder(".")
+        self._frame = frame_of({})
 
-    def fit(
-        self, clouds: Clouds, labels: Sequence[str] | Sequence[int] | np.ndarray | None = None, meter: Meter | None = None
-    ) -> Classifier:
+    # X and y are scikit-learn's words; its tools may pass them by name.
+    def fit(self, X: Clouds, y: Labels | None = None, meter: Meter | None = None) -> Classifier:
         """Tune on labelled clouds and keep the recommended model.
 
         Raises:
             DataError: clouds that cannot be used.
-            UsageError: labels missing or of another length.
+            UsageError: labels missing, of another length, or of several kinds.
         """
         where = device_of(self.device)
-        if labels is None:
-            if not isinstance(clouds, (str, Path)):
-                raise UsageError("fit(clouds) without labels takes a folder or a task; for arrays pass labels too.")
-            task = parse_task(str(clouds))
-            on = str(task)
-            self._frame = task if isinstance(task, FileTask) else self._frame
-            names = None
+        if y is None:
+            if not isinstance(X, (str, Path)):
+                raise UsageError("fit without labels takes a folder or a task; for arrays pass labels too.")
+            on, given, classes = str(parse_task(str(X))), None, None
         else:
-            on, names = _ARRAYS, [str(label) for label in np.asarray(labels).tolist()]
+            on, given = _ARRAYS, _labels(y)
+            classes = np.unique(given)
 
         def load(text: str, points: int) -> Data:
-            if names is None or text != _ARRAYS:
+            if given is None or text != _ARRAYS:
                 return parse_task(text).load(points)
-            return _data_of(self._stack(clouds, points), names, seed=self.seed)
+            return _data_of(_stack(X, points, frame_of({})), given, seed=self.seed)
 
         request = Request(
             on=on,
@@ -103,22 +104,25 @@ class Classifier:
             seeds=(self.seed,),
             head=self.head,
             fit=self.fit_options,
-            head_fit=self.head_fit,
+            head_fit=self.head_fit_options,
             corruption="none",
             rule=self.rule,
         )
-        job = job_of(request, given=() if names is None else (_ARRAYS,))
+        job = job_of(request, given=() if given is None else (_ARRAYS,))
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store")
             finished = Runner(job, store, load, where, meter or Silent()).run({})
-        self.model_, self.classes_, self.results_ = finished.model, finished.data.classes, finished.results
+        self.model_, self.results_ = finished.model, finished.results
+        self.classes_ = np.array(finished.data.classes) if classes is None else classes
+        self._frame = frame_of(finished.data.protocol)
         return self
 
-    def predict(self, clouds: Clouds) -> np.ndarray:
-        """The class name of each cloud or file."""
-        return np.array(self.classes_)[self.predict_proba(clouds).argmax(axis=1)]
+    def predict(self, X: Clouds) -> Shaped[np.ndarray, " n"]:
+        """The class of each cloud or file, as it was named to ``fit``; errors as ``predict_proba``."""
+        found = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[found]
 
-    def predict_proba(self, clouds: Clouds) -> np.ndarray:
+    def predict_proba(self, X: Clouds) -> Float32[np.ndarray, "n c"]:
         """Probabilities ``[n, classes]``, in the order of ``classes_``.
 
         Raises:
@@ -127,42 +131,74 @@ class Classifier:
         """
         if self.model_ is None:
             raise UsageError("this Classifier is not fitted yet; call fit first.")
-        points = torch.from_numpy(self._stack(clouds, self.model_.backbone.points))
+        points = torch.from_numpy(_stack(X, self.model_.backbone.points, self._frame))
         where = next(self.model_.parameters()).device
         with torch.inference_mode():
             parts = [self.model_(part.to(where)).softmax(dim=1).cpu() for part in points.split(32)]
         return torch.cat(parts).numpy()
 
-    def score(self, clouds: Clouds, labels: Sequence[str] | Sequence[int] | np.ndarray) -> float:
-        """Accuracy on these clouds."""
-        return float(np.mean(self.predict(clouds) == np.array([str(label) for label in np.asarray(labels).tolist()])))
+    def score(self, X: Clouds, y: Labels, sample_weight: Shaped[np.ndarray, " n"] | None = None) -> float:
+        """Accuracy on these clouds.
 
-    def _stack(self, clouds: Clouds, points: int) -> np.ndarray:
-        """Clouds or files as ``[n, points, 3]``, drawn and normalised as in training."""
-        items = [clouds] if isinstance(clouds, (str, Path)) else list(clouds)
-        if not items:
-            raise DataError("no clouds were given; give at least one array [p, 3] or one file.")
-        return np.stack([self._one(item, row, points) for row, item in enumerate(items)])
+        Raises:
+            UsageError: not one label a cloud, or before ``fit``.
+            DataError: clouds that cannot be used.
+        """
+        given, found = _labels(y), self.predict(X)
+        _check_length(len(found), given)
+        return float(np.average(found == given, weights=sample_weight))
 
-    def _one(self, item: str | Path | np.ndarray, row: int, points: int) -> np.ndarray:
-        if isinstance(item, (str, Path)):
-            return self._frame.frame(read(Path(item)), points, Path(item).name)
-        cloud = np.asarray(item, np.float64)
-        if cloud.ndim != 2 or cloud.shape[1] != 3 or len(cloud) == 0 or not np.isfinite(cloud).all():
-            raise DataError(f"cloud {row} has shape {list(cloud.shape)}; a cloud is finite numbers [p, 3] with at least one point.")
-        return normalise(resample(cloud, points, generator(self.seed, "array", row)), "sphere")
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.model_ is not None
 
 
-def _data_of(points: np.ndarray, labels: Sequence[str], seed: int) -> Data:
+def _stack(clouds: Clouds, points: int, frame: FileTask) -> Float32[np.ndarray, "n {points} 3"]:
+    """Clouds or files in the model's frame."""
+    items = [clouds] if isinstance(clouds, (str, Path)) else list(clouds)
+    if not items:
+        raise DataError("no clouds were given; give at least one array [p, 3] or one file.")
+    return np.stack([_one(item, f"cloud {row}", points, frame) for row, item in enumerate(items)])
+
+
+def _one(item: str | Path | np.ndarray, name: str, points: int, frame: FileTask) -> Float32[np.ndarray, "{points} 3"]:
+    if isinstance(item, (str, Path)):
+        return framed(frame, read(Path(item)), points, str(item))
+    cloud = np.asarray(item)
+    if cloud.ndim != 2 or cloud.shape[1] != 3 or cloud.dtype.kind not in "fiu":
+        hint = " One cloud alone is clouds[None]." if cloud.shape == (3,) else ""
+        raise DataError(f"{name} is {cloud.dtype} {list(cloud.shape)}; a cloud is numbers [points, 3].{hint}")
+    try:
+        shape = sound(Cloud(cloud.astype(np.float64)))
+    except MalformedError as error:
+        raise DataError(f"{name}: {error.wrong} ({error.do})") from None
+    return framed(frame, shape, points, name)
+
+
+def _labels(labels: Labels) -> Shaped[np.ndarray, " n"]:
+    """Labels of one kind, in their own type."""
+    given = np.asarray(labels)
+    if given.dtype.kind == "O" and all(isinstance(label, str) for label in given.ravel()):
+        given = given.astype(np.str_)  # a column of a data frame
+    if given.ndim != 1 or given.dtype.kind not in "biuU":
+        raise UsageError(f"labels are {given.dtype} {list(given.shape)}; give one text or one whole number a cloud, all of one kind.")
+    return given
+
+
+def _check_length(clouds: int, labels: Shaped[np.ndarray, " n"]) -> None:
+    if clouds != len(labels):
+        raise UsageError(f"{clouds} clouds were given with {len(labels)} labels; each cloud needs one.")
+
+
+def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " m"], seed: int) -> Data:
     """Arrays with labels as data: 20 % are held out for validation, 20 % for the test that the results report."""
-    if len(points) != len(labels):
-        raise UsageError(f"{len(points)} clouds were given with {len(labels)} labels; each cloud needs one.")
-    classes = tuple(sorted(set(labels)))
+    _check_length(len(points), labels)
+    known, rows = np.unique(labels, return_inverse=True)
+    classes = tuple(map(str, known.tolist()))
     if len(classes) < 2:
         raise DataError(f"all labels are {', '.join(classes) or 'missing'}; a classifier needs at least two classes.")
-    rows = np.array([classes.index(label) for label in labels], np.int64)
+    rows = rows.astype(np.int64)
     names = tuple(f"{row:06d}" for row in range(len(labels)))
     part = np.array(assign(rows, names, names, (None,) * len(rows), 0.2, 0.2, seed))
     every = Split(points, rows, names)
     splits = {name: every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")}
-    return Data(_ARRAYS, classes, **splits, protocol={"split": f"20 % val, 20 % test, stratified, seed {seed}", "normalised": "sphere"})
+    return Data(_ARRAYS, classes, **splits, protocol={"split": f"20 % val, 20 % test, stratified, seed {seed}", "normalise": "sphere"})
