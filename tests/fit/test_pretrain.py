@@ -65,10 +65,52 @@ def test_without_reconstruction_the_contrast_alone_trains(shapes):
     assert log[-1]["loss"] < log[0]["loss"]
 
 
-@pytest.mark.parametrize("mask", [0.0, 0.1, 1.0])
-def test_a_mask_that_hides_nothing_or_all_is_refused(shapes, mask):
-    with pytest.raises(UsageError, match=f"mask={mask} hides"):
-        pretrain(SPEC, shapes, Pretrain(**OPTIONS, mask=mask))
+def test_a_mask_that_hides_no_patch_of_these_clouds_is_refused(shapes):
+    with pytest.raises(UsageError, match=r"mask=0\.1 hides 0 of 8 patches"):
+        pretrain(SPEC, shapes, Pretrain(**OPTIONS, mask=0.1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "option 'epochs' of 'masked' is 0; it must be a whole number, at least 1"),
+        ({"batch": 1}, "at least 2"),
+        ({"lr": 0.0}, "above 0"),
+        ({"weight_decay": -1.0}, "at least 0"),
+        ({"warmup": -1.0}, "at least 0"),
+        ({"mask": 7.0}, "'mask' of 'masked' is 7.0; it must be a number, above 0 and below 1"),
+        ({"mask": 0.0}, "above 0 and below 1"),
+        ({"mask": 1.0}, "above 0 and below 1"),
+        ({"block": 1.5}, "at most 1"),
+        ({"contrast": -0.1}, "at least 0"),
+        ({"rebuild": -0.1}, "at least 0"),
+        ({"contrast": 0.0, "rebuild": 0.0}, "nothing is learnt"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"decoder_depth": 0}, "at least 1"),
+        ({"augment": "scale-translat"}, "Did you mean 'scale-translate'"),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(options, message):
+    with pytest.raises(UsageError, match=message):
+        Pretrain(**options)
+
+
+def test_the_weight_of_reconstruction_is_on_one_scale_with_and_without_contrast(shapes):
+    """A tiny learning rate: the losses are those of the first weights, whose two views differ little."""
+    fixed = OPTIONS | {"epochs": 1, "lr": 1e-12}
+
+    def loss(**options):
+        return pretrain(SPEC, shapes, Pretrain(**fixed, **options))[1][0]["loss"]
+
+    one = loss(contrast=0.0)
+    assert loss(contrast=0.0, rebuild=3.0) == pytest.approx(3 * one, rel=1e-5)
+    assert loss(contrast=1e-9) == pytest.approx(2 * one, rel=0.1)
+
+
+def test_warm_up_takes_at_most_half_of_a_short_pre_training():
+    assert Pretrain(epochs=4).schedule.warmup == 2.0
+    assert Pretrain().schedule.warmup == 10.0
+    assert Pretrain().schedule.lr_final == 1e-6
 
 
 def test_a_view_is_a_subset_turned_about_the_shapes_own_up_axis(shapes):

@@ -16,13 +16,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import nn
 
-from wisetune.fit.loop import Progress, Resume, Schedule, Training, decay_groups, train
+from wisetune.errors import UsageError
+from wisetune.fit.loop import Course, Progress, Resume, Training, decay_groups, train
 from wisetune.nets.masked import MaskedAutoencoder, Projector, contrast, hide, pool
 from wisetune.nets.point_mae import PointMAE, PointMAESpec
 from wisetune.points.augment import augmentation
 from wisetune.points.neighbours import gather
 from wisetune.runtime import seed_of, torch_generator
-from wisetune.spec import Spec
+from wisetune.spec import option
+
+_REBUILT = 100
+"""The reconstruction error is a squared distance of about a thousandth of the unit sphere's: this brings it to the size of the contrast."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +39,33 @@ class Shapes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain(Spec):
-    """Options of pre-training. ``contrast`` weighs the InfoNCE term; 0 is plain Point-MAE. ``block`` is the share of batches that hide a region."""
+class Pretrain(Course):
+    """Options of pre-training: the loss is ``rebuild`` times the reconstruction error plus ``contrast`` times the InfoNCE term.
+
+    With ``contrast`` 0 there is one view of each shape, as in Point-MAE. ``block`` is the share of batches that hide a region.
+    """
 
     name: ClassVar[str] = "masked"
 
-    epochs: int = 300
-    batch: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: float = 10.0
-    mask: float = 0.6
-    block: float = 0.5
-    contrast: float = 0.1
-    rebuild: float = 1.0
-    temperature: float = 0.1
-    decoder_depth: int = 2
+    epochs: int = option(300, least=1)
+    batch: int = option(128, least=2)
+    lr: float = option(1e-3, above=0)
+    warmup: float = option(10.0, least=0)
+    mask: float = option(0.6, above=0, below=1)
+    block: float = option(0.5, least=0, most=1)
+    contrast: float = option(0.1, least=0)
+    rebuild: float = option(1.0, least=0)
+    temperature: float = option(0.1, above=0)
+    decoder_depth: int = option(2, least=1)
     augment: str = "scale-translate"
     rotate: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        augmentation(self.augment)
+        if self.contrast == self.rebuild == 0:
+            raise UsageError(f"'{self.name}' was given contrast=0 and rebuild=0, and then nothing is learnt; give one of them a weight.")
 
 
 class _Learner(nn.Module):
@@ -100,15 +112,13 @@ def pretrain(
     def loss(rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
         features, rebuilt = view(rows, epoch, 0)
         if options.contrast == 0:
-            return rebuilt
+            return options.rebuild * _REBUILT * rebuilt
         others, rebuilt_other = view(rows, epoch, 1)
-        # The reconstruction error is a squared distance of about a thousandth of the unit sphere's: bring both terms to one size.
         term = contrast(learner.projector(features), learner.projector(others), options.temperature)
-        return options.rebuild * 100 * (rebuilt + rebuilt_other) + options.contrast * term
+        return options.rebuild * _REBUILT * (rebuilt + rebuilt_other) + options.contrast * term
 
     training = Training(learner, loss, len(views), decay_groups(dict(learner.named_parameters())))
-    schedule = Schedule(options.epochs, options.batch, options.lr, options.weight_decay, options.warmup)
-    log = train(training, schedule, options.seed, resume, progress)
+    log = train(training, options.schedule, options.seed, resume, progress)
     return encoder.eval(), log
 
 
