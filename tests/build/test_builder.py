@@ -234,11 +234,24 @@ def test_statistics_are_those_of_the_training_clouds_on_the_mixed_weights(tmp_pa
     centres_offsets = plain.group(torch.from_numpy(DATA.train.points[:32]))
     conv, norm = again.backbone.encoder.first_conv[0], again.backbone.encoder.first_conv[1]
     rows = centres_offsets[1].reshape(-1, 3) @ conv.weight.squeeze(-1).T + conv.bias
-    # 36 clouds in batches of 32; the four left are measured too.
+    # 36 clouds are more than one batch; all are measured.
     rest = plain.group(torch.from_numpy(DATA.train.points[32:]))[1].reshape(-1, 3) @ conv.weight.squeeze(-1).T + conv.bias
     rows = torch.cat([rows, rest])
     assert torch.allclose(norm.running_mean, rows.mean(dim=0), atol=1e-4)
     assert torch.allclose(norm.running_var, rows.var(dim=0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 31, 32, 33, 65])
+def test_statistics_are_taken_from_every_cloud_once_in_batches_of_all_classes(count):
+    groups = (torch.arange(count), torch.arange(count) * 2.0)
+    parts = list(module._batches(groups))
+    assert all(torch.equal(part[1], part[0] * 2.0) for part in parts)
+    assert sorted(torch.cat([part[0] for part in parts]).tolist()) == list(range(count))
+    assert all(1 < len(part[0]) <= 32 for part in parts)
+    for part in parts if count > 32 else ():
+        assert part[0].min() < count / 4, "of the first class of a sorted file"
+        assert part[0].max() >= count * 3 / 4, "and of the last"
+    assert [part[0].tolist() for part in module._batches(groups)] == [part[0].tolist() for part in parts]
 
 
 def test_the_log_and_the_audit_are_kept(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ from wisetune.nets.heads import Head
 from wisetune.nets.model import Model, feature_width
 from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
-from wisetune.runtime import seed_of
+from wisetune.runtime import generator, seed_of
 from wisetune.store.store import Store
 from wisetune.tune.tuning import Tuning
 from wisetune.weights.audit import audit
@@ -201,10 +203,10 @@ def _labelled(split: Split) -> Labelled:
 
 
 def _batches(groups: Groups) -> Iterator[Groups]:
-    count = len(groups[0])
-    for at in range(0, count, _REESTIMATE_BATCH):
-        if count - at > 1:
-            yield tuple(column[at : at + _REESTIMATE_BATCH] for column in groups)
+    """Batches of nearly equal size in a drawn order: a file's is often sorted by class, and a batch is normalised by its own statistics."""
+    order = generator("reestimate", "order").permutation(len(groups[0]))
+    for rows in np.array_split(order, math.ceil(len(order) / _REESTIMATE_BATCH)):
+        yield tuple(column[torch.from_numpy(rows).to(column.device)] for column in groups)
 
 
 def _copy(state: dict[str, Any]) -> State:
