@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +15,13 @@ import torch
 
 from wisetune.build.builder import Resume
 from wisetune.build.meter import Meter
-from wisetune.data.task import Data
+from wisetune.data._facts import Facts, facts_of, twins
+from wisetune.data.files import PARTS, FileTask, Item
+from wisetune.data.folder import Folder
+from wisetune.data.formats import Cloud, Shape
+from wisetune.data.task import Data, Task
 from wisetune.data.tasks import parse_task
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, WisetuneError
 from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.point_mae import PointMAESpec
@@ -86,16 +93,18 @@ def held_out(data: Data) -> str:
 
 
 def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tuple[list[Shapes], list[dict[str, Any]]]:
-    """The train parts of tasks, each shape once; what any part of an earlier task held is left out."""
-    known: set[str] = set()
+    """The train parts of tasks, without shapes that any of the tasks holds out, and each shape once."""
+    tasks = [parse_task(text) for text, _ in sources]
+    loaded = [_load(task, points) for task in tasks]
+    meter.stage("looking for shapes that are held out")
+    kept = _unseen([_identified(task, data) for task, data in zip(tasks, loaded, strict=True)])
     shapes: list[Shapes] = []
     facts: list[dict[str, Any]] = []
-    for text, up in sources:
-        data = _load(text, points)
-        fresh = np.array([row for row, name in enumerate(data.train.names) if name not in known], np.int64)
-        known.update(name for part in (data.train, data.val, data.test) for name in part.names)
+    for (_, up), data, names in zip(sources, loaded, kept, strict=True):
+        fresh = np.array([row for row, name in enumerate(data.train.names) if name in names], np.int64)
         left_out = len(data.train) - len(fresh)
-        meter.tell(f"{data.name}: {len(fresh)} shapes" + (f", {left_out} left out that an earlier task holds" if left_out else ""))
+        why = f", {left_out} left out that are held out or that an earlier task has" if left_out else ""
+        meter.tell(f"{data.name}: {len(fresh)} shapes{why}")
         if len(fresh):
             part = data.train.take(fresh)
             shapes.append(Shapes(part.points.astype(np.float16), up))
@@ -103,11 +112,64 @@ def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tup
                 {"name": data.name, "used": len(fresh), "left_out": left_out, "up": up, "held_out": held_out(data), "digest": part.digest}
             )
     if sum(len(source.points) for source in shapes) < 2:
-        raise UsageError("there is nothing to pre-train on: the train parts of the tasks given hold fewer than two shapes.")
+        raise UsageError("there is nothing to pre-train on: the train parts of the tasks given hold fewer than two shapes that may be seen.")
     return shapes, facts
 
 
-def _load(text: str, points: int) -> Data:
+def _load(task: Task, points: int) -> Data:
     """With a pool of points where the files have them; repeats would only make patches smaller than they look."""
-    data = parse_task(text).load(POOL * points)
-    return parse_task(text).load(points) if data.protocol.get("repeated", 0) else data
+    data = task.load(POOL * points)
+    return task.load(points) if data.protocol.get("repeated", 0) else data
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What identifies one cloud of a task, beside what is in it: the object that its name says it is, None where names say nothing."""
+
+    fact: Facts
+    train: bool
+    thing: str | None
+
+
+def _identified(task: Task, data: Data) -> list[_Known]:
+    """Every cloud of a task, identified by what its file holds, as drawn from it where there is no file."""
+    split = {name: part == "train" for part in PARTS for name in data.split(part).names}
+    rows = re.compile(rf"\d{{{len(str(len(split)))},}}")
+    # A path says where a file lies: 'chair/0001.off' is another chair in another folder. A number may be that of a row.
+    named = not isinstance(task, Folder) and not all(rows.fullmatch(name) for name in split)
+    known: list[_Known] = []
+    for item, shape in _contents(task, data):
+        if item.name in split and not isinstance(shape, WisetuneError):
+            # The scans of one object are numbered: m12/0, m12/1.
+            known.append(_Known(facts_of(item, shape), split[item.name], re.sub(r"/\d+$", "", item.name) if named else None))
+    return known
+
+
+def _contents(task: Task, data: Data) -> Iterator[tuple[Item, Shape | WisetuneError]]:
+    if isinstance(task, FileTask):
+        opened = task.open()
+        yield from ((item, task.look(opened, item)) for item in task.chosen(opened.items))
+        return
+    for part in PARTS:
+        for name, cloud in zip(data.split(part).names, data.split(part).points, strict=True):
+            yield Item(name, "", part, name), Cloud(cloud.astype(np.float64))
+
+
+def _unseen(tasks: Sequence[Sequence[_Known]]) -> list[set[str]]:
+    """Of each task the names in its train part that no task holds out and that no earlier task has.
+
+    Two clouds are one shape if their files hold the same (``twins``: in another order, place or size too), or their names say so. Neither is
+    enough: two collections may have the same objects with other points drawn of them, and the same file under another name.
+    """
+    where = {known.fact: (number, known) for number, task in enumerate(tasks) for known in task}
+    groups = [[where[fact] for fact in group] for group in twins(list(where))]
+    things: dict[str, list[tuple[int, _Known]]] = defaultdict(list)
+    for number, known in where.values():
+        if known.thing is not None:
+            things[known.thing].append((number, known))
+    out: set[Facts] = set()
+    for group in [*groups, *things.values()]:
+        held = not all(known.train for _, known in group)
+        first = min(number for number, _ in group)
+        out |= {known.fact for number, known in group if held or number > first}
+    return [{known.fact.name for known in task if known.train and known.fact not in out} for task in tasks]

@@ -20,8 +20,9 @@ def pretrain(
 ) -> int:
     """Pre-train a backbone by masked reconstruction, with a contrast between views unless options say contrast=0. Labels are not used.
 
-    Only the train part of each task is used, and a shape whose name (id) occurs in an earlier task, held-out parts included, is left out: so
-    nothing that a probe on the held-out parts measures was seen. Killed at any moment, the same command goes on where it was.
+    Only the train part of each task is used, without shapes that any of the tasks holds out: those with the same points or vertices, also moved,
+    scaled or in another order, and those with the same id in .npz files. So nothing that a probe on the held-out parts measures was seen. A shape
+    of several tasks is used once. Killed at any moment, the same command goes on where it was.
 
     Parameters
     ----------
