@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import tracemalloc
 import zipfile
 
@@ -59,14 +58,12 @@ BOMBS = [
 @pytest.mark.parametrize(("suffix", "content"), BOMBS, ids=[f"{at}{bomb[0]}" for at, bomb in enumerate(BOMBS)])
 def test_bombs_are_refused_before_anything_is_allocated(suffix, content, tmp_path):
     tracemalloc.start()
-    before = time.perf_counter()
     try:
         refusal(tmp_path, suffix, content)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < len(content) * 10 + 8_000_000
-    assert time.perf_counter() - before < 5
 
 
 def test_an_archive_that_unpacks_beyond_the_budget_is_not_unpacked(tmp_path):

@@ -47,7 +47,6 @@ def fuzz(folder, name, suffix, content, rounds, seed=0):
     for at in range(rounds):
         data = damaged(content, chance)
         path.write_bytes(data)
-        before = time.perf_counter()
         try:
             points = points_of(read(path), 64, generator(0))
         except BadFile:
@@ -56,7 +55,6 @@ def fuzz(folder, name, suffix, content, rounds, seed=0):
             assert points.shape == (64, 3), f"{name}, round {at}"
             assert np.isfinite(points).all(), f"{name}, round {at}"
             accepted += 1
-        assert time.perf_counter() - before < 5, f"{name}, round {at}"
     return accepted, rounds - accepted
 
 

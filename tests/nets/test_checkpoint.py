@@ -10,7 +10,6 @@ import random
 import struct
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -265,10 +264,9 @@ def test_bad_files(tmp_path, name):
     data, says = BAD[name]
     path = tmp_path / "w.pth"
     path.write_bytes(data)
-    started, before = time.monotonic(), peak_memory()
+    before = peak_memory()
     with pytest.raises(BadFile, match=says) as refused:
         read_state(path)
-    assert time.monotonic() - started < 10
     assert peak_memory() - before < 200 << 20
     assert str(refused.value).startswith(f"{path}: ")
     assert refused.value.do

@@ -4,7 +4,6 @@ import json
 import os
 import struct
 import sys
-import time
 
 import pytest
 import safetensors
@@ -207,10 +206,8 @@ def test_every_truncation_is_found(path):
 )
 def test_metadata_that_lie(path, said, says):
     rewrite(path, said)
-    started = time.monotonic()
     with pytest.raises(WeightsError, match=says):
         load_model(path)
-    assert time.monotonic() - started < 10
     assert "antigravity" not in sys.modules
 
 
@@ -252,10 +249,8 @@ def test_a_hostile_spec_takes_no_memory(tmp_path):
         }
     ).encode()
     (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    started = time.monotonic()
     with pytest.raises(WeightsError, match="is not the point-mae that it says"):
         load_model(tmp_path / "m.safetensors")
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("text", ["{nope", "[" * 100_000, "[]", "3", '"x"', "{}"])
