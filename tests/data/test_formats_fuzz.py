@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import cloud_samples as samples
 import numpy as np
