@@ -112,7 +112,9 @@ def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tup
                 {"name": data.name, "used": len(fresh), "left_out": left_out, "up": up, "held_out": held_out(data), "digest": part.digest}
             )
     if sum(len(source.points) for source in shapes) < 2:
-        raise UsageError("there is nothing to pre-train on: the train parts of the tasks given hold fewer than two shapes that may be seen.")
+        raise UsageError(
+            "there is nothing to pre-train on: the train parts of the tasks given hold fewer than two shapes that may be seen."
+        )
     return shapes, facts
 
 
