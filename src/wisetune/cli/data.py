@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
 def check(task: str, *, points: int = 1024, json: bool = False) -> int:
@@ -21,8 +24,10 @@ def check(task: str, *, points: int = 1024, json: bool = False) -> int:
         The findings as JSON.
     """
     from wisetune.data.check import check as findings_of
-    from wisetune.errors import DataError
+    from wisetune.errors import DataError, UsageError
 
+    if points < 1:
+        raise UsageError(f"--points is {points}; it must be at least 1.")
     found = findings_of(task, points)
     errors = sum(finding.severity == "error" for finding in found)
     if json:
@@ -60,8 +65,13 @@ def simulate_scans(source: str, *, out: Path, setting: str = "pb_t50_rs", per_ob
     from wisetune.data.scanner import Scanner
     from wisetune.data.simulate import simulate_task
     from wisetune.data.tasks import parse_task
-    from wisetune.errors import UsageError
+    from wisetune.errors import UsageError, WriteError
 
+    # Before the scanning, which may take hours.
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; name a file in it, for example {out / 'scans.npz'}.")
+    if not out.parent.is_dir():
+        raise WriteError(f"{out}: cannot be written. There is no folder {out.parent}: make it, or choose another place.")
     task = parse_task(source)
     if not isinstance(task, FileTask):
         raise UsageError(f"'{source}' is not read from files. Give a folder of CAD files or an .npz file.")
@@ -77,7 +87,13 @@ def simulate_scans(source: str, *, out: Path, setting: str = "pb_t50_rs", per_ob
     return 0
 
 
-def export(task: str, *, out: Path, formats: tuple[str, ...] = ("ply",), points: int = 1024) -> int:
+def export(
+    task: str,
+    *,
+    out: Path,
+    formats: Annotated[tuple[str, ...], Parameter(name="--format")] = ("ply",),
+    points: int = 1024,
+) -> int:
     """Write a task as a folder of files, OUT/train/CLASS/... and so on, going round the formats given.
 
     Parameters
