@@ -10,7 +10,7 @@ from wisetune.fit.finetune import Fit
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, parents, to_json, walk
-from wisetune.spec import Spec
+from wisetune.spec import Spec, option
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.weights.wise import Wise
@@ -49,6 +49,26 @@ def test_digests_do_not_change():
         "mix": "3a312e451c4d7d23",
         "probed": "9e69418bb2cacd42",
     }
+
+
+def later(kind, *fields):
+    """The class as a later wisetune may have it: with more fields."""
+    made = dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True, namespace={"name": getattr(kind, "name", "")})
+    made.__module__ = kind.__module__
+    return made
+
+
+def test_a_field_that_came_later_renames_nothing_at_the_value_that_means_what_was_done_before():
+    fit = later(Fit, ("layer_decay", float, option(1.0, above=0, absent=1.0)))
+    tune = later(Tune, ("keep", Spec | None, option(None, absent=None)))
+    plain = {field.name: getattr(FT, field.name) for field in dataclasses.fields(FT)} | {"fit": Fit()}
+    before = digest(Tune(**plain))
+    assert digest(tune(**plain | {"fit": fit()})) == digest(tune(**plain | {"fit": fit(layer_decay=1)})) == before
+    others = [tune(**plain | {"fit": fit(layer_decay=0.5)}), tune(**plain, keep=Line()), tune(**plain, keep=Toy())]
+    assert len({before, *map(digest, others)}) == 4
+    moved = later(Fit, ("layer_decay", float, option(0.5, above=0, absent=1.0)))
+    assert digest(tune(**plain | {"fit": moved()})) == digest(others[0]), "the default may change: what absent means may not"
+    assert "layer_decay" not in to_json(tune(**plain | {"fit": fit()}))["fit"]
 
 
 @dataclasses.dataclass(frozen=True)

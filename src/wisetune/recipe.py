@@ -16,14 +16,20 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from wisetune.spec import Spec, canonical, digest_of
+from wisetune.spec import Spec, canonical_fields, digest_of
 
 FORMAT = 2
 """Version of what a digest means; raised when the same tree would give other weights. 2: statistics of mixes from batches in drawn order."""
 
 
+class _Node:
+    def canonical(self) -> dict[str, Any]:
+        """The kind of node and its fields, with everything below it. A field that came later is left out where it says so (``option``)."""
+        return {"node": type(self).__name__.lower(), **canonical_fields(self)}
+
+
 @dataclasses.dataclass(frozen=True)
-class Start:
+class Start(_Node):
     """Pre-trained weights: the backbone's spec and the digest of its weights (``random:SEED`` for an untrained one)."""
 
     backbone: Spec
@@ -31,7 +37,7 @@ class Start:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tune:
+class Tune(_Node):
     """Weights tuned on a task.
 
     ``task`` is the digest of the data. ``head_from`` says where the head begins: ``fresh`` (seeded initial values) or ``start``
@@ -48,7 +54,7 @@ class Tune:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mix:
+class Mix(_Node):
     """Backbones of several parents mixed by a merge; the head is that of the last parent.
 
     ``task`` is the digest of the training data on which BatchNorm statistics are re-estimated; None when the merge does not.
@@ -79,17 +85,8 @@ def digest(recipe: Recipe) -> str:
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:
-    """A JSON-able form with every option, defaults too."""
-    fields: dict[str, Any] = {}
-    for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
-        if isinstance(value, (Start, Tune, Mix)):
-            fields[field.name] = to_json(value)
-        elif field.name == "parts":
-            fields[field.name] = [to_json(part) for part in value]
-        else:
-            fields[field.name] = canonical(value)
-    return {"node": type(recipe).__name__.lower(), **fields}
+    """A JSON-able form with every option, defaults too: what the digest is made of."""
+    return recipe.canonical()
 
 
 def walk(recipe: Recipe) -> Iterator[Recipe]:

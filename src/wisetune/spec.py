@@ -62,9 +62,16 @@ def option(
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
+    absent: Any = dataclasses.MISSING,
 ) -> Any:
-    """A field of a spec that takes finite numbers within bounds; where its type allows None, None too."""
-    return dataclasses.field(default=default, metadata={"range": Range(least, above, most, below)})
+    """A field that takes finite numbers within bounds (where its type allows None, None too), or that came later than the others.
+
+    ``absent`` is the value that means what was done before there was such a field: at it the field does not enter digests, so that adding
+    it renames nothing that was stored. It stays when the default changes.
+    """
+    bounds = Range(least, above, most, below)
+    metadata = {"range": bounds} if bounds != Range() else {}
+    return dataclasses.field(default=default, metadata=metadata | ({} if absent is dataclasses.MISSING else {"absent": absent}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +125,11 @@ class Spec:
         return self.name + (":" + ",".join(options) if options else "")
 
     def canonical(self) -> dict[str, Any]:
-        """All options, defaults too: what a digest is made of (a changed default must change the digest).
+        """All options, defaults too: what a digest is made of (a changed default must change the digest). See ``option`` for later ones.
 
         A class outside wisetune is its module and itself here, whatever it calls itself: it may call itself ``full``.
         """
-        hints = _hints(type(self))
-        options = {field.name: canonical(_declared(getattr(self, field.name), hints[field.name])) for field in dataclasses.fields(self)}
+        options = canonical_fields(self)
         return {"spec": self.name if type(self).__module__.startswith("wisetune.") else _address(type(self)), **options}
 
     @classmethod
@@ -160,9 +166,29 @@ class Spec:
         return cls(**given)
 
 
+@typing.runtime_checkable
+class Canonical(typing.Protocol):
+    """What says itself what it is made of: specs, and the nodes of recipes."""
+
+    def canonical(self) -> dict[str, Any]:
+        """A JSON-able form."""
+
+
+def canonical_fields(value: Any) -> dict[str, Any]:
+    """The canonical form of each field of a dataclass, without those at the value that means that there was no such field."""
+    hints = _hints(type(value))
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        plain = canonical(_declared(getattr(value, field.name), hints[field.name]))
+        if "absent" in field.metadata and _text(plain) == _text(canonical(_declared(field.metadata["absent"], hints[field.name]))):
+            continue
+        found[field.name] = plain
+    return found
+
+
 def canonical(value: Any) -> Any:
     """A JSON-able form of a spec value in which equal values are equal and different ones differ."""
-    if isinstance(value, Spec):
+    if isinstance(value, Canonical):
         return value.canonical()
     if isinstance(value, (tuple, list)):
         return [canonical(item) for item in value]
@@ -173,8 +199,11 @@ def canonical(value: Any) -> Any:
 
 def digest_of(value: Any) -> str:
     """Sixteen hex digits that name a JSON-able value."""
-    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_text(canonical(value)).encode()).hexdigest()[:16]
+
+
+def _text(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 
 class Catalog(Generic[S]):
@@ -268,7 +297,7 @@ def _options(cls: type[Spec]) -> str:
 
 
 @functools.cache
-def _hints(cls: type[Spec]) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
