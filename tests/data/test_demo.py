@@ -76,6 +76,21 @@ def test_val_is_drawn_by_seed_and_test_stays() -> None:
     assert 0.12 < share < 0.28
 
 
+@pytest.mark.parametrize(("part", "least", "most"), [("scans", 0.12, 0.28), ("objects", 0.4, 0.6)])
+def test_of_the_objects_half_is_held_out_because_alpha_is_chosen_on_them(part: str, least: float, most: float) -> None:
+    data = Demo(part).load(8)
+    assert least < len(data.val) / (len(data.val) + len(data.train)) < most
+    assert Demo(part, val=0.2).load(8).protocol["val"] == "0.2 of train, by class and object"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_scans_of_one_object_are_known_as_such(part: str) -> None:
+    test = Demo(part).load(8).test
+    assert test.groups == tuple(name.rpartition("/")[0] for name in test.names)
+    assert test.objects is not None
+    assert len(set(test.objects.tolist())) == Demo(part).load(8).protocol["objects"]["test"]
+
+
 def test_the_spelling_names_the_part() -> None:
     assert parse_task("demo") == Demo()
     assert parse_task("demo:objects,seed=3") == Demo("objects", seed=3)

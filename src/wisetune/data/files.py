@@ -152,7 +152,9 @@ class FileTask(Task):
             )
         labels = np.array([classes.index(item.label) for item in items], np.int64)
         held = np.stack(clouds)
-        every = Split(held.reshape(-1, points, 3), labels, tuple(item.name for item in items))
+        groups = tuple(item.group for item in items)
+        known = groups if len(set(groups)) < len(groups) else None
+        every = Split(held.reshape(-1, points, 3), labels, tuple(item.name for item in items), known)
         splits = {part: every.take(np.flatnonzero(np.array(parts) == part)) for part in PARTS}
         given = {item.part for item in items}
         protocol |= {
@@ -162,7 +164,7 @@ class FileTask(Task):
             "seed": self.seed,
             "val": "given" if "val" in given else f"{self.val} of train, by class",
             "test": "given" if "test" in given else f"{self.test} of all, by class",
-            "groups": len({item.group for item in items}),
+            "groups": len(set(groups)),
             "per_class": self.per_class,
             "counts": {part: np.bincount(splits[part].labels, minlength=len(classes)).tolist() for part in PARTS},
         }

@@ -17,18 +17,22 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Clouds of equal size with labels. ``names`` says where each came from (a path relative to the folder, or an id)."""
+    """Clouds of equal size with labels. ``names`` says where each came from (a path relative to the folder, or an id).
+
+    ``groups`` says what each is a scan of, where that is known: clouds of one object are siblings and say less than as many others would.
+    """
 
     points: Float32[np.ndarray, "n p 3"]
     labels: Int64[np.ndarray, " n"]
     names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of the content: points, labels, order. Names do not count."""
+        """Sixteen hex digits of the content: points, labels, order. Names and groups do not count: training does not see them."""
         state = hashlib.sha256(f"{self.points.shape}".encode())
         state.update(np.ascontiguousarray(self.points).tobytes())
         state.update(np.ascontiguousarray(self.labels).tobytes())
@@ -36,7 +40,16 @@ class Split:
 
     def take(self, rows: Int64[np.ndarray, " m"]) -> Split:
         """The clouds of these rows, in this order."""
-        return Split(self.points[rows], self.labels[rows], tuple(self.names[row] for row in rows))
+        groups = None if self.groups is None else tuple(self.groups[row] for row in rows)
+        return Split(self.points[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups)
+
+    @property
+    def objects(self) -> Int64[np.ndarray, " n"] | None:
+        """The number of each cloud's object, in order of appearance; None where no two clouds are known to be of one object."""
+        if self.groups is None or len(set(self.groups)) == len(self.groups):
+            return None
+        order = {group: number for number, group in enumerate(dict.fromkeys(self.groups))}
+        return np.array([order[group] for group in self.groups], np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +72,13 @@ class Data:
         """Sixteen hex digits of classes and all three splits: what enters a recipe."""
         parts = [list(self.classes), self.train.digest, self.val.digest, self.test.digest]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    @property
+    def grouping(self) -> str:
+        """Sixteen hex digits of which clouds are of one object: measures look at that, training does not."""
+        objects = [part.objects for part in (self.train, self.val, self.test)]
+        plain = [None if numbers is None else numbers.tolist() for numbers in objects]
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
