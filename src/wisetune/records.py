@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from wisetune.errors import UsageError
 
@@ -18,14 +18,21 @@ _T95 = (
     *(12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139),
     *(2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963),
 )
+Role = Literal["accuracy", "class-mean", "robustness", "corruption", "transfer", ""]
+"""What a record says of a model: its ``accuracy`` on the task it was tuned on and the mean of that over classes; its ``robustness`` (each
+such record is one probe; their mean joins the choice of alpha); its accuracy under ``corruption``, and as it is on another set. Records
+without a role are kept and not shown."""
+EDITION = 2
+"""Counts changes of what measures measure and records hold: what a store holds of another edition is measured again."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One number: ``value`` of ``name``, measured by ``measure`` on ``split`` of ``data`` with the weights ``weights``.
 
-    ``low`` and ``high`` bound a 95 % interval over the ``n`` items measured (not over training seeds). ``detail`` holds what else a
-    page may show: a confusion matrix, the chosen C, the level of a corruption.
+    ``low`` and ``high`` bound a 95 % interval over the ``n`` items measured (not over training seeds), or over the ``objects`` that these
+    are scans of, where that is known. ``detail`` holds what else a page may show: a confusion matrix, the chosen C, the level of a
+    corruption; and for comparisons item by item ``right`` (a mark an item, 0 or 1) and ``objects`` (the number of its object).
     """
 
     weights: str
@@ -39,6 +46,8 @@ class Record:
     low: float
     high: float
     detail: dict[str, Any] = dataclasses.field(default_factory=dict)
+    objects: int | None = None
+    role: Role = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
@@ -48,6 +57,17 @@ class Record:
     def from_json(cls, values: dict[str, Any]) -> Record:
         """The inverse of ``to_json``."""
         return cls(**values)
+
+    @property
+    def marks(self) -> list[float] | None:
+        """Of each item whether it was right, where that is known."""
+        right = self.detail.get("right")
+        return [float(mark) for mark in right] if right else None
+
+    @property
+    def groups(self) -> list[int] | None:
+        """Of each item the number of its object, where items are scans of fewer objects."""
+        return self.detail.get("objects")
 
 
 def wilson(right: float, n: float, z: float = Z95) -> tuple[float, float]:
@@ -61,12 +81,12 @@ def wilson(right: float, n: float, z: float = Z95) -> tuple[float, float]:
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
-def class_mean_interval(right: Sequence[float], n: Sequence[int]) -> tuple[float, float]:
+def class_mean_interval(right: Sequence[float], n: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the class-mean accuracy: the plain mean of ``right[c] / n[c]`` over the classes that have items.
 
     Adjusted Wald interval of a linear function of independent proportions (Price & Bonett 2004, Computational Statistics & Data
     Analysis 45:449): 2/m successes and 2/m failures are added to each of the m classes. One class gives Agresti and Coull's
-    interval, two classes that of Agresti and Caffo.
+    interval, two classes that of Agresti and Caffo. Where items are scans of fewer objects, give effective numbers (``effective_n``).
 
     Raises:
         UsageError: the two do not have the same length, or no class has items.

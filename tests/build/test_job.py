@@ -16,6 +16,7 @@ from wisetune.build.meter import Silent
 from wisetune.build.work import plan, work
 from wisetune.errors import DataError
 from wisetune.fit import loop
+from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
@@ -82,7 +83,7 @@ def test_marks_of_right_answers_are_as_long_as_the_split(finished):
 def test_at_equal_alpha_both_methods_have_the_same_robustness(finished):
     probes = {}
     for row in finished.results.rows:
-        if row.record.name == "probe accuracy":
+        if row.record.role == "robustness":
             probes.setdefault((row.alpha, row.record.split), set()).add((row.method, row.record.value, row.record.detail["right"]))
     for alpha in (0.0, 0.5, 1.0):
         for split in ("val", "test"):
@@ -275,7 +276,7 @@ def test_several_seeds_share_the_start_and_choose_one_alpha(tmp_path):
     assert {row.seed for row in rows} == {0, 1}
     of_seed = {seed: next(row.record for row in rows if row.seed == seed and row.method == "ft") for seed in (0, 1)}
     assert of_seed[0].weights != of_seed[1].weights
-    start = {row.record.weights for row in rows if row.method == "lp" and row.record.name == "probe accuracy"}
+    start = {row.record.weights for row in rows if row.method == "lp" and row.record.role == "robustness"}
     assert len(start) == 1
     assert [choice.seed for choice in finished.results.chosen if choice.method == "wise-ft-lp"] == [0, 0, 1, 1, OVER_SEEDS]
     assert finished.results.study["recommended"]["alpha"] == finished.results.chosen[-1].alpha
@@ -284,7 +285,8 @@ def test_several_seeds_share_the_start_and_choose_one_alpha(tmp_path):
 
 def row(method, alpha, name, right, split="val", seed=0) -> Row:
     n = len(right)
-    record = Record("w", name, "d", "x", split, name, right.count("1") / n, n, 0.0, 1.0, {"right": right})
+    role = "accuracy" if name == "accuracy" else "robustness"
+    record = Record("w", name, "d", "x", split, name, right.count("1") / n, n, 0.0, 1.0, {"right": right}, role=role)
     return Row(method, alpha, seed, record)
 
 
@@ -346,6 +348,43 @@ def test_a_seed_copied_three_times_chooses_as_one():
     of_one, of_all = once[0][1].steps, thrice[0][-1].steps
     assert thrice[0][-1].seed == OVER_SEEDS
     assert of_all == of_one
+
+
+def test_any_measure_of_that_role_joins_the_choice():
+    rows = curve("wise-ft", MARKS)
+    other = [row("wise-ft", alpha, "my few-shot", right) for alpha, right in ((0.0, "0000"), (0.5, "0000"), (1.0, "1111"))]
+    assert choose([*rows, *other], (0,), "interval")[1] == Method("wise-ft", 1.0)
+    unsaid = [dataclasses.replace(one, record=dataclasses.replace(one.record, role="")) for one in other]
+    assert choose([*rows, *unsaid], (0,), "interval") == choose(rows, (0,), "interval")
+
+
+def test_scans_of_few_objects_show_less():
+    """A loss that is sure of so many clouds, and not of their few objects."""
+    marks = {0.5: ("1" * 188 + "0" * 12, "1" * 10), 1.0: ("1" * 190 + "0" * 10, "1" * 5 + "0" * 5)}
+
+    def shown(groups: list[int] | None) -> float:
+        rows = curve("wise-ft", marks)
+        detail = {} if groups is None else {"objects": groups}
+        rows = [
+            dataclasses.replace(one, record=dataclasses.replace(one.record, detail=one.record.detail | detail)) for one in rows[::2]
+        ] + rows[1::2]
+        (step,) = choose(rows, (0,), "interval")[0][1].steps
+        return step["change_high"] - step["change_low"]
+
+    assert shown([at // 10 for at in range(200)]) > shown(None)
+
+
+def test_records_of_one_grouping_do_not_answer_for_another(tmp_path):
+    plain, grouped = (pico.runner(tmp_path / name, STORY, **QUICK) for name in "ab")
+    test = grouped.downstream.test
+    siblings = dataclasses.replace(test, groups=tuple(f"{row // 2}" for row in range(len(test))))
+    grouped.downstream = grouped._loaded["solids"] = dataclasses.replace(grouped.downstream, test=siblings)
+    assert grouped.downstream.digest == plain.downstream.digest
+    recipe = plain.trees()[0, Method("ft")]
+    plain.store.put_records(digest(recipe), plain._key(Accuracy()), [])
+    grouped.store = plain.store
+    assert plain.measured(recipe, Accuracy())
+    assert not grouped.measured(recipe, Accuracy())
 
 
 def test_mixes_of_the_recommended_model_are_in_the_store(finished):

@@ -24,11 +24,11 @@ class Told(Subject):
         return self.answers[split.digest]
 
 
-def split(labels: list[int], first: float = 0.0) -> Split:
+def split(labels: list[int], first: float = 0.0, groups: list[str] | None = None) -> Split:
     """Clouds of one point each, told apart by its place."""
     points = np.zeros((len(labels), 1, 3), np.float32)
     points[:, 0, 0] = first + np.arange(len(labels))
-    return Split(points, np.array(labels, np.int64), tuple(f"{first + row}" for row in range(len(labels))))
+    return Split(points, np.array(labels, np.int64), tuple(f"{first + row}" for row in range(len(labels))), groups and tuple(groups))
 
 
 def data(classes: str, train: list[int], val: list[int], test: list[int], name: str = "toy") -> Data:

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from wisetune.records import Record
 from wisetune.results import OVER_SEEDS, Chosen, Row
 from wisetune.stories.story import Method
 from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
@@ -39,12 +38,12 @@ def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule) -> tuple[list[
 
 
 def _curve(rows: Sequence[Row], name: str, seed: int) -> Curve | None:
-    """Accuracy and robustness over alpha; None without both. Robustness is the mean of the probes."""
+    """Accuracy and robustness over alpha; None without both. Robustness is the mean of all records of that role."""
     mine = [row for row in rows if row.method == name and row.seed == seed and row.record.split == "val"]
-    accuracy = {row.alpha: row.record for row in mine if row.record.name == "accuracy" and row.alpha is not None}
+    accuracy = {row.alpha: row.record for row in mine if row.record.role == "accuracy" and row.alpha is not None}
     probes: dict[float, list[float]] = {alpha: [] for alpha in accuracy}
     for row in mine:
-        if row.record.name == "probe accuracy" and row.alpha is not None:
+        if row.record.role == "robustness" and row.alpha is not None:
             probes[row.alpha].append(row.record.value)
     alphas = [alpha for alpha in accuracy if probes[alpha]]
     if not alphas:
@@ -54,12 +53,9 @@ def _curve(rows: Sequence[Row], name: str, seed: int) -> Curve | None:
         accuracy=[accuracy[alpha].value for alpha in alphas],
         robustness=[float(np.mean(probes[alpha])) for alpha in alphas],
         n=accuracy[alphas[0]].n,
-        right=[_right(accuracy[alpha]) for alpha in alphas],
+        right=[accuracy[alpha].marks or [] for alpha in alphas],
+        groups=accuracy[alphas[0]].groups,
     )
-
-
-def _right(record: Record) -> list[float]:
-    return [float(mark) for mark in record.detail["right"]]
 
 
 def _pool(curves: Sequence[Curve]) -> Curve:

@@ -328,7 +328,7 @@ def _answers(
         subject.bank.keep(subject.backbone_key, train.digest, features[at])
         data = dataclasses.replace(stage.data, train=train, val=test.take(np.zeros(0, np.int64)), test=test)
         records = Svm(str(stage.task), c).of(subject, data, lambda _, data=data: data)
-        record = next(record for record in records if record.name == "probe accuracy" and record.split == "test")
+        record = next(record for record in records if record.role == "robustness" and record.split == "test")
         right.append([float(mark) for mark in record.detail["right"]])
         used.add(record.detail["c"])
         if len(train) < len(labelled):

@@ -28,10 +28,11 @@ class Accuracy(Measure):
             split = downstream.split(name)
             if len(split) == 0:
                 continue
-            place = Place(subject.weights, str(self), downstream, name)
+            place = Place(subject.weights, str(self), downstream, name, split)
             answer = subject.logits(split).argmax(axis=1)
             right = answer == split.labels
             size = len(downstream.classes)
             confusion = np.bincount(split.labels * size + answer, minlength=size * size).reshape(size, size)
-            yield place.accuracy("accuracy", right, {"confusion": confusion.tolist(), "classes": list(downstream.classes)})
-            yield place.class_mean("class-mean accuracy", right, split.labels)
+            detail = {"confusion": confusion.tolist(), "classes": list(downstream.classes)}
+            yield place.accuracy("accuracy", right, detail, role="accuracy")
+            yield place.class_mean("class-mean accuracy", right, role="class-mean")

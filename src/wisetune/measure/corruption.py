@@ -40,15 +40,15 @@ class Corruption(Measure):
         split = self._subset(downstream.split(self.split))
         if len(split) == 0:
             return
-        place = Place(subject.weights, str(self), downstream, self.split)
+        place = Place(subject.weights, str(self), downstream, self.split, split)
         clean = subject.logits(split).argmax(axis=1) == split.labels
-        yield place.accuracy("corrupted accuracy", clean, {"kind": "clean", "level": 0})
+        yield place.accuracy("corrupted accuracy", clean, {"kind": "clean", "level": 0}, role="corruption")
         size = split.points.shape[1]
         for kind in KINDS:
             for level in LEVELS:
                 spoilt = Split(corrupt(split.points, kind, level, self.seed, size), split.labels, split.names)
                 right = subject.once(spoilt).argmax(axis=1) == split.labels
-                yield place.accuracy("corrupted accuracy", right, {"kind": kind, "level": level})
+                yield place.accuracy("corrupted accuracy", right, {"kind": kind, "level": level}, role="corruption")
 
     def _subset(self, split: Split) -> Split:
         """At most ``items`` clouds, the same for every model, in proportion to the classes."""

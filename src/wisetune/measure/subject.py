@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 
 from wisetune.data.task import Data, Split, SplitName
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
-from wisetune.records import Record, class_mean_interval, wilson
+from wisetune.records import Record, Role, class_mean_interval, effective_n, mean_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,29 +43,42 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a number belongs: of which weights, by which measure, on which split of which data."""
+    """Where a number belongs: of which weights, by which measure, on which split of which data.
+
+    ``items`` are the clouds that were looked at: that split, or a part of it. Where some are scans of one object the intervals say so.
+    """
 
     weights: str
     measure: str
     data: Data
     split: SplitName
+    items: Split
 
-    def accuracy(self, name: str, right: Bool[np.ndarray, " n"], detail: dict[str, Any] | None = None) -> Record:
-        """The share of right answers with its Wilson interval; which answers were right is kept for paired comparisons."""
-        count, n = int(right.sum()), len(right)
-        low, high = wilson(count, n)
-        marks = "".join("1" if answer else "0" for answer in right)
-        return self._record(name, count / max(n, 1), n, low, high, {"right": marks, **(detail or {})})
+    def accuracy(self, name: str, right: Bool[np.ndarray, " n"], detail: dict[str, Any] | None = None, role: Role = "") -> Record:
+        """The share of right answers with its interval; which answers were right, of which object, is kept for paired comparisons."""
+        count, n, objects = int(right.sum()), len(right), self._objects
+        low, high = mean_interval(right.tolist(), objects)
+        kept: dict[str, Any] = {"right": "".join("1" if answer else "0" for answer in right)}
+        if objects is not None:
+            kept["objects"] = objects
+        return self._record(name, count / max(n, 1), low, high, kept | (detail or {}), role)
 
-    def class_mean(self, name: str, right: Bool[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> Record:
+    def class_mean(self, name: str, right: Bool[np.ndarray, " n"], role: Role = "") -> Record:
         """The mean over classes of each class's share of right answers (mAcc of the field)."""
-        size = np.bincount(labels, minlength=len(self.data.classes))
-        hits = np.bincount(labels, weights=right.astype(np.float64), minlength=len(self.data.classes))
-        present = size > 0
-        low, high = class_mean_interval(hits.tolist(), size.tolist())
-        per_class = {self.data.classes[c]: [int(hits[c]), int(size[c])] for c in np.flatnonzero(present)}
-        value = float((hits[present] / size[present]).mean())
-        return self._record(name, value, len(labels), low, high, {"per_class": per_class})
+        classes, labels, objects = self.data.classes, self.items.labels, self._objects
+        rows = {c: np.flatnonzero(labels == c) for c in range(len(classes)) if (labels == c).any()}
+        marks = {c: right[at].tolist() for c, at in rows.items()}
+        size = {c: len(at) if objects is None else effective_n(marks[c], [objects[row] for row in at]) for c, at in rows.items()}
+        low, high = class_mean_interval([float(np.mean(marks[c])) * size[c] for c in rows], list(size.values()))
+        per_class = {classes[c]: [sum(marks[c]), len(at)] for c, at in rows.items()}
+        return self._record(name, float(np.mean([np.mean(marks[c]) for c in rows])), low, high, {"per_class": per_class}, role)
 
-    def _record(self, name: str, value: float, n: int, low: float, high: float, detail: dict[str, Any]) -> Record:
-        return Record(self.weights, self.measure, self.data.name, self.data.digest, self.split, name, value, n, low, high, detail)
+    @property
+    def _objects(self) -> list[int] | None:
+        return None if self.items.objects is None else self.items.objects.tolist()
+
+    def _record(self, name: str, value: float, low: float, high: float, detail: dict[str, Any], role: Role) -> Record:
+        place = (self.weights, self.measure, self.data.name, self.data.digest, self.split)
+        objects = self._objects
+        count = None if objects is None else len(set(objects))
+        return Record(*place, name, value, len(self.items), low, high, detail, count, role)

@@ -42,7 +42,7 @@ class Transfer(Measure):
             return
         allowed = np.unique(shared.rows[shared.rows >= 0])
         answer = allowed[subject.logits(split)[:, allowed].argmax(axis=1)]
-        place = Place(subject.weights, str(self), data, "test")
+        place = Place(subject.weights, str(self), data, "test", split)
         right = answer == as_ours[as_ours >= 0]
-        yield place.accuracy("transfer accuracy", right, {"map": [list(pair) for pair in shared.pairs]})
-        yield place.class_mean("transfer class-mean accuracy", right, split.labels)
+        yield place.accuracy("transfer accuracy", right, {"map": [list(pair) for pair in shared.pairs]}, role="transfer")
+        yield place.class_mean("transfer class-mean accuracy", right)
