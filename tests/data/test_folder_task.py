@@ -252,6 +252,25 @@ def test_sub_folders_may_be_objects_that_are_not_parted(tmp_path):
     assert data.protocol["groups"] == 12
     apart = Folder(str(tmp_path)).load(32)
     assert {name.rsplit("/", 1)[0] for name in apart.train.names} & {name.rsplit("/", 1)[0] for name in apart.test.names}
+    assert "warnings" not in data.protocol
+    (warning,) = apart.protocol["warnings"]
+    assert "7 folder(s) inside class folders have files in more than one of train, val and test (chair/object" in warning
+    assert "set group=folder" in warning
+    assert str(tmp_path.parent) not in warning
+
+
+def test_sub_folders_that_are_in_one_part_each_are_no_matter(tmp_path):
+    scans(tmp_path / "flat")
+    assert "warnings" not in Folder(str(tmp_path / "flat")).load(32).protocol
+    for part in ("train", "val", "test"):
+        for label in ("chair", "table"):
+            for at in range(2):
+                scan(tmp_path / "given" / part / label / "object" / f"{at}.ply")
+    assert "warnings" not in Folder(str(tmp_path / "given")).load(32).protocol
+    for label in ("chair", "table"):
+        for owner in range(6):
+            scan(tmp_path / "alone" / label / f"object{owner}" / "scan.ply")
+    assert "warnings" not in Folder(str(tmp_path / "alone")).load(32).protocol
 
 
 def test_per_class_caps_each_class_and_part(tmp_path):

@@ -25,7 +25,6 @@ from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
-from wisetune.records import EDITION
 from wisetune.results import Cloud, Results, Row
 from wisetune.runtime import stamp
 from wisetune.spec import digest_of
@@ -89,6 +88,8 @@ class Runner:
         """A task by its spelling, loaded once."""
         if text not in self._loaded:
             self._loaded[text] = self._tasks(text, self.points)
+            for warning in _warnings(self._loaded[text]):
+                self.meter.tell(warning)
         return self._loaded[text]
 
     def trees(self) -> dict[tuple[int, Method], Recipe]:
@@ -158,11 +159,9 @@ class Runner:
         self._rows += [Row(method.name, method.alpha, seed, record) for record in records]
 
     def _key(self, measure: Measure) -> str:
-        others = [(data.digest, data.grouping) for data in map(self.task, measure.needs)]
-        # What intervals and names in the records depend on belongs to their key, though it does not change the weights: which clouds are
-        # scans of one object, and the name under which a task was given.
-        ours = (self.downstream.digest, self.downstream.grouping, self.downstream.name)
-        return digest_of([EDITION, measure.canonical(), ours, others])
+        others = [self.task(text).digest for text in measure.needs]
+        # The name under which a task was given is shown in the records, so it belongs to their key; paths do not change the weights.
+        return digest_of([measure.canonical(), self.downstream.digest, self.downstream.name, others])
 
     def measured(self, recipe: Recipe, measure: Measure) -> bool:
         """Whether the store has these records."""
@@ -184,6 +183,7 @@ class Runner:
         """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
         probes = [self._described(text) | {"spec": str(measure)} for measure in job.measures for text in measure.needs]
+        warnings = [warning for data in self._loaded.values() for warning in _warnings(data)]
         return {
             "story": str(job.story),
             "start": str(job.start.backbone),
@@ -204,6 +204,7 @@ class Runner:
                 + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
             ),
             **job.facts,
+            "warnings": list(dict.fromkeys([*job.facts.get("warnings", ()), *warnings])),
             **command,
         }
 
@@ -245,6 +246,11 @@ class Runner:
             )
             for row in rows
         ]
+
+
+def _warnings(data: Data) -> list[str]:
+    """What whoever reads numbers on these data should know."""
+    return [str(warning) for warning in data.protocol.get("warnings", ())]
 
 
 def _sweep_order(method: Method) -> tuple[bool, float, str]:
