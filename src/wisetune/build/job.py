@@ -25,6 +25,7 @@ from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
+from wisetune.records import EDITION
 from wisetune.results import Cloud, Results, Row
 from wisetune.runtime import stamp
 from wisetune.spec import digest_of
@@ -159,9 +160,11 @@ class Runner:
         self._rows += [Row(method.name, method.alpha, seed, record) for record in records]
 
     def _key(self, measure: Measure) -> str:
-        others = [self.task(text).digest for text in measure.needs]
-        # The name under which a task was given is shown in the records, so it belongs to their key; paths do not change the weights.
-        return digest_of([measure.canonical(), self.downstream.digest, self.downstream.name, others])
+        others = [(data.digest, data.grouping) for data in map(self.task, measure.needs)]
+        # What intervals and names in the records depend on belongs to their key, though it does not change the weights: which clouds are
+        # scans of one object, and the name under which a task was given.
+        ours = (self.downstream.digest, self.downstream.grouping, self.downstream.name)
+        return digest_of([EDITION, measure.canonical(), ours, others])
 
     def measured(self, recipe: Recipe, measure: Measure) -> bool:
         """Whether the store has these records."""
