@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wisetune.errors import UsageError
@@ -39,6 +41,17 @@ def torch_generator(*key: int | str) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(seed_of(*key))
+
+
+@contextlib.contextmanager
+def drawing(*key: int | str) -> Iterator[None]:
+    """Let initial values, which torch's modules draw from its default CPU generator, be a pure function of the key; nothing else notices."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed, which would seed every other device's generator as well, for good.
+        torch.default_generator.manual_seed(seed_of(*key))
+        yield
 
 
 def device(name: str = "auto") -> torch.device:

@@ -18,12 +18,13 @@ from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.nets.backbone import Backbone, BackboneSpec, Groups
+from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
 from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
-from wisetune.runtime import generator, seed_of
+from wisetune.runtime import drawing, generator
 from wisetune.store.store import Store
 from wisetune.tune.tuning import Tuning
 from wisetune.weights.audit import audit
@@ -76,6 +77,12 @@ class Builder:
             return Model(self.source(recipe), nn.Identity())
         # What a parent's model and the stored tensors make together is the model: only what changed is stored.
         model = self._skeleton(recipe)
+        ungrafted = set(model.state_dict())
+        if isinstance(recipe, Tune):
+            assert isinstance(recipe.tuning, Tuning)
+            with drawing(recipe.seed, "graft"):
+                recipe.tuning.graft(model)
+            model.to(self.bank.device)
         before = _copy(model.state_dict())
         stored = self.store.load(name)
         if stored is None:
@@ -83,7 +90,9 @@ class Builder:
                 stored = self.store.load(name)
                 if stored is None:
                     log, extra = self._train(recipe, name, model) if isinstance(recipe, Tune) else self._mix(recipe, model)
-                    changed = {key: value for key, value in _copy(model.state_dict()).items() if not _same(value, before[key])}
+                    after = _copy(model.state_dict())
+                    # All of a graft, so that nothing stored depends on how initial values are drawn.
+                    changed = {key: value for key, value in after.items() if key not in ungrafted or not _same(value, before[key])}
                     self.store.commit(recipe, changed, log, extra)
                     return model
         model.load_state_dict({**before, **stored.tensors})
@@ -101,9 +110,7 @@ class Builder:
             return copy.deepcopy(parent)
         assert isinstance(recipe.head, Head)
         classes = self.data(recipe.task).classes
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_of(recipe.seed, "head"))  # the CPU's alone: nobody puts another one back
-            head = recipe.head.build(feature_width(parent.backbone), len(classes))
+        head = fresh_head(recipe.head, parent.backbone, len(classes), recipe.seed)
         return Model(copy.deepcopy(parent.backbone), head.to(self.bank.device), recipe.head, classes)
 
     def _train(self, recipe: Tune, name: str, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -122,6 +129,7 @@ class Builder:
             _labelled(data.val),
             recipe.seed,
             frozen_key=frozen,
+            in_training=recipe.tuning.in_training(model),
             bank=self.bank,
             resume=Resume(self.store, name),
             progress=lambda done, total, line: self.meter.advance(cost),  # noqa: ARG005 - the loop's contract

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -68,14 +69,16 @@ def tune(
     seed: int,
     *,
     frozen_key: str | None = None,
+    in_training: Sequence[nn.Module] | None = None,
     bank: FeatureBank,
     resume: Resume | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Train ``parameters`` of ``model`` in place, leave it in eval mode, and return one log line an epoch.
 
-    ``frozen_key`` names the backbone's weights when training does not change its features: the backbone then stays in eval mode, and without
-    augmentation its features are computed once, by the bank.
+    ``frozen_key`` names the backbone's weights when training does not change its features: without augmentation they are then computed once,
+    by the bank. ``in_training`` are the modules in training mode (BatchNorm, dropout), with all that is in them: by default the whole model,
+    and the head alone where features do not change.
 
     Raises:
         UsageError: ``select=best`` without a validation split.
@@ -97,7 +100,9 @@ def tune(
     drops = {module: module.rate for module in model.modules() if isinstance(module, DropPath)}
     if fit.drop_path is not None:
         set_drop_path(model, fit.drop_path)
-    task = _Tuned(model, fit, clouds, seed, frozen_key, bank, device)
+    if in_training is None:
+        in_training = [model] if frozen_key is None else [model.head]
+    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device)
     keeper = _Best(model) if fit.select == "best" else None
     training = Training(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
@@ -128,8 +133,17 @@ class _Tuned:
     """The loss and the accuracy of a model that is being tuned."""
 
     def __init__(
-        self, model: Model, fit: Fit, clouds: Labelled, seed: int, frozen_key: str | None, bank: FeatureBank, device: torch.device
+        self,
+        model: Model,
+        in_training: Sequence[nn.Module],
+        fit: Fit,
+        clouds: Labelled,
+        seed: int,
+        frozen_key: str | None,
+        bank: FeatureBank,
+        device: torch.device,
     ) -> None:
+        self.in_training = in_training
         self.model, self.fit, self.seed, self.frozen_key, self.bank, self.device = model, fit, seed, frozen_key, bank, device
         self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
@@ -150,9 +164,9 @@ class _Tuned:
         return f"{few([self.names[row] for row in rows])}; {inputs}"
 
     def to_training_mode(self) -> None:
-        self.model.train()
-        if self.frozen_key is not None:
-            self.model.backbone.eval()
+        self.model.eval()
+        for module in self.in_training:
+            module.train()
 
     def loss(self, rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
         index = torch.from_numpy(rows)

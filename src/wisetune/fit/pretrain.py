@@ -22,7 +22,7 @@ from wisetune.nets.masked import MaskedAutoencoder, Projector, contrast, hide, p
 from wisetune.nets.point_mae import PointMAE, PointMAESpec
 from wisetune.points.augment import augmentation
 from wisetune.points.neighbours import gather
-from wisetune.runtime import seed_of, torch_generator
+from wisetune.runtime import drawing, torch_generator
 from wisetune.spec import option
 
 _REBUILT = 100
@@ -93,8 +93,7 @@ def pretrain(
         TrainingError: a loss that is not finite.
     """
     where = device or torch.device("cpu")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_of(options.seed, "initial"))
+    with drawing(options.seed, "initial"):
         learner = _Learner(backbone, options)
     learner.to(where).train()
     views = _Views(shapes, backbone.points, options)

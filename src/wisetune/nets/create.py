@@ -7,21 +7,19 @@ create("point-mae", classes=10, width=192, heads=3, depth=6)
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
 from wisetune.nets.heads import Head, parse_head
 from wisetune.nets.model import Model, feature_width
-from wisetune.runtime import seed_of
+from wisetune.runtime import drawing
 from wisetune.spec import Catalog
 
 _MACHINERY = (
@@ -109,13 +107,13 @@ def with_options(spec: BackboneSpec, options: dict[str, object]) -> BackboneSpec
 
 def fresh_backbone(spec: BackboneSpec, seed: int) -> Backbone:
     """A backbone whose weights are a pure function of spec and seed, in training mode."""
-    with _drawing(seed, "backbone"):
+    with drawing(seed, "backbone"):
         return spec.build()
 
 
 def fresh_head(head: Head, backbone: Backbone, classes: int, seed: int) -> nn.Module:
     """A head for this backbone whose weights are a pure function of its sizes and seed, whatever the backbone's weights are."""
-    with _drawing(seed, "head"):
+    with drawing(seed, "head"):
         return head.build(feature_width(backbone), classes)
 
 
@@ -154,12 +152,3 @@ def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset |
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UsageError(f"'{name}' has no preset '{preset}'.{hint} There are: {', '.join(presets) or 'none'}.")
     return presets[preset].backbone, presets[preset]
-
-
-@contextlib.contextmanager
-def _drawing(seed: int, purpose: str) -> Iterator[None]:
-    """Initial values are drawn from torch's default CPU generator: give it this stream, and put the caller's back after."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed, which would seed every other device's generator as well, for good.
-        torch.default_generator.manual_seed(seed_of(seed, purpose))
-        yield
