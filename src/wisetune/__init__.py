@@ -2,7 +2,7 @@
 
     model = wisetune.create("point-mae", preset="modelnet-1k", classes=40)
     report = wisetune.load_official(model, "modelnet_1k.pth")
-    mixed = wisetune.mix(start.state_dict(), tuned.state_dict(), 0.5, head_prefixes=[tuned.head_prefix])
+    mixed = wisetune.mix(wisetune.resolve("point-mae-mini").load(), wisetune.load_model("tuned.safetensors"), 0.5)
     choice = wisetune.greedy_alpha(wisetune.Curve(alphas, accuracy, robustness))
     classifier = wisetune.Classifier().fit("scans/")
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import pico
 from wisetune.errors import UsageError, WeightsError
+from wisetune.nets.heads import LinearHead
+from wisetune.nets.model import Model
 from wisetune.weights.mix import mix
 
 
@@ -59,6 +64,51 @@ def test_the_head_of_an_official_checkpoint_is_named_by_its_prefix():
 def test_without_a_head_everything_is_mixed():
     mixed = mix({"w": torch.zeros(1)}, {"w": torch.ones(1)}, 0.5, head_prefixes=())
     assert mixed["w"].tolist() == [0.5]
+
+
+def model(seed: int, spec=pico.TOKEN_SPEC) -> Model:
+    torch.manual_seed(seed)
+    return Model(pico.backbone(spec, seed), LinearHead().build(32, 3), LinearHead(), ("a", "b", "c"))
+
+
+def test_two_models_make_a_model():
+    start, tuned = model(0), model(1)
+    before = [pico.bits(one.state_dict()) for one in (start, tuned)]
+    mixed = mix(start, tuned, 0.25)
+    assert [pico.bits(one.state_dict()) for one in (start, tuned)] == before
+    assert (mixed.classes, mixed.training) == (("a", "b", "c"), False)
+    states = [one.state_dict() for one in (start, tuned, mixed)]
+    assert list(states[2]) == list(states[1])
+    for key in states[2]:
+        # The head, and what a pre-trained checkpoint does not have, are those of the tuned model.
+        a, b, m = (state[key] for state in states)
+        kept = key.startswith("cls_head_finetune.") or key in start.backbone.anatomy.fresh or not a.is_floating_point()
+        torch.testing.assert_close(m, b if kept else 0.75 * a + 0.25 * b)
+    assert start.backbone.anatomy.fresh
+    assert torch.isfinite(mixed(torch.randn(2, pico.POINTS, 3))).all()
+
+
+def test_the_start_may_be_a_backbone_alone_and_the_head_be_dropped():
+    start, tuned = model(0), model(1)
+    whole = mix(start, tuned, 0.5)
+    assert pico.bits(mix(start.backbone, tuned, 0.5).state_dict()) == pico.bits(whole.state_dict())
+    bare = mix(start.backbone, tuned, 0.5, head="drop")
+    assert pico.bits(bare.state_dict()) == pico.bits(whole.backbone.state_dict())
+    assert bare(torch.randn(2, pico.POINTS, 3)).shape == (2, 32)
+    assert pico.bits(mix(start, bare, 1.0).state_dict()) == pico.bits(bare.state_dict())
+
+
+def test_models_that_do_not_fit_are_refused():
+    with pytest.raises(UsageError, match="head_prefixes were given with models"):
+        mix(model(0), model(1), 0.5, head_prefixes=("head",))
+    with pytest.raises(UsageError, match=r"Model and OrderedDict cannot be mixed"):
+        mix(model(0), model(1).state_dict(), 0.5)
+    with pytest.raises(UsageError, match=r"Linear and Model cannot be mixed"):
+        mix(nn.Linear(2, 2), model(1), 0.5)
+    broken = copy.deepcopy(model(1))
+    broken.head[0].weight.data[0] = float("nan")
+    with pytest.raises(WeightsError, match="holds values"):
+        mix(model(0), broken, 0.5)
 
 
 def test_mistakes_are_refused():
