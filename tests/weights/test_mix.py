@@ -106,7 +106,7 @@ def test_models_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match=r"Linear and Model cannot be mixed"):
         mix(nn.Linear(2, 2), model(1), 0.5)
     broken = copy.deepcopy(model(1))
-    broken.head[0].weight.data[0] = float("nan")
+    next(broken.head.parameters()).data[0] = float("nan")
     with pytest.raises(WeightsError, match="holds values"):
         mix(model(0), broken, 0.5)
 
