@@ -41,7 +41,7 @@ def test_the_same_options_give_the_same_bits_and_others_do_not(shapes):
 
     first = end(0)
     assert end(1) == first
-    others = {"seed": 1, "contrast": 0.0, "mask": 0.3, "block": 1.0, "rotate": False, "augment": "jitter", "temperature": 1.0}
+    others = {"seed": 1, "contrast": 0.0, "mask": 0.3, "block": 1.0, "turned": 0.0, "augment": "jitter", "temperature": 1.0}
     assert [name for name, value in others.items() if end(0, **{name: value}) == first] == []
 
 
@@ -127,3 +127,12 @@ def test_a_view_is_a_subset_turned_about_the_shapes_own_up_axis(shapes):
         radii = np.linalg.norm(view[:, across], axis=1)
         assert all(np.abs(np.linalg.norm(whole[:, across], axis=1) - radius).min() < 1e-5 for radius in radii)
         assert np.abs(view[:, None] - whole[None]).max(axis=2).min() > 1e-4  # but it is turned
+
+
+def test_the_share_of_turned_views_is_what_was_asked(shapes):
+    rows = np.arange(36)
+    for share, counts in ((0.0, {0}), (0.5, range(9, 28)), (1.0, {36})):
+        drawn = module._Views(shapes, 40, Pretrain(augment="none", turned=share)).draw(rows, torch_generator("test")).numpy()
+        wholes = [(shapes[0].points[row] if row < 20 else shapes[1].points[row - 20]).astype(np.float32) for row in rows]
+        moved = [np.abs(view[0] - whole).max(axis=1).min() > 1e-4 for view, whole in zip(drawn, wholes, strict=True)]
+        assert sum(moved) in counts

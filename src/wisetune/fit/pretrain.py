@@ -42,7 +42,8 @@ class Shapes:
 class Pretrain(Course):
     """Options of pre-training: the loss is ``rebuild`` times the reconstruction error plus ``contrast`` times the InfoNCE term.
 
-    With ``contrast`` 0 there is one view of each shape, as in Point-MAE. ``block`` is the share of batches that hide a region.
+    With ``contrast`` 0 there is one view of each shape, as in Point-MAE. ``block`` is the share of batches that hide a region, ``turned`` that of
+    views turned by any angle about the up axis; the others stay as they are in their files.
     """
 
     name: ClassVar[str] = "masked"
@@ -58,7 +59,7 @@ class Pretrain(Course):
     temperature: float = option(0.1, above=0)
     decoder_depth: int = option(2, least=1)
     augment: str = "scale-translate"
-    rotate: bool = True
+    turned: float = option(1.0, least=0, most=1)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -142,7 +143,8 @@ class _Views:
             clouds = torch.from_numpy(source.points[rows[here] - start].astype(np.float32))
             chosen = torch.rand(clouds.shape[:2], generator=generator).argsort(dim=1)[:, : self.points]
             clouds = gather(clouds, chosen)
-            if self.options.rotate:
-                clouds = self.turn[source.up](clouds, generator)
+            moved = self.turn[source.up](clouds, generator)
+            moves = torch.rand(len(clouds), generator=generator) < self.options.turned
+            clouds = torch.where(moves[:, None, None], moved, clouds)
             out[torch.from_numpy(here)] = self.augment(clouds, generator)
         return out
