@@ -41,7 +41,7 @@ def pretrain(
     half
         Store in half precision.
     threads
-        CPU threads; part of what makes the weights bit-identical. Default: torch's.
+        CPU threads; part of what makes weights from a CPU bit-identical. Default: torch's.
     device
         auto, cpu, cuda or mps.
     quiet

@@ -28,7 +28,7 @@ class Machine:
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     threads: int | None = None
-    """CPU threads; part of what makes results bit-identical. Default: torch's."""
+    """CPU threads; part of what makes results on a CPU bit-identical. Default: torch's."""
     quiet: bool = False
     """No progress."""
     json: bool = False

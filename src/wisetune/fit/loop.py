@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, warm-up and cosine, clipping, and a state from which any kill continues with the same bits.
+"""The one training loop: AdamW, warm-up and cosine, clipping, and a state from which any kill continues (on a CPU with the same bits).
 
 Order, augmentation and dropout of an epoch are a pure function of (seed, epoch), so the state holds only weights, the optimiser's moments and the
 epoch's number.

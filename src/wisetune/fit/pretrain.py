@@ -88,7 +88,7 @@ def pretrain(
 ) -> tuple[PointMAE, list[dict[str, float]]]:
     """Pre-train a backbone of this spec (without class token) on unlabelled shapes; returns it in eval mode with the log.
 
-    The same options, shapes, device and thread count give the same bits, killed and resumed or not.
+    On a CPU the same options, shapes and thread count give the same bits, killed and resumed or not.
 
     Raises:
         TrainingError: a loss that is not finite.
