@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from wisetune.build.request import Request, job_of
 from wisetune.cli.bar import duration
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, WriteError
 
 if TYPE_CHECKING:
     from wisetune.build.job import Finished, Runner
+    from wisetune.store.locks import Tell
+    from wisetune.store.store import Store
 
 DEMO = Request("demo:scans", probes=("demo:objects",), probe_c="0.01", fit="epochs=12,lr=0.001,drop-path=0.1", corruption="items=100")
 
@@ -158,22 +163,37 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
         for warning in request.warnings:
             bar.tell(warning)
         bar.stage("reading data")
+        if out.exists() and not out.is_dir():
+            raise WriteError(f"--out {out} is a file, and a run needs a folder. Choose another --out.")
         if machine.dry_run:
-            return _plan(Runner(job, Store(Path(out) / "store", tell=bar.tell), load_task, where, bar), machine)
-        store = Store(Path(out) / "store", tell=bar.tell)
+            with _seen(out / "store", bar.tell) as store:
+                return _plan(Runner(job, store, load_task, where, bar), machine)
+        store = Store(out / "store", tell=bar.tell)
         with store.lock("run"):
             runner = Runner(job, store, load_task, where, bar)
             bar.expect(work(runner))
             finished = runner.run({"command": command, "reproduce": [command]})
             bar.stage("writing the report")
             _save_model(finished, out, request.start)
-            write_report(finished.results, Path(out))
+            write_report(finished.results, out)
     found = summary(finished.results)
     if machine.json:
         print(json.dumps({"out": str(out), **found}, indent=2))
     else:
         _print_summary(found, out)
     return 0
+
+
+@contextmanager
+def _seen(root: Path, tell: Tell) -> Iterator[Store]:
+    """The store at ``root`` for a dry run, which makes nothing there: where there is none yet, an empty one elsewhere."""
+    from wisetune.store.store import Store
+
+    if root.is_dir() and any(root.iterdir()):
+        yield Store(root, create=False, tell=tell)
+        return
+    with TemporaryDirectory() as folder:
+        yield Store(Path(folder), tell=tell)
 
 
 def _command() -> str:

@@ -67,7 +67,7 @@ def match(left: Sequence[str], right: Sequence[str], given: str = "") -> ClassMa
     Args:
         left: the classes that a model knows.
         right: those of the data that it is asked about.
-        given: what ``--map`` says: ``a=b,c=d`` pairs left with right names; the word ``shared`` leaves right classes without a partner out.
+        given: what the option ``map`` says: ``a=b,c=d`` pairs left with right names; the word ``shared`` leaves right classes without a partner out.
 
     Raises:
         DataError: nothing is shared, right classes have no partner, or only numbers or ambiguous names would be matched, unless ``given``
@@ -88,22 +88,22 @@ def match(left: Sequence[str], right: Sequence[str], given: str = "") -> ClassMa
         if not partners or (partners[0] in named_left and partners[0] != name):
             continue
         if len(partners) > 1 or (name not in left and plain_right.count(plain(name)) > 1):
-            raise DataError(f"class '{name}' fits more than one name ({', '.join(partners)}). Say which: --map \"{partners[0]}={name}\".")
+            raise DataError(f"class '{name}' fits more than one name ({', '.join(partners)}). Say which: map=[{partners[0]}={name}].")
         matched.append((partners[0], name))
     numbers = sorted({name for _, name in matched if _NUMBER.fullmatch(plain(name))})
     if numbers:
         raise DataError(
             f"classes {', '.join(numbers[:5])} are numbers, and equal numbers of two data sets are seldom the same class. "
-            f'Give the classes names, or pair them yourself: --map "{numbers[0]}={numbers[0]},...".'
+            f"Give the classes names, or pair them yourself: map=[{numbers[0]}={numbers[0]},...]."
         )
     order = {name: at for at, name in enumerate(left)}
     found = ClassMap(tuple(left), tuple(right), tuple(sorted([*pairs, *matched], key=lambda pair: (order[pair[0]], pair[1]))))
     if not found.pairs:
-        raise DataError(f'the class lists share no name. Left: {_few(left)}. Right: {_few(right)}. Pair them: --map "left=right,...".')
+        raise DataError(f"the class lists share no name. Left: {_few(left)}. Right: {_few(right)}. Pair them: map=[left=right,...].")
     if found.only_right and not shared_only:
         raise DataError(
-            f'{len(found.only_right)} class(es) have no partner: {_suggested(found)}. Pair them with --map "left=right,...", or leave '
-            f"them out with --map shared. The map so far:\n{found.table()}"
+            f"{len(found.only_right)} class(es) have no partner: {_suggested(found)}. Pair them with map=[left=right,...], or leave "
+            f"them out with map=shared. The map so far:\n{found.table()}"
         )
     return found
 
@@ -117,14 +117,14 @@ def _given(text: str, left: Sequence[str], right: Sequence[str]) -> tuple[list[t
             shared_only = True
             continue
         if not equals:
-            raise UsageError(f"--map was given '{word}'; it takes left=right pairs with commas between, and the word 'shared'.")
+            raise UsageError(f"map was given '{word}'; it takes left=right pairs with commas between, and the word 'shared'.")
         for name, names, side in ((a, left, "first"), (b, right, "second")):
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1)
                 hint = f" Did you mean '{near[0]}'?" if near else ""
-                raise UsageError(f"--map pairs '{word}', but the {side} data set has no class '{name}'.{hint} It has: {_few(names)}.")
+                raise UsageError(f"map pairs '{word}', but the {side} data set has no class '{name}'.{hint} It has: {_few(names)}.")
         if b in {other for _, other in pairs}:
-            raise UsageError(f"--map pairs '{b}' twice; a class can go to one other only.")
+            raise UsageError(f"map pairs '{b}' twice; a class can go to one other only.")
         pairs.append((a, b))
     return pairs, shared_only
 

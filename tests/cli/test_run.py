@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from terminal import built, job, refused, wisetune
+
+from wisetune.cli import bar
+from wisetune.store import Store
+
+SUMMARY = {"method", "rule", "alpha", "selected_on", "shown_on", "seeds", "before", "after", "linear_probing", "gain", "sentences", "notes"}
+PLAN = {"story", "start", "task", "probes", "seeds", "head", "fit", "head_fit", "parameters", "models", "trainings", "mixes", "seconds"}
+
+
+def test_findings_and_places_on_stdout_progress_on_stderr(first, finished):
+    *sentences, report, model = first.out.replace("\xa0", " ").splitlines()
+    assert sentences[0].startswith("WiSE-FT-LP at α = ")
+    assert "full fine-tuning has" in sentences[0]
+    assert any(line.startswith("One seed: each model was trained once.") for line in sentences)
+    assert report == "Report: out/report.html"
+    assert model == "Model:  out/model.safetensors   (wisetune predict out FILE...)"
+    assert "% after" in first.error
+    assert ": training: full(" in first.error
+    assert "% after" not in first.out
+    for name in ("report.html", "results.json", "model.safetensors", "tables/tables.json", "tables/sweep.csv", "tradeoff.png"):
+        assert (finished / "out" / name).stat().st_size > 0
+
+
+def test_the_same_command_again_trains_nothing_and_finds_the_same(first, finished):
+    before, model = built(), (finished / "out/model.safetensors").read_bytes()
+    again = wisetune(*job("wise-ft-lp:alphas=0+0.5+1,baselines=false"))
+    assert (again.code, again.out) == (0, first.out)
+    assert built() == before
+    assert (finished / "out/model.safetensors").read_bytes() == model
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_larger_sweep_builds_only_what_is_new():
+    before = built()
+    assert wisetune(*job("wise-ft-lp:alphas=0+0.25+0.5+1,baselines=false"), "--quiet").code == 0
+    after = built()
+    assert {digest: after[digest] for digest in before} == before
+    assert len(after) == len(before) + 2  # a mix, and a head on it
+
+
+@pytest.mark.usefixtures("world", "chatty")
+def test_the_summary_as_json_and_nothing_else():
+    done = wisetune(*job("lp"), "--json")
+    assert done.code == 0
+    assert set(done.json) == {"out", *SUMMARY}
+    assert (done.json["out"], done.json["shown_on"], done.json["seeds"]) == ("out", "test", 1)
+    assert 0 <= done.json["linear_probing"]["accuracy"]["value"] <= 1
+    assert done.json["linear_probing"]["accuracy"]["n"] == 24
+    assert "% after" in done.error
+
+
+@pytest.mark.usefixtures("world", "chatty")
+def test_quiet_has_no_progress_but_says_what_must_be_known():
+    assert wisetune(*job("lp", head_fit="epochs=1"), "--quiet").error == ""
+    done = wisetune(*job("lp", probe=None), "--quiet", "--dry-run")
+    assert done.code == 0
+    assert done.error == (
+        "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK.\n"
+    )
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(world):
+    words = job("wise-ft-lp:alphas=0+0.5+1", seeds=3)
+    done = wisetune(*words, "--dry-run")
+    assert done.code == 0
+    assert done.out.splitlines()[:2] == [
+        "on        npz:solids.npz: 4 classes; clouds: 48 train, 12 val, 24 test",
+        "probe     npz:others.npz: 4 classes; clouds: 40 train, 12 val, 20 test",
+    ]
+    assert "(3 seeds)" in done.out
+    assert done.out.splitlines()[-1] == "Nothing was trained. Leave --dry-run out to start."
+    assert not (world / "out").exists()
+    plan = wisetune(*words, "--dry-run", "--json").json
+    assert set(plan) >= PLAN
+    assert (plan["seeds"], plan["task"]["name"], plan["start"]) == ([0, 1, 2], "npz:solids.npz", "mine.safetensors")
+    assert plan["seconds"] > 0
+    assert not (world / "out").exists()
+
+
+def test_a_dry_run_counts_what_a_run_has_done_already(finished):
+    words = job("wise-ft-lp:alphas=0+0.5+1,baselines=false")
+    files = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    assert wisetune(*words, "--dry-run", "--json").json["clouds"] == 0
+    assert wisetune(*words[:-1], "elsewhere", "--dry-run", "--json").json["clouds"] > 0
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == files
+
+
+def test_a_dry_run_refuses_the_out_that_the_run_would_refuse(world):
+    (world / "taken/store").mkdir(parents=True)
+    (world / "taken/store/thesis.tex").touch()
+    refused(wisetune(*job(out="taken"), "--dry-run"), 2, "holds other files (thesis.tex) and no wisetune store")
+    refused(wisetune(*job(out="solids.npz"), "--dry-run"), 73, "--out solids.npz is a file, and a run needs a folder")
+
+
+def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world, monkeypatch):
+    fit = "epochs=4,lr=0.01,augment=none"
+    assert wisetune(*job("ft", fit=fit, out="straight"), "--quiet").code == 0
+    epochs, advance = [], bar.Bar.advance
+
+    def kill_in_the_third(self, clouds):
+        advance(self, clouds)
+        epochs.append(clouds)
+        if len(epochs) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(bar.Bar, "advance", kill_in_the_third)
+    done = wisetune(*job("ft", fit=fit), "--quiet")
+    assert (done.code, done.out, done.error) == (130, "", "wisetune: interrupted; the same command goes on from here.\n")
+    assert built() == {}
+    assert wisetune(*job("ft", fit=fit), "--quiet").code == 0
+    assert built().keys() == built("straight").keys()
+    assert (world / "out/model.safetensors").read_bytes() == (world / "straight/model.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("world")
+def test_each_seed_is_trained():
+    assert wisetune(*job("lp", seeds=2, head_fit="epochs=1"), "--json").json["seeds"] == 2
+    assert len(built()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"story": "wise-ft-pl"}, "there is no story 'wise-ft-pl'. Did you mean 'wise-ft-lp'? There are: ft, lp,"),
+        ({"story": "wise-ft:alphas=half"}, "option 'alphas' of 'wise-ft' is 'half'; it must be a number"),
+        ({"story": "wise-ft:alpha=0.5"}, "'wise-ft' has no option 'alpha'. Did you mean 'alphas'?"),
+        ({"from_": "point-mae-miny"}, "there are no weights 'point-mae-miny'. Did you mean 'point-mae-mini'?"),
+        ({"from_": "random:point-mae-tiny"}, "there is no backbone 'point-mae-tiny'"),
+        ({"backbone": "point-mae-mini"}, "'mine.safetensors' is point-mae:points=64"),
+        ({"on": "nowhere"}, "'nowhere' is neither a path that is there nor a task. Tasks: demo, folder, npz"),
+        ({"on": "npz:solids.npz,val=2"}, "val"),
+        ({"probe": "nowhere"}, "'nowhere' is neither a path that is there nor a task"),
+        ({"probe_c": "much"}, "much"),
+        ({"measure": "transfr:on=others.npz"}, "there is no measure 'transfr'. Did you mean 'transfer'?"),
+        ({"head": "mlp4"}, "mlp4"),
+        ({"fit": "epochs=2,augment=none,lrr=1"}, "'fit' has no option 'lrr'. Did you mean 'lr'?"),
+        ({"fit": "select=first"}, "option 'select' of 'fit' is 'first'; it can be last, best"),
+        ({"head_fit": "epochs=none"}, "epochs"),
+        ({"corruption": "item=3"}, "'corruption' has no option 'item'. Did you mean 'items'?"),
+        ({"seeds": 0}, "--seeds is 0; it must be at least 1"),
+        ({"threads": 0}, "--threads is 0; it must be at least 1"),
+        ({"device": "warp"}, "device 'warp' cannot be used here"),
+    ],
+)
+def test_a_slip_is_one_message_before_anything_is_read(world, changed, said):
+    (world / "solids.npz").write_bytes(b"reading this would be another error")
+    refused(wisetune(*job(**changed)), 2, said)
+    assert not (world / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"on": "folder:nowhere"}, "there is no folder 'nowhere'. Name a folder with one sub-folder a class"),
+        ({"on": "folder:flat"}, "'flat' has no sub-folders; each class needs one"),
+        ({"on": "folder:single,val=0,test=0"}, "only the class 'ball'"),
+        ({"on": "npz:missing.npz"}, "missing.npz: cannot be opened: No such file"),
+        ({"on": "npz:solids.npz,val=0"}, "has no validation part, on which alpha would be chosen. Leave val above 0"),
+        ({"from_": "missing.safetensors"}, "missing.safetensors: there is no such file"),
+        ({"from_": "solids.npz", "backbone": "point-mae-mini"}, "solids.npz"),
+        ({"from_": "torn.safetensors"}, "torn.safetensors: its header is longer than the file: it was cut off"),
+        (
+            {"measure": "transfer:on=others.npz"},
+            "3 class(es) have no partner: cone, egg, ring. Pair them with map=[left=right,...], or leave them out with map=shared",
+        ),
+    ],
+)
+def test_data_and_weights_that_cannot_be_used_are_exit_code_65(world, changed, said):
+    for name in ("flat", "single/ball"):
+        (world / name).mkdir(parents=True)
+    for scan in (world / "scans/train/ball").iterdir():
+        (world / "single/ball" / scan.name).write_bytes(scan.read_bytes())
+    (world / "torn.safetensors").write_bytes((world / "mine.safetensors").read_bytes()[:60])
+    refused(wisetune(*job(**changed), "--quiet"), 65, said)
+
+
+@pytest.mark.usefixtures("world")
+def test_classes_without_a_partner_can_be_paired_or_left_out():
+    done = wisetune(*job(head_fit="epochs=1", measure="transfer:on=[npz:others.npz],map=[plate=cone,stick=egg,shared]"), "--quiet")
+    assert done.code == 0, done.error
+    done = wisetune(*job(head_fit="epochs=1", measure="transfer:on=[npz:others.npz],map=[plat=cone]"), "--quiet")
+    refused(done, 2, "the first data set has no class 'plat'. Did you mean 'plate'? It has: ball, box")
+
+
+def test_packed_scans_without_their_library_are_a_missing_extra(world, packed):
+    (world / "scans/train/ball/packed.laz").write_bytes(packed)
+    refused(wisetune(*job(on="folder:scans"), "--quiet"), 69, "pip install 'wisetune[las]'")
+
+
+@pytest.mark.usefixtures("world")
+def test_training_that_runs_away_is_exit_code_70():
+    refused(wisetune(*job("ft", fit="epochs=4,lr=1e30,augment=none"), "--quiet"), 70, "the loss is nan", "Lower the learning rate")
+    assert built() == {}
+
+
+@pytest.mark.usefixtures("world")
+def test_weights_that_ran_away_in_their_last_step_are_exit_code_65():
+    done = wisetune(*job("ft", fit="epochs=2,lr=1e30,augment=none"), "--quiet")
+    refused(done, 65, "clouds are not finite: its weights have run away", "Lower the learning rate")
+
+
+@pytest.mark.usefixtures("world")
+def test_an_out_that_cannot_be_written_is_exit_code_73():
+    refused(wisetune(*job(out="solids.npz"), "--quiet"), 73, "--out solids.npz is a file, and a run needs a folder")
+
+
+def test_an_out_of_something_else_is_left_alone(world):
+    (world / "taken/store").mkdir(parents=True)
+    (world / "taken/store/thesis.tex").write_text("all of it")
+    refused(wisetune(*job(out="taken"), "--quiet"), 2, "holds other files (thesis.tex) and no wisetune store")
+    assert [path.name for path in (world / "taken").rglob("*")] == ["store", "thesis.tex"]
+
+
+def test_a_run_that_somebody_else_is_at_is_exit_code_75(world):
+    with Store(world / "out/store").lock("run"):
+        refused(wisetune(*job(), "--quiet"), 75, "'run' in out/store is in use by this process since", "use another --out")
+    assert wisetune(*job(head_fit="epochs=1"), "--quiet").code == 0
