@@ -33,7 +33,7 @@ def test_the_codes_are_those_that_scripts_rely_on():
         "WeightsError": 65,
         "MissingExtra": 69,
         "TrainingError": 70,
-        "WriteError": 73,
+        "StorageError": 73,
         "Busy": 75,
     }
 

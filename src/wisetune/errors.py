@@ -7,7 +7,7 @@
     ├── WeightsError              65   a checkpoint that does not fit, or cannot be trusted
     ├── MissingExtra              69   an optional library is not installed
     ├── TrainingError             70   a loss or gradient that is not finite
-    ├── WriteError                73   the store or output folder cannot be written
+    ├── StorageError              73   the store or an output file or folder cannot be written, read or moved
     └── Busy                      75   another process holds this run
 
 Each message says what was asked, what is there, and what to do. Exit codes follow BSD sysexits; 130 is ctrl-C.
@@ -72,8 +72,8 @@ class TrainingError(WisetuneError):
     exit_code = 70
 
 
-class WriteError(WisetuneError):
-    """Something could not be written."""
+class StorageError(WisetuneError):
+    """The disk, or who may use it, refuses: something cannot be written, and in a store read or moved."""
 
     exit_code = 73
 

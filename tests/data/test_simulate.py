@@ -9,7 +9,7 @@ from wisetune.data.folder import Folder
 from wisetune.data.npz import Npz
 from wisetune.data.scanner import Scanner
 from wisetune.data.simulate import save_npz, simulate, simulate_task
-from wisetune.errors import BadFile, DataError, UsageError, WriteError
+from wisetune.errors import BadFile, DataError, StorageError, UsageError
 from wisetune.runtime import generator
 
 SMALL = Scanner("obj_bg", width=64, height=48)
@@ -153,10 +153,10 @@ def test_saving_is_whole_or_not_at_all_and_always_the_same_bytes(tmp_path: Path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WriteError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         save_npz(path, {"a": np.arange(6)})
     assert path.read_bytes() == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.npz", "b.npz"]
     monkeypatch.undo()
-    with pytest.raises(WriteError, match=r"nowhere.*cannot be written"):
+    with pytest.raises(StorageError, match=r"nowhere.*cannot be written"):
         save_npz(tmp_path / "nowhere" / "a.npz", {"a": np.arange(5)})

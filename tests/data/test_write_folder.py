@@ -8,7 +8,7 @@ import pytest
 from wisetune.data.folder import Folder
 from wisetune.data.task import Data, Split
 from wisetune.data.write import write_folder
-from wisetune.errors import UsageError, WriteError
+from wisetune.errors import StorageError, UsageError
 
 
 def made(classes=("bed", "Night Stand/2", "con"), each=4):
@@ -40,7 +40,7 @@ def test_what_is_written_is_loaded_again_bit_by_bit(tmp_path):
 def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     write_folder(made(), tmp_path / "out")
-    with pytest.raises(WriteError, match="is there and not empty"):
+    with pytest.raises(StorageError, match="is there and not empty"):
         write_folder(made(), tmp_path / "out")
 
 
@@ -57,7 +57,7 @@ def test_formats_that_cannot_be_written(kinds, tmp_path):
 
 
 def test_classes_that_would_share_a_folder(tmp_path):
-    with pytest.raises(WriteError, match="cannot be told apart"):
+    with pytest.raises(StorageError, match="cannot be told apart"):
         write_folder(made(classes=("Chair", "chair")), tmp_path / "out")
 
 
@@ -71,9 +71,9 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
         path.write_bytes(points.tobytes())
 
     monkeypatch.setattr("wisetune.data.write.write", fail)
-    with pytest.raises(WriteError, match="No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
         write_folder(made(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError):
+    with pytest.raises(StorageError):
         write_folder(made(), tmp_path / "file" / "out")

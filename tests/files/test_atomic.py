@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wisetune.errors import WriteError
+from wisetune.errors import StorageError
 from wisetune.files import atomic, clean, tmp, write_bytes, write_json, write_text
 
 
@@ -83,14 +83,14 @@ def test_a_large_file_may_arrive_in_pieces(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_missing_folder_may_be_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"a\.txt: cannot be written: No such .* There is no folder .*nowhere: make it, or"):
+    with pytest.raises(StorageError, match=r"a\.txt: cannot be written: No such .* There is no folder .*nowhere: make it, or"):
         write_bytes(tmp_path / "nowhere" / "a.txt", b"", make_folders=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(WriteError, match=r"out.*: cannot be written: .*--out"):
+    with pytest.raises(StorageError, match=r"out.*: cannot be written: .*--out"):
         write_text(tmp_path / "out" / "deeper" / "a.txt", "")
     assert (tmp_path / "out").read_text() == "a file"
 

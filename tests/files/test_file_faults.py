@@ -14,7 +14,7 @@ import pico
 from faults import ERRORS, FULL, ONE_ERROR, READ_ONLY, Fault, Faults
 from wisetune.data.simulate import save_npz
 from wisetune.data.write import write_folder
-from wisetune.errors import WriteError
+from wisetune.errors import StorageError
 from wisetune.files import clean, write_bytes, write_json
 from wisetune.nets.save import save_backbone
 
@@ -44,7 +44,7 @@ def test_a_failing_disk_at_every_call_leaves_the_old_file_or_the_new_one(
         with Faults(n, fault) as faults:
             try:
                 write(folder / "it", 2)
-            except WriteError as error:
+            except StorageError as error:
                 done = False
                 refused += str(folder / "it") in str(error)
         clean(folder)  # what could not be tidied up under the fault
@@ -59,7 +59,7 @@ def test_a_folder_of_files_is_whole_or_not_there(tmp_path: Path) -> None:
     data = pico.data()
     expected = write_folder(data, tmp_path / "whole")
     for n in itertools.count(1):
-        with Faults(n, ONE_ERROR) as faults, contextlib.suppress(WriteError):
+        with Faults(n, ONE_ERROR) as faults, contextlib.suppress(StorageError):
             write_folder(data, tmp_path / "out")
         clean(tmp_path)
         assert {path.name for path in tmp_path.iterdir()} <= {"whole", "out"}
@@ -72,6 +72,6 @@ def test_a_folder_of_files_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_says_how_much_is_needed(tmp_path: Path) -> None:
-    with Faults(1, FULL), pytest.raises(WriteError, match=r"a\.bin: .*No space left.* 2\.5 MB are needed .* are free"):
+    with Faults(1, FULL), pytest.raises(StorageError, match=r"a\.bin: .*No space left.* 2\.5 MB are needed .* are free"):
         write_bytes(tmp_path / "a.bin", b"x" * 2_500_000)
     assert list(tmp_path.iterdir()) == []

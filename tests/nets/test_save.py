@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 
-from wisetune.errors import BadFile, WeightsError, WriteError
+from wisetune.errors import BadFile, StorageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
@@ -132,7 +132,7 @@ def test_values_that_are_not_finite_are_not_saved(tmp_path, model):
 
 
 def test_a_folder_that_is_not_there(tmp_path, model):
-    with pytest.raises(WriteError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         save_model(tmp_path / "no" / "m.safetensors", model)
 
 
@@ -143,7 +143,7 @@ def test_a_failing_disk_leaves_the_old_file(path, model, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WriteError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         save_model(path, model)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]

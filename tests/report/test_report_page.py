@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from studies import hostile, study
 
-from wisetune.errors import WriteError
+from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
 from wisetune.report import page, write_report
 from wisetune.report.board import Board
@@ -171,5 +171,5 @@ def test_no_picture_without_both_numbers(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WriteError):
+    with pytest.raises(StorageError):
         write_report(study((0,), clouds=False), tmp_path / "file")

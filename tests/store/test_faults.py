@@ -16,7 +16,7 @@ from store_samples import DIGEST, STEPS, Tree, damage, run, tensors, tree
 
 from children import environment
 from faults import ERRORS, FULL, KILL, ONE_ERROR, READ_ONLY, Fault, Faults, ignore
-from wisetune.errors import WriteError
+from wisetune.errors import StorageError
 from wisetune.store import Store
 
 HERE = Path(__file__).parent
@@ -126,7 +126,7 @@ def test_failing_disk_at_every_call(fault: Fault, before: Callable[[Path], int],
         with Faults(n, fault) as faults:
             try:
                 run(folder / "store", saved.append)
-            except WriteError as error:
+            except StorageError as error:
                 refused += str(folder) in str(error)
         if faults.count < n:
             break
@@ -142,5 +142,5 @@ def test_a_store_that_may_only_be_read_can_be_read(tmp_path: Path) -> None:
         store = Store(tmp_path / "store", create=False)
         assert store.load(DIGEST) is not None
         assert [summary.digest for summary in store.list()] == [DIGEST]
-        with pytest.raises(WriteError, match="--out"):
+        with pytest.raises(StorageError, match="--out"):
             store.save_state(DIGEST, tensors(), {})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wisetune.errors import Busy, WriteError
+from wisetune.errors import Busy, StorageError
 from wisetune.store import Store, locks
 
 HOLD = """
@@ -196,5 +196,5 @@ def test_an_exception_releases(tmp_path: Path) -> None:
 def test_a_lock_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (tmp_path / "locks" / "x.lock").mkdir(parents=True)
-    with pytest.raises(WriteError, match=r"x\.lock: cannot be locked"), store.lock("x"):
+    with pytest.raises(StorageError, match=r"x\.lock: cannot be locked"), store.lock("x"):
         pass

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from store_samples import tree
 
-from wisetune.errors import BadFile, UsageError, WriteError
+from wisetune.errors import BadFile, StorageError, UsageError
 from wisetune.store import Store
 
 
@@ -39,7 +39,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
     with pytest.raises(UsageError, match="is a file"):
         Store(tmp_path / "a.txt")
-    with pytest.raises(WriteError, match="cannot be"):
+    with pytest.raises(StorageError, match="cannot be"):
         Store(tmp_path / "a.txt" / "store")
 
 

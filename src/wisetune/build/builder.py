@@ -57,7 +57,7 @@ class Builder:
 
         Raises:
             TrainingError: a loss that is not finite.
-            WriteError: the store cannot be written.
+            StorageError: the store cannot be written.
         """
         name = digest(recipe)
         if name not in self._models:

@@ -1,7 +1,7 @@
 """The command line: parses, prints, and exits with documented codes. Commands are imported when used, torch when something is computed.
 
 Exit codes: 0 done; 2 a wrong command, option or spec; 65 data or weights that cannot be used; 69 an optional library is missing; 70 training met
-numbers that are not finite; 73 something cannot be written; 75 somebody else is using it; 130 interrupted.
+numbers that are not finite; 73 the disk refuses; 75 somebody else is using it; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from wisetune._version import __version__
 from wisetune.errors import WisetuneError
 
-EPILOGUE = "Exit codes: 0 done, 2 usage, 65 data or weights, 69 missing extra, 70 training, 73 cannot write, 75 busy, 130 interrupted."
+EPILOGUE = "Exit codes: 0 done, 2 usage, 65 data or weights, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted."
 
 app = App(
     name="wisetune",

@@ -65,13 +65,13 @@ def simulate_scans(source: str, *, out: Path, setting: str = "pb_t50_rs", per_ob
     from wisetune.data.scanner import Scanner
     from wisetune.data.simulate import simulate_task
     from wisetune.data.tasks import parse_task
-    from wisetune.errors import UsageError, WriteError
+    from wisetune.errors import StorageError, UsageError
 
     # Before the scanning, which may take hours.
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file in it, for example {out / 'scans.npz'}.")
     if not out.parent.is_dir():
-        raise WriteError(f"{out}: cannot be written. There is no folder {out.parent}: make it, or choose another place.")
+        raise StorageError(f"{out}: cannot be written. There is no folder {out.parent}: make it, or choose another place.")
     task = parse_task(source)
     if not isinstance(task, FileTask):
         raise UsageError(f"'{source}' is not read from files. Give a folder of CAD files or an .npz file.")

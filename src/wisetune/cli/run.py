@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from wisetune.build.request import Request, job_of
 from wisetune.cli.bar import duration
-from wisetune.errors import UsageError, WriteError
+from wisetune.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from wisetune.build.job import Finished, Runner
@@ -164,7 +164,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             bar.tell(warning)
         bar.stage("reading data")
         if out.exists() and not out.is_dir():
-            raise WriteError(f"--out {out} is a file, and a run needs a folder. Choose another --out.")
+            raise StorageError(f"--out {out} is a file, and a run needs a folder. Choose another --out.")
         if machine.dry_run:
             with _seen(out / "store", bar.tell) as store:
                 return _plan(Runner(job, store, load_task, where, bar), machine)

@@ -37,7 +37,7 @@ class Scans:
         """Write an npz that the task ``npz:FILE`` reads.
 
         Raises:
-            WriteError: the folder is not there or cannot be written.
+            StorageError: the folder is not there or cannot be written.
         """
         arrays = {"points": self.points, "labels": self.labels.astype(np.int16), "class_names": np.array(self.class_names)}
         arrays |= {"is_test": self.is_test, "object_id": self.object_id.astype(np.int32), "ids": np.array(self.ids)}
@@ -102,7 +102,7 @@ def simulate_task(
     Raises:
         DataError: the files cannot be used, or an object cannot be scanned.
         UsageError: a count that is not positive.
-        WriteError: ``out`` cannot be written.
+        StorageError: ``out`` cannot be written.
     """
     opened = task.open()
     clouds: list[Float32[np.ndarray, "_ 3"]] = []
@@ -137,7 +137,7 @@ def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed npz: whole or not at all, and equal bytes for equal arrays.
 
     Raises:
-        WriteError: the folder is not there or cannot be written.
+        StorageError: the folder is not there or cannot be written.
     """
     held = io.BytesIO()
     np.savez_compressed(held, allow_pickle=False, **arrays)

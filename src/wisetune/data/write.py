@@ -9,7 +9,7 @@ from pathlib import Path
 from wisetune.data.files import PARTS
 from wisetune.data.formats import write, write_suffixes
 from wisetune.data.task import Data
-from wisetune.errors import UsageError, WriteError
+from wisetune.errors import StorageError, UsageError
 from wisetune.files import atomic
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -22,7 +22,7 @@ def write_folder(data: Data, directory: str | Path, formats: Sequence[str] = ("p
 
     Raises:
         UsageError: a format that cannot be written, or none.
-        WriteError: the folder is there and not empty, class names cannot be told apart as folders, or the disk refuses.
+        StorageError: the folder is there and not empty, class names cannot be told apart as folders, or the disk refuses.
     """
     suffixes = [f".{kind.lower().lstrip('.')}" for kind in formats]
     if not suffixes or (unknown := [suffix for suffix in suffixes if suffix not in write_suffixes()]):
@@ -30,9 +30,9 @@ def write_folder(data: Data, directory: str | Path, formats: Sequence[str] = ("p
         raise UsageError(f"cannot write {given}. There are: {' '.join(write_suffixes())}.")
     folders = [_safe(name) for name in data.classes]
     if len({folder.casefold() for folder in folders}) < len(folders):
-        raise WriteError(f"the class names {', '.join(data.classes)} cannot be told apart as names of folders. Rename the classes.")
+        raise StorageError(f"the class names {', '.join(data.classes)} cannot be told apart as names of folders. Rename the classes.")
     directory = Path(directory)
-    taken = WriteError(f"'{directory}' is there and not empty. Name a new folder, or remove this one.")
+    taken = StorageError(f"'{directory}' is there and not empty. Name a new folder, or remove this one.")
     with atomic.refusing(directory):
         if directory.exists() and any(directory.iterdir()):
             raise taken

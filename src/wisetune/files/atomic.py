@@ -6,7 +6,7 @@
     discard(path)                           the inverse: gone as a whole
 
 What a killed process leaves has a temporary name, see tmp.py.
-Every OSError becomes a WriteError that says what to do.
+Every OSError becomes a StorageError that says what to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wisetune.errors import WriteError
+from wisetune.errors import StorageError
 from wisetune.files.tmp import remove, tmp_name
 
 _RETRY = "the same command then goes on where it stopped, or starts again"
@@ -36,7 +36,7 @@ def write_bytes(path: Path, data: bytes, *, make_folders: bool = True) -> None:
     Missing folders are made; without ``make_folders`` they are an error, for a path whose folder somebody typed.
 
     Raises:
-        WriteError: it could not be written; what was at ``path`` before is still there.
+        StorageError: it could not be written; what was at ``path`` before is still there.
     """
     if make_folders:
         make_folder(path.parent)
@@ -50,7 +50,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file as a whole, in UTF-8 with line ends as given.
 
     Raises:
-        WriteError: it could not be written; what was at ``path`` before is still there.
+        StorageError: it could not be written; what was at ``path`` before is still there.
     """
     write_bytes(path, text.encode("utf-8"))
 
@@ -59,7 +59,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file as a whole, indented, with the keys in the order given.
 
     Raises:
-        WriteError: it could not be written; what was at ``path`` before is still there.
+        StorageError: it could not be written; what was at ``path`` before is still there.
     """
     write_text(path, json.dumps(value, indent=2) + "\n")
 
@@ -80,7 +80,7 @@ def make_folder(path: Path) -> None:
     """Make a folder and its missing parents, and force their names to the disk.
 
     Raises:
-        WriteError: it could not be made.
+        StorageError: it could not be made.
     """
     with refusing(path):
         if path.is_dir() or path == path.parent:
@@ -98,7 +98,7 @@ def tmp_folder(parent: Path) -> Iterator[Path]:
     """A new folder inside ``parent`` under a temporary name; removed at the end unless it was committed.
 
     Raises:
-        WriteError: it could not be made, or an OSError came out of the block.
+        StorageError: it could not be made, or an OSError came out of the block.
     """
     make_folder(parent)
     with refusing(parent), tmp_name(parent) as tmp:
@@ -110,7 +110,7 @@ def commit_folder(tmp: Path, final: Path) -> bool:
     """Give a finished folder its name. False when there is something of that name already, which then stays as it is.
 
     Raises:
-        WriteError: it could not be renamed.
+        StorageError: it could not be renamed.
     """
     with refusing(final):
         _sync_folder(tmp)
@@ -128,7 +128,7 @@ def move(path: Path, to: Path) -> None:
     """Rename within one file system. Nothing happens when ``path`` does not exist (any more).
 
     Raises:
-        WriteError: it could not be moved.
+        StorageError: it could not be moved.
     """
     make_folder(to.parent)
     with refusing(path, "moved"), contextlib.suppress(FileNotFoundError):
@@ -139,7 +139,7 @@ def discard(path: Path) -> int:
     """Remove a file or folder so that no half of it is ever seen under its name; returns the bytes freed, 0 if it did not exist.
 
     Raises:
-        WriteError: it could not be removed.
+        StorageError: it could not be removed.
     """
     with refusing(path, "removed"), tmp_name(path.parent) as tmp:
         try:
@@ -164,16 +164,16 @@ def size(path: Path) -> int:
 
 @contextlib.contextmanager
 def refusing(path: Path, done: str = "written", need: int = 0) -> Iterator[None]:
-    """Turn every OSError inside into a WriteError about ``path``: what was wanted, the system's reason, what to do.
+    """Turn every OSError inside into a StorageError about ``path``: what was wanted, the system's reason, what to do.
 
     Raises:
-        WriteError: in place of the OSError.
+        StorageError: in place of the OSError.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WriteError(f"{path}: cannot be {done}: {reason}. {_advice(path, error, need)}") from error
+        raise StorageError(f"{path}: cannot be {done}: {reason}. {_advice(path, error, need)}") from error
 
 
 def _advice(path: Path, error: OSError, need: int) -> str:

@@ -58,7 +58,7 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
     Raises:
         ValueError: the model does not know its head.
         WeightsError: values are not finite, also when half precision is too narrow for them.
-        WriteError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     if model.head_spec is None or not model.classes:
         raise ValueError("this model does not know its head: build it as Model(backbone, head, head_spec, classes)")

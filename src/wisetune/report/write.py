@@ -22,7 +22,7 @@ def write_report(results: Results, out: Path) -> list[Path]:
     ``tradeoff.png`` is left out when no model has both an accuracy and a robustness. Returns the files written, the page first.
 
     Raises:
-        WriteError: a file could not be written; files of an earlier report are then still whole.
+        StorageError: a file could not be written; files of an earlier report are then still whole.
     """
     tables = all_tables(results)
     files: dict[str, bytes] = {"report.html": page(results).encode()}

@@ -45,7 +45,7 @@ def hold(path: Path, what: str, wait: bool = False, tell: Tell | None = None) ->
 
     Raises:
         Busy: somebody else has it (never with ``wait``).
-        WriteError: the lock file cannot be made, or the file system has no locks.
+        StorageError: the lock file cannot be made, or the file system has no locks.
     """
     atomic.make_folder(path.parent)
     pause, told = _SHORTEST_S, False

@@ -18,7 +18,7 @@ def put(path: Path, records: Records) -> None:
     """Write records, replacing what was there. The folder names the weights, the file the question.
 
     Raises:
-        WriteError: they could not be written; what was there still is.
+        StorageError: they could not be written; what was there still is.
         TypeError: a record is not plain JSON.
     """
     value = {"weights": path.parent.name, "key": path.stem, "records": [record.to_json() for record in records]}
@@ -29,7 +29,7 @@ def get(path: Path, tell: Tell) -> Records | None:
     """The records; None when there are none or they are damaged.
 
     Raises:
-        WriteError: they may not be read.
+        StorageError: they may not be read.
     """
     try:
         return _read(path)
@@ -44,7 +44,7 @@ def problems(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every damaged file of records in a folder with what is wrong; nothing is changed.
 
     Raises:
-        WriteError: one may not be read.
+        StorageError: one may not be read.
     """
     for path in sorted(folder.glob("*.json")):
         if (wrong := sealed.wrong(functools.partial(_read, path))) is not None:

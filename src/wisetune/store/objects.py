@@ -46,7 +46,7 @@ def has(folder: Path) -> bool:
     """Whether there is an object; whether it is sound shows only when it is read.
 
     Raises:
-        WriteError: it may not be looked for.
+        StorageError: it may not be looked for.
     """
     with atomic.refusing(folder, "read"):
         return (folder / sealed.MANIFEST).is_file()
@@ -56,7 +56,7 @@ def commit(folder: Path, aside: Path, recipe: Recipe, stored: Stored, tell: Tell
     """Write an object. False when a sound one was there already, which stays; a damaged one is moved into ``aside``.
 
     Raises:
-        WriteError: it could not be written; what was there before still is.
+        StorageError: it could not be written; what was there before still is.
         TypeError: the log or the rest is not plain JSON.
     """
     files = {
@@ -77,7 +77,7 @@ def load(folder: Path, aside: Path, tell: Tell) -> Stored | None:
     """An object, every byte checked; None when it is missing. A damaged one is moved into ``aside``, and so is missing.
 
     Raises:
-        WriteError: it may not be read, or a damaged one not be moved.
+        StorageError: it may not be read, or a damaged one not be moved.
     """
     if (found := _sound(folder, aside, tell)) is None:
         return None
@@ -89,7 +89,7 @@ def summary(folder: Path) -> Summary | None:
     """One line about an object; None when its manifest is damaged or gone.
 
     Raises:
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     try:
         manifest = sealed.read_manifest(folder, folder.name)
@@ -103,7 +103,7 @@ def problems(folder: Path) -> Iterator[tuple[Path, str]]:
     """The object's folder with what is wrong, if anything is; nothing is changed.
 
     Raises:
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     if (wrong := sealed.wrong(functools.partial(sealed.read_folder, folder, folder.name, FILES))) is not None:
         yield folder, wrong

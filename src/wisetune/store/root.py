@@ -22,7 +22,7 @@ def open_root(root: Path, create: bool) -> None:
     Raises:
         UsageError: it is something else, of a newer format, or missing without ``create``.
         BadFile: its version file is damaged.
-        WriteError: it cannot be written.
+        StorageError: it cannot be written.
     """
     version = root / VERSION_FILE
     with atomic.refusing(root, "opened"):

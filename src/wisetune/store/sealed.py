@@ -66,7 +66,7 @@ def write_folder(final: Path, name: str, files: dict[str, bytes], about: dict[st
     The manifest holds nothing that depends on the time or the machine: equal arguments give equal bytes.
 
     Raises:
-        WriteError: it could not be written.
+        StorageError: it could not be written.
     """
     listed = {file: _fingerprint(data) for file, data in files.items()}
     manifest = seal({"name": name, "about": about, "files": listed})
@@ -83,7 +83,7 @@ def read_manifest(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such folder.
         Damaged: there is, without a sound manifest of that name.
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     manifest = unseal(_member(folder, MANIFEST))
     if manifest.get("name") != name:
@@ -97,7 +97,7 @@ def read_folder(folder: Path, name: str, wanted: tuple[str, ...]) -> tuple[dict[
     Raises:
         FileNotFoundError: there is no such folder.
         Damaged: there is, and it is not as it was written.
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     manifest = read_manifest(folder, name)
     files = {file: _member(folder, file) for file in wanted}
@@ -113,7 +113,7 @@ def read_file(path: Path) -> bytes:
     Raises:
         FileNotFoundError: there is no such file.
         Damaged: there is something that cannot be read as a file.
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     try:
         return path.read_bytes()
@@ -130,7 +130,7 @@ def wrong(read: Callable[[], object]) -> str | None:
     """What is wrong with what ``read`` reads; None when it is sound, or gone (another process may remove it at any time).
 
     Raises:
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     try:
         read()

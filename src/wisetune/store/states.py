@@ -27,7 +27,7 @@ def save(folder: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None
     """Add a state and drop all but the newest ``KEPT``.
 
     Raises:
-        WriteError: it could not be written; the earlier states are still there.
+        StorageError: it could not be written; the earlier states are still there.
         TypeError: ``meta`` is not plain JSON.
     """
     numbers = _numbers(folder)
@@ -42,7 +42,7 @@ def load(folder: Path, tell: Tell) -> tuple[dict[str, Tensor], dict[str, Any]] |
     """The newest sound state, or None. Damaged ones are removed, with a word to the user.
 
     Raises:
-        WriteError: a state may not be read, or a damaged one not be removed.
+        StorageError: a state may not be read, or a damaged one not be removed.
     """
     for number in sorted(_numbers(folder), reverse=True):
         slot = _slot(folder, number)
@@ -63,7 +63,7 @@ def problems(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every damaged state with what is wrong; nothing is changed.
 
     Raises:
-        WriteError: one may not be read.
+        StorageError: one may not be read.
     """
     for number in sorted(_numbers(folder)):
         slot, name = _slot(folder, number), _name(folder, number)

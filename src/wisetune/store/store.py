@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wisetune.errors import Busy, UsageError, WriteError
+from wisetune.errors import Busy, StorageError, UsageError
 from wisetune.files import atomic
 from wisetune.recipe import Recipe
 from wisetune.recipe import digest as digest_of_recipe
@@ -54,7 +54,7 @@ class Store:
     Raises:
         UsageError: the folder is something else, a store of a newer format, or missing without ``create``.
         BadFile: the file that says the format is damaged.
-        WriteError: it cannot be written.
+        StorageError: it cannot be written.
     """
 
     def __init__(self, root: Path, *, create: bool = True, tell: Tell = _warn) -> None:
@@ -63,7 +63,7 @@ class Store:
         for unfinished in self._named("states"):
             # Killed after the commit and before the state was dropped. A store that may only be read is still one to read.
             if self.has(unfinished.name):
-                with suppress(WriteError):
+                with suppress(StorageError):
                     atomic.discard(unfinished)
 
     def has(self, digest: str) -> bool:
@@ -74,7 +74,7 @@ class Store:
         """Add the object of a recipe and drop the state of its training. False when it was there already, and stays as it was.
 
         Raises:
-            WriteError: it could not be written; what was there before still is.
+            StorageError: it could not be written; what was there before still is.
             TypeError: ``log`` or ``extra`` is not plain JSON.
         """
         digest = digest_of_recipe(recipe)
@@ -86,7 +86,7 @@ class Store:
         """An object, every byte checked; None when it is missing. A damaged one is moved to quarantine/, and so is missing.
 
         Raises:
-            WriteError: it may not be read, or a damaged one not be moved.
+            StorageError: it may not be read, or a damaged one not be moved.
         """
         return objects.load(self._path("objects", digest), self._aside, self.tell)
 
@@ -94,7 +94,7 @@ class Store:
         """Save how far a training is. The one saved before stays as well, in case this one is damaged later.
 
         Raises:
-            WriteError: it could not be written; the earlier ones are still there.
+            StorageError: it could not be written; the earlier ones are still there.
             TypeError: ``meta`` is not plain JSON.
         """
         states.save(self._path("states", digest), tensors, meta)
@@ -103,7 +103,7 @@ class Store:
         """The newest sound state of a training, bit for bit as it was saved; None when there is none.
 
         Raises:
-            WriteError: it may not be read, or a damaged one not be removed.
+            StorageError: it may not be read, or a damaged one not be removed.
         """
         return states.load(self._path("states", digest), self.tell)
 
@@ -111,7 +111,7 @@ class Store:
         """Forget how far a training was, so that it starts over.
 
         Raises:
-            WriteError: it could not be removed.
+            StorageError: it could not be removed.
         """
         atomic.discard(self._path("states", digest))
 
@@ -119,7 +119,7 @@ class Store:
         """Keep what was measured of the weights ``digest``; ``key`` names how and on which data. Replaces what was there.
 
         Raises:
-            WriteError: it could not be written; what was there still is.
+            StorageError: it could not be written; what was there still is.
             TypeError: a record is not plain JSON.
         """
         measured.put(self._records(digest, key), records)
@@ -128,7 +128,7 @@ class Store:
         """What was measured; None when it was not, or when the file is damaged.
 
         Raises:
-            WriteError: it may not be read.
+            StorageError: it may not be read.
         """
         return measured.get(self._records(digest, key), self.tell)
 
@@ -137,7 +137,7 @@ class Store:
 
         Raises:
             Busy: another process (or thread) has it.
-            WriteError: the file system cannot hold it.
+            StorageError: the file system cannot hold it.
         """
         return locks.hold(self._path("locks", name + ".lock"), f"'{name}' in {self.root}", wait, tell)
 
@@ -145,7 +145,7 @@ class Store:
         """Everything that is not as it was written; nothing is changed.
 
         Raises:
-            WriteError: something may not be read.
+            StorageError: something may not be read.
         """
         for kind, problems in _KINDS.items():
             for folder in self._named(kind):
@@ -158,7 +158,7 @@ class Store:
         A digest whose lock (``lock(digest)``) is held by anybody stays.
 
         Raises:
-            WriteError: something could not be removed.
+            StorageError: something could not be removed.
         """
         freed = 0
         for digest in sorted({folder.name for kind in _KINDS for folder in self._named(kind)} - keep):
@@ -170,7 +170,7 @@ class Store:
         """All objects, oldest first. Those with a damaged manifest are left out (see ``verify``).
 
         Raises:
-            WriteError: one may not be read.
+            StorageError: one may not be read.
         """
         found = filter(None, map(objects.summary, self._named("objects")))
         return tuple(sorted(found, key=lambda summary: (summary.created, summary.digest)))
