@@ -49,3 +49,25 @@ def test_a_folder_and_an_archive_say_what_is_of_one_object(tmp_path):
             assert len(part) == 3 * len(set(part.objects.tolist()))
     for task in (Folder(str(tmp_path / "folder")), Npz(str(tmp_path / "without.npz"))):
         assert task.load(32).train.groups is None
+
+
+def test_the_training_digest_is_of_what_is_trained_and_selected_on():
+    import pico
+
+    data, more = pico.data(), pico.data("more")
+    assert dataclasses.replace(data, test=more.test).training_digest == data.training_digest
+    assert dataclasses.replace(data, test=more.test).digest != data.digest
+    others = [dataclasses.replace(data, **{name: value}) for name, value in (("train", more.train), ("val", more.val), ("classes", "abcd"))]
+    assert len({one.training_digest for one in (data, *others)}) == 4
+
+
+def test_digests_are_computed_once(monkeypatch):
+    import pico
+    from wisetune.data import task
+
+    data, hashed = pico.data(), []
+    sha256 = task.hashlib.sha256
+    monkeypatch.setattr(task.hashlib, "sha256", lambda *given: hashed.append(1) or sha256(*given))
+    first, again = ([data.digest, data.training_digest, data.grouping, data.train.digest] for _ in range(2))
+    assert first == again
+    assert len(hashed) == 6

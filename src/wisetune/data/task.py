@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any, Literal
@@ -17,8 +18,9 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Clouds of equal size with labels. ``names`` says where each came from (a path relative to the folder, or an id).
+    """Clouds of equal size with labels, which nobody changes: digests are kept.
 
+    ``names`` says where each came from (a path relative to the folder, or an id).
     ``groups`` says what each is a scan of, where that is known: clouds of one object are siblings and say less than as many others would.
     """
 
@@ -30,7 +32,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Sixteen hex digits of the content: points, labels, order. Names and groups do not count: training does not see them."""
         state = hashlib.sha256(f"{self.points.shape}".encode())
@@ -43,7 +45,7 @@ class Split:
         groups = None if self.groups is None else tuple(self.groups[row] for row in rows)
         return Split(self.points[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups)
 
-    @property
+    @functools.cached_property
     def objects(self) -> Int64[np.ndarray, " n"] | None:
         """The number of each cloud's object, in order of appearance; None where no two clouds are known to be of one object."""
         if self.groups is None or len(set(self.groups)) == len(self.groups):
@@ -67,18 +69,26 @@ class Data:
         """One of the three parts."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
-        """Sixteen hex digits of classes and all three splits: what enters a recipe."""
-        parts = [list(self.classes), self.train.digest, self.val.digest, self.test.digest]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        """Sixteen hex digits of classes and all three splits: what measures look at."""
+        return _digest([list(self.classes), self.train.digest, self.val.digest, self.test.digest])
 
-    @property
+    @functools.cached_property
+    def training_digest(self) -> str:
+        """Sixteen hex digits of classes, train and val: what training and selection look at, and so what enters a recipe."""
+        return _digest([list(self.classes), self.train.digest, self.val.digest])
+
+    @functools.cached_property
     def grouping(self) -> str:
         """Sixteen hex digits of which clouds are of one object: measures look at that, training does not."""
         objects = [part.objects for part in (self.train, self.val, self.test)]
         plain = [None if numbers is None else numbers.tolist() for numbers in objects]
-        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
+        return _digest(plain)
+
+
+def _digest(plain: object) -> str:
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
