@@ -138,7 +138,7 @@ def backbone(spec: PointMAESpec = SPEC, seed: int = 0) -> PointMAE:
 
 def builder(root: Path, *tasks: Data, spec: PointMAESpec = SPEC, meter: Any = None) -> Builder:
     """A builder over a store at ``root``, with these tasks (both of ours when none are given)."""
-    known = {one.digest: one for one in tasks or (data(), probe())}
+    known = {one.training_digest: one for one in tasks or (data(), probe())}
     store = Store(root, tell=lambda _: None)
     return Builder(store, lambda _: backbone(spec), known.__getitem__, FeatureBank(CPU), meter or Silent())
 

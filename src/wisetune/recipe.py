@@ -40,8 +40,8 @@ class Start(_Node):
 class Tune(_Node):
     """Weights tuned on a task.
 
-    ``task`` is the digest of the data. ``head_from`` says where the head begins: ``fresh`` (seeded initial values) or ``start``
-    (the head of the parent, which must have one for the same classes).
+    ``task`` is the digest of the data that are trained and selected on. ``head_from`` says where the head begins: ``fresh``
+    (seeded initial values) or ``start`` (the head of the parent, which must have one for the same classes).
     """
 
     start: Recipe

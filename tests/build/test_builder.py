@@ -21,7 +21,7 @@ from wisetune.weights.wise import Wise
 
 QUICK = dataclasses.replace(FIT, epochs=2)
 DATA = pico.data()
-TASK = DATA.digest
+TASK = DATA.training_digest
 TOKEN = Start(TOKEN_SPEC, "random:0")
 
 
@@ -202,7 +202,7 @@ def test_a_head_can_begin_only_with_one_that_is_there_and_knows_the_classes(tmp_
     with pytest.raises(
         UsageError, match=r"knows other classes \(ball, box, stick, plate\) than the task \(ball, box, stick, plate, cone\)"
     ):
-        pico.builder(tmp_path, DATA, other).model(tuned(LP, head_from="start", task=other.digest))
+        pico.builder(tmp_path, DATA, other).model(tuned(LP, head_from="start", task=other.training_digest))
 
 
 def test_a_mix_is_what_the_formula_says(tmp_path):

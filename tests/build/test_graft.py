@@ -46,8 +46,8 @@ class Adapter(Full):
 
 DATA = pico.data()
 QUICK = dataclasses.replace(FIT, epochs=2)
-ADAPTED = Tune(START, Adapter(), LinearHead(), DATA.digest, QUICK)
-PROBED = Tune(ADAPTED, Linear(), LinearHead(), DATA.digest, HEAD_FIT)
+ADAPTED = Tune(START, Adapter(), LinearHead(), DATA.training_digest, QUICK)
+PROBED = Tune(ADAPTED, Linear(), LinearHead(), DATA.training_digest, HEAD_FIT)
 
 
 def build(root, recipe):
@@ -69,7 +69,7 @@ def test_it_is_trained_stored_as_what_was_grafted_and_loads_bit_for_bit(tmp_path
     loaded = build(tmp_path, ADAPTED)
     assert bits(loaded.state_dict()) == bits(built.state_dict())
     assert torch.equal(logits(loaded), logits(built))
-    assert not torch.equal(logits(built), logits(build(tmp_path, Tune(START, Linear(), LinearHead(), DATA.digest, QUICK))))
+    assert not torch.equal(logits(built), logits(build(tmp_path, Tune(START, Linear(), LinearHead(), DATA.training_digest, QUICK))))
 
 
 def test_what_is_built_on_it_has_grafts_of_its_own(tmp_path):
@@ -80,7 +80,10 @@ def test_what_is_built_on_it_has_grafts_of_its_own(tmp_path):
     assert set(Store(tmp_path).load(digest(PROBED)).tensors) == {"cls_head_finetune.weight", "cls_head_finetune.bias"}
     assert torch.equal(logits(loaded), logits(built))
     builder = pico.builder(tmp_path)
-    parent, child = builder.model(ADAPTED), builder.model(Tune(ADAPTED, Full(), LinearHead(), DATA.digest, QUICK, head_from="start"))
+    parent, child = (
+        builder.model(ADAPTED),
+        builder.model(Tune(ADAPTED, Full(), LinearHead(), DATA.training_digest, QUICK, head_from="start")),
+    )
     before = logits(parent)
     with torch.no_grad():
         for block in child.backbone.blocks.blocks:
@@ -104,7 +107,7 @@ def test_only_what_it_names_is_in_training_mode(tmp_path, monkeypatch):
     assert len(modes) == QUICK.epochs
     assert all(name.startswith("head") or ".adapter" in name for name in set.union(*modes))
     assert {"backbone.blocks.blocks.1.adapter.drop", "head"} <= modes[-1]
-    build(tmp_path / "b", Tune(START, Full(), LinearHead(), DATA.digest, QUICK))
+    build(tmp_path / "b", Tune(START, Full(), LinearHead(), DATA.training_digest, QUICK))
     assert "backbone.encoder.first_conv.1" in modes[-1]
 
 

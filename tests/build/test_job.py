@@ -14,7 +14,7 @@ from wisetune.build import builder as builder_module
 from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.meter import Silent
 from wisetune.build.work import plan, work
-from wisetune.errors import DataError
+from wisetune.errors import DataError, UsageError
 from wisetune.fit import loop
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
@@ -172,6 +172,49 @@ def test_a_new_measure_is_added_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
     after = pico.runner(tmp_path, STORY, **QUICK | {"measures": (Svm("others", "0.01"), Svm("others", "1"))}).run({})
     assert set(map(repr, before.results.rows)) < set(map(repr, after.results.rows))
+
+
+def test_one_more_test_cloud_trains_nothing_again(tmp_path, monkeypatch):
+    monkeypatch.setitem(pico.TASKS, "solids,more", lambda: dataclasses.replace(pico.data(), test=pico.data(test=7).test))
+    pico.runner(tmp_path, STORY, **QUICK).run({})
+    monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
+    finished = pico.runner(tmp_path, STORY, on="solids,more", **QUICK).run({})
+    assert {row.record.n for row in finished.results.rows if row.record.name == "accuracy" and row.record.split == "test"} == {28}
+
+
+def test_data_that_moved_are_not_measured_again_and_records_tell_where_they_are_now(tmp_path, monkeypatch):
+    monkeypatch.setitem(pico.TASKS, "moved", pico.probe)
+    monkeypatch.setitem(pico.TASKS, "changed", lambda: dataclasses.replace(pico.probe(), train=pico.data("more").train))
+    pico.runner(tmp_path, Lp(), **QUICK).run({})
+    of = Svm.of
+    monkeypatch.setattr(Svm, "of", lambda *_: pytest.fail("measured again"))
+    rows = pico.runner(tmp_path, Lp(), **QUICK | {"measures": (Svm("moved", "0.01"),)}).run({}).results.rows
+    assert {row.record.measure for row in rows} == {"accuracy", "svm:on=moved,c=0.01"}
+    measured = []
+    monkeypatch.setattr(Svm, "of", lambda *given: measured.append(str(given[0])) or of(*given))
+    for measures in ((Svm("moved", "0.02"),), (Svm("changed", "0.01"),)):
+        pico.runner(tmp_path, Lp(), **QUICK | {"measures": measures}).run({})
+    assert measured == ["svm:on=moved,c=0.02", "svm:on=changed,c=0.01"]
+
+
+def test_a_measure_of_another_version_is_measured_again(tmp_path, monkeypatch):
+    first = pico.runner(tmp_path, Lp(), **QUICK).run({})
+    measured, of = [], Svm.of
+    monkeypatch.setattr(Svm, "of", lambda *given: measured.append(1) or of(*given))
+    pico.runner(tmp_path, Lp(), **QUICK).run({})
+    assert not measured
+    monkeypatch.setattr(Svm, "version", Svm.version + 1)
+    again = pico.runner(tmp_path, Lp(), **QUICK)
+    assert work(again) > 0
+    assert again.run({}).results == first.results
+    assert len(measured) == 1
+
+
+def test_data_that_a_recipe_names_and_a_job_does_not_have_are_asked_for(tmp_path):
+    runner = pico.runner(tmp_path, Lp(), **QUICK)
+    with pytest.raises(UsageError, match=r"data with the digest abc, and this job has others: solids \([0-9a-f]{16}\), others"):
+        runner.builder.data("abc")
+    assert runner.builder.data(runner.downstream.training_digest) is runner.downstream
 
 
 @pytest.mark.parametrize("corrupted", [None, Corruption(items=4)])

@@ -21,7 +21,7 @@ def robustness(root, spec, story: WiseFtLp, method: Method) -> list[dict[str, An
     builder = pico.builder(root, data, spec=spec)
     fit = dataclasses.replace(pico.FIT, epochs=1)
     start = Start(spec, "random:0")
-    setting = pico.setting(start=start, task=data.digest, complete=not spec.class_token, fit=fit, head_fit=fit)
+    setting = pico.setting(start=start, task=data.training_digest, complete=not spec.class_token, fit=fit, head_fit=fit)
     recipe = story.recipes(setting)[method]
     subject = Subject(builder.model(recipe), digest(recipe), digest(recipe), builder.bank)
     records = list(Svm("others", "0.01").of(subject, data, {"others": probe}.__getitem__))

@@ -42,8 +42,8 @@ State = dict[str, torch.Tensor]
 class Builder:
     """Builds models of recipes over one store.
 
-    ``source`` gives the pre-trained backbone of a start; ``data`` the task of a digest. Models that it returns are in eval mode and shared: do not
-    change them.
+    ``source`` gives the pre-trained backbone of a start; ``data`` the task of a training digest. Models that it returns are in eval mode and
+    shared: do not change them.
     """
 
     def __init__(

@@ -12,9 +12,8 @@ import torch
 from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
 from wisetune.build.meter import Meter
-from wisetune.build.work import measure_cost
 from wisetune.data.task import Data
-from wisetune.errors import DataError
+from wisetune.errors import DataError, UsageError
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
@@ -136,10 +135,18 @@ class Runner:
 
     def _setting(self, seed: int) -> Setting:
         job = self.job
-        return Setting(job.start, self.downstream.digest, job.head, job.fit, job.gentle_fit, job.head_fit, seed, complete=self.complete)
+        return Setting(
+            job.start, self.downstream.training_digest, job.head, job.fit, job.gentle_fit, job.head_fit, seed, complete=self.complete
+        )
 
     def _by_digest(self, wanted: str) -> Data:
-        return next(data for data in self._loaded.values() if data.digest == wanted)
+        known = {data.training_digest: data for data in self._loaded.values()}
+        if wanted not in known:
+            there = ", ".join(f"{data.name} ({digest})" for digest, data in known.items())
+            raise UsageError(
+                f"a recipe was trained on data with the digest {wanted}, and this job has others: {there}. Give that data with --on."
+            )
+        return known[wanted]
 
     def _measure(self, method: Method, seed: int, recipe: Recipe, measure: Measure) -> None:
         """Rows of one measure of one model, from the store if it has them."""
@@ -156,15 +163,15 @@ class Runner:
             looked = digest(backbone_of(recipe)), key
             if looked not in self._looked:
                 self._looked.add(looked)
-                self.meter.advance(measure_cost(self, measure))
-        self._rows += [Row(method.name, method.alpha, seed, record) for record in records]
+                self.meter.advance(measure.cost(self.downstream, self.task))
+        # Kept records are spelled as whoever measured them spelled the measure, and its data may have moved since.
+        self._rows += [Row(method.name, method.alpha, seed, dataclasses.replace(record, measure=str(measure))) for record in records]
 
     def _key(self, measure: Measure) -> str:
-        others = [(data.digest, data.grouping) for data in map(self.task, measure.needs)]
-        # What intervals and names in the records depend on belongs to their key, though it does not change the weights: which clouds are
-        # scans of one object, and the name under which a task was given.
-        ours = (self.downstream.digest, self.downstream.grouping, self.downstream.name)
-        return digest_of([EDITION, measure.canonical(), ours, others])
+        # Other tasks enter by what they hold, not by where that lies.
+        others = {text: _content(self.task(text)) for text in measure.needs}
+        options = {name: others.get(value, value) if isinstance(value, str) else value for name, value in measure.canonical().items()}
+        return digest_of([EDITION, measure.version, options, _content(self.downstream)])
 
     def measured(self, recipe: Recipe, measure: Measure) -> bool:
         """Whether the store has these records."""
@@ -254,6 +261,11 @@ class Runner:
 def _warnings(data: Data) -> list[str]:
     """What whoever reads numbers on these data should know."""
     return [str(warning) for warning in data.protocol.get("warnings", ())]
+
+
+def _content(data: Data) -> tuple[str, str, str]:
+    """What records depend on: the clouds, which of them are scans of one object, and the name that is shown."""
+    return data.digest, data.grouping, data.name
 
 
 def _sweep_order(method: Method) -> tuple[bool, float, str]:

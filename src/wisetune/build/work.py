@@ -10,9 +10,6 @@ import torch
 from wisetune.build.builder import backbone_of
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy
-from wisetune.measure.corruption import Corruption
-from wisetune.measure.measure import Measure
-from wisetune.points.corrupt import KINDS, LEVELS
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 
 if TYPE_CHECKING:
@@ -31,9 +28,10 @@ def work(runner: Runner) -> float:
     for measure in (Accuracy(), *runner.job.measures):
         # Measures share the features of a backbone: a head more costs nothing.
         todo = {backbone_of(tree) for tree in trees.values() if not runner.measured(tree, measure)}
-        total += len(todo) * measure_cost(runner, measure)
+        total += len(todo) * measure.cost(runner.downstream, runner.task)
     if runner.job.corruption is not None:
-        total += measure_cost(runner, runner.job.corruption) * len(runner.job.seeds) * (1 + len(runner.corrupted_methods()))
+        each = runner.job.corruption.cost(runner.downstream, runner.task)
+        total += each * len(runner.job.seeds) * (1 + len(runner.corrupted_methods()))
     return total
 
 
@@ -53,18 +51,6 @@ def plan(runner: Runner) -> dict[str, Any]:
         "clouds_per_second": speed,
         "seconds": clouds / speed,
     }
-
-
-def measure_cost(runner: Runner, measure: Measure) -> float:
-    """Clouds that one measure of one model looks at."""
-    data = runner.downstream
-    if isinstance(measure, Corruption):
-        count = len(data.split(measure.split))
-        return (1 + len(KINDS) * len(LEVELS)) * min(count, measure.items or count)
-    if isinstance(measure, Accuracy):
-        return len(data.val) + len(data.test)
-    others = [runner.task(text) for text in measure.needs]
-    return sum(len(part) for one in others for part in (one.train, one.val, one.test))
 
 
 def _cost(runner: Runner, node: Recipe) -> float:

@@ -35,6 +35,11 @@ class Corruption(Measure):
         if self.items < 0:
             raise UsageError(f"option 'items' of 'corruption' is {self.items}; it must be 0 (all clouds) or more.")
 
+    def cost(self, downstream: Data, tasks: Tasks) -> int:  # noqa: ARG002 - the contract of every measure
+        """Each cloud as it is, and in every kind and level."""
+        count = len(downstream.split(self.split))
+        return (1 + len(KINDS) * len(LEVELS)) * min(count, self.items or count)
+
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:  # noqa: ARG002 - the contract of every measure
         """One record a kind and level, and one for the same clouds uncorrupted."""
         split = self._subset(downstream.split(self.split))

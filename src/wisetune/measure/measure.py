@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from wisetune.data.task import Data
 from wisetune.measure.subject import Subject
@@ -16,7 +17,12 @@ Tasks = Callable[[str], Data]
 
 @dataclasses.dataclass(frozen=True)
 class Measure(Spec):
-    """Base of every measure; the fields of a subclass are its options."""
+    """Base of every measure; the fields of a subclass are its options.
+
+    ``version`` counts changes of what one measure measures: what a store holds of another version is measured again.
+    """
+
+    version: ClassVar[int] = 1
 
     @property
     def of_backbone(self) -> bool:
@@ -27,6 +33,10 @@ class Measure(Spec):
     def needs(self) -> tuple[str, ...]:
         """The other tasks it looks at, by spelling."""
         return ()
+
+    def cost(self, downstream: Data, tasks: Tasks) -> int:  # noqa: ARG002 - the contract of every measure
+        """How many clouds a backbone must look at for it; by itself all of the other tasks'."""
+        return sum(len(part) for data in map(tasks, self.needs) for part in (data.train, data.val, data.test))
 
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
         """The records of a subject that was tuned on ``downstream``."""

@@ -23,9 +23,9 @@ class Method(NamedTuple):
 class Setting:
     """What a story is told about.
 
-    ``task`` is the digest of the data; ``fit`` tunes whole models and ``head_fit`` heads alone; ``gentle_fit`` is ``fit`` with a low learning
-    rate, the plainest way to keep a backbone. ``complete`` says that every part of the start has a pre-trained value (no fresh class token):
-    then alpha = 0 is the start itself.
+    ``task`` is the digest of the data that are trained and selected on; ``fit`` tunes whole models and ``head_fit`` heads alone; ``gentle_fit``
+    is ``fit`` with a low learning rate, the plainest way to keep a backbone. ``complete`` says that every part of the start has a pre-trained
+    value (no fresh class token): then alpha = 0 is the start itself.
     """
 
     start: Start
