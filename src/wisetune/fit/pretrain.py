@@ -33,8 +33,8 @@ _REBUILT = 100
 class Shapes:
     """Unlabelled clouds of one source, at least as many points each as a view takes, and the axis that points up in them."""
 
-    points: np.ndarray
-    """Floats ``[n, p, 3]``, centred, unit sphere; half precision saves memory."""
+    points: Float[np.ndarray, "n p 3"]
+    """Centred, unit sphere; half precision saves memory."""
     up: Literal["y", "z"] = "z"
 
 
