@@ -20,6 +20,7 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
 
     import torch
 
+    from wisetune.cli.models import store_of
     from wisetune.errors import DataError
     from wisetune.nets.pretrained import PRETRAINED, resolve
     from wisetune.points.neighbours import patches
@@ -35,7 +36,7 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
     for library, extra in (("laspy", "las"), ("lazrs", "las")):
         facts[library] = "installed" if importlib.util.find_spec(library) else f"not installed (optional: pip install 'wisetune[{extra}]')"
     if run is not None:
-        problems = [f"{problem.path}: {problem.wrong}" for problem in Store(run / "store", create=False).verify()]
+        problems = [f"{problem.path}: {problem.wrong}" for problem in Store(store_of(run), create=False).verify()]
     if json:
         print(jsonlib.dumps({**facts, "problems": problems}, indent=2))
     else:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -> int:
     """The class of each file, with its probability, by the model that a run recommended.
 
-    A file that cannot be read is reported and the others are still predicted; the exit code is then 65.
+    A file that cannot be read is reported and the others are still predicted; the exit code is then 65, or 69 if all that is missing is a library.
 
     Parameters
     ----------
@@ -29,19 +29,19 @@ def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -
     import sys
 
     from wisetune.build.predict import Predictor
-    from wisetune.errors import DataError, UsageError
+    from wisetune.errors import DataError, MissingExtra, UsageError
     from wisetune.runtime import device as device_of
 
     if not files:
         raise UsageError("predict needs at least one file: wisetune predict RUN scan.ply ...")
     predictor = Predictor(_model_file(run), device_of(device))
     found: list[dict[str, Any]] = []
-    bad = 0
+    bad: set[int] = set()
     for file in files:
         try:
             probability = predictor.probabilities(file)
-        except DataError as error:
-            bad += 1
+        except (DataError, MissingExtra) as error:
+            bad.add(error.exit_code)
             found.append({"file": str(file), "error": str(error)})
             print(f"wisetune: {error}", file=sys.stderr)
             continue
@@ -51,7 +51,7 @@ def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -
             print(f"{file}\t{best}\t{probability[best]:.3f}")
     if json:
         print(jsonlib.dumps(found, indent=2))
-    return DataError.exit_code if bad else 0
+    return min(bad, default=0)
 
 
 def export(run: Path, out: Path, *, half: bool = False) -> int:
@@ -74,9 +74,9 @@ def export(run: Path, out: Path, *, half: bool = False) -> int:
     source = _model_file(run)
     if out.suffix != ".safetensors":
         raise UsageError(f"'{out}' must end in .safetensors.")
-    about = read_card(source).about
+    about, results = read_card(source).about, _results(run)
     save_model(out, load_model(source), about, half=half)
-    write_text(out.with_suffix(".md"), model_card(_results(run), about))
+    write_text(out.with_suffix(".md"), model_card(results, about))
     print(f"Model: {out}\nCard:  {out.with_suffix('.md')}")
     return 0
 
@@ -93,11 +93,14 @@ def report(run: Path, *, markdown: Path | None = None, title: str = "Results") -
     title
         That page's title.
     """
+    from wisetune.errors import UsageError
     from wisetune.files import write_text
     from wisetune.report.markdown import markdown as markdown_of
     from wisetune.report.write import write_report
 
     if markdown is not None:
+        if markdown.is_dir():
+            raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'report.md'}.")
         write_text(markdown, markdown_of(_results(run), title))
         print(markdown)
         return 0
@@ -119,7 +122,7 @@ def list_(run: Path, *, json: bool = False) -> int:
     """
     from wisetune.store.store import Store
 
-    rows = Store(_store(run), create=False).list()
+    rows = Store(store_of(run), create=False).list()
     if json:
         print(jsonlib.dumps([vars(row) for row in rows], indent=2))
         return 0
@@ -141,7 +144,7 @@ def show(run: Path, digest: str | None = None, *, json: bool = False) -> int:
     json
         As JSON.
     """
-    from wisetune.errors import UsageError
+    from wisetune.errors import UsageError, WeightsError
     from wisetune.report.verdict import summary
     from wisetune.store.store import Store
 
@@ -149,13 +152,13 @@ def show(run: Path, digest: str | None = None, *, json: bool = False) -> int:
         found = summary(_results(run))
         print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
         return 0
-    store = Store(_store(run), create=False)
+    store = Store(store_of(run), create=False)
     rows = [row for row in store.list() if row.digest.startswith(digest)]
     if len(rows) != 1:
         raise UsageError(f"{len(rows) or 'no'} objects begin with '{digest}'; wisetune list {run} shows them all.")
     stored = store.load(rows[0].digest)
     if stored is None:
-        raise UsageError(f"object {rows[0].digest} was damaged and has been moved aside; the run's command builds it again.")
+        raise WeightsError(f"object {rows[0].digest} was damaged and has been moved aside; the run's command builds it again.")
     if json:
         print(jsonlib.dumps({**vars(rows[0]), "log": stored.log, "extra": stored.extra}, indent=2))
         return 0
@@ -167,7 +170,12 @@ def show(run: Path, digest: str | None = None, *, json: bool = False) -> int:
     return 0
 
 
-def _store(run: Path) -> Path:
+def store_of(run: Path) -> Path:
+    """The store in a run's folder.
+
+    Raises:
+        UsageError: there is none.
+    """
     from wisetune.errors import UsageError
 
     if not (run / "store").is_dir():
@@ -188,10 +196,12 @@ def _results(run: Path) -> Results:
     from wisetune.errors import BadFile, UsageError
     from wisetune.results import Results
 
+    if run.is_file():
+        raise UsageError(f"'{run}' is not a run's folder. Give the --out of wisetune run.")
     file = run / "results.json"
     if not file.is_file():
         raise UsageError(f"there is no '{file}'. Give the --out folder of a finished run.")
     try:
         return Results.from_json(jsonlib.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFile(file, f"cannot be read as results ({error})", "run the run's command again; it writes this file anew") from None

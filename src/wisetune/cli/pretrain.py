@@ -9,7 +9,7 @@ def pretrain(
     backbone: str = "point-mae",
     *,
     size: str = "mini",
-    on: tuple[str, ...],
+    on: tuple[str, ...] = (),
     on_y: tuple[str, ...] = (),
     out: Path,
     options: str = "",
@@ -33,7 +33,7 @@ def pretrain(
     on
         Shapes that stand upright along z: folder:DIR, npz:FILE; may be given several times.
     on_y
-        Shapes that stand upright along y (they stay so; views are turned about y).
+        Shapes that stand upright along y (they stay so; views are turned about y); may be given several times. One of either is needed.
     out
         Folder for backbone.safetensors, its card and log, and the state from which a killed run goes on.
     options
@@ -54,14 +54,21 @@ def pretrain(
 
     from wisetune.build.pretraining import run_pretraining
     from wisetune.cli.bar import Bar
+    from wisetune.errors import StorageError, UsageError
     from wisetune.fit.pretrain import Pretrain
     from wisetune.nets.create import parse_backbone
     from wisetune.runtime import device as device_of
 
+    if not on + on_y:
+        raise UsageError("there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK where y points up.")
     if threads is not None:
+        if threads < 1:
+            raise UsageError(f"--threads is {threads}; it must be at least 1.")
         torch.set_num_threads(threads)
+    if out.exists() and not out.is_dir():
+        raise StorageError(f"--out {out} is a file, and a backbone needs a folder. Choose another --out.")
     spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
-    chosen = Pretrain.from_options(options)
+    chosen, where = Pretrain.from_options(options), device_of(device)
     with Bar(quiet) as bar:
         file, log = run_pretraining(
             spec,
@@ -69,7 +76,7 @@ def pretrain(
             [*((text, "z") for text in on), *((text, "y") for text in on_y)],
             out,
             bar,
-            device_of(device),
+            where,
             half=half,
             command=shlex.join(["wisetune", *sys.argv[1:]]),
         )

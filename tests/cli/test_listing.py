@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from terminal import built, refused, wisetune
+
+
+@pytest.mark.usefixtures("finished")
+def test_list_names_everything_that_was_built():
+    done = wisetune("list", "out")
+    assert (done.code, done.error) == (0, "")
+    *lines, total = done.out.splitlines()
+    rows = wisetune("list", "out", "--json").json
+    assert [set(row) for row in rows] == [{"digest", "recipe", "size", "created"}] * len(rows)
+    assert [line.split()[0] for line in lines] == [row["digest"] for row in rows]
+    assert [line.split("MB  ")[1] for line in lines] == [row["recipe"] for row in rows]
+    assert {row["recipe"].partition("(")[0] for row in rows} >= {"full", "linear", "wise"}
+    assert total.startswith(f"{len(rows)} objects, ")
+
+
+@pytest.mark.usefixtures("finished")
+def test_show_repeats_what_the_run_found(first):
+    done = wisetune("show", "out")
+    assert (done.code, done.error) == (0, "")
+    assert done.out.splitlines() == first.out.splitlines()[:-2]
+    found = wisetune("show", "out", "--json").json
+    assert [*found["sentences"], *found["notes"]] == done.out.splitlines()
+    assert {"method", "alpha", "before", "after", "gain"} <= set(found)
+
+
+@pytest.mark.usefixtures("finished")
+def test_show_of_an_object_is_its_recipe_its_tensors_and_its_log():
+    rows = {row["recipe"].partition("(")[0]: row for row in wisetune("list", "out", "--json").json}
+    tuned = wisetune("show", "out", rows["full"]["digest"])
+    assert (tuned.code, tuned.error) == (0, "")
+    assert tuned.out.splitlines()[0] == f"{rows['full']['digest']}  {rows['full']['recipe']}"
+    assert "  blocks.blocks.0.attn.qkv.weight  [48, 16]\n" in tuned.out
+    assert [line.split()[0] for line in tuned.out.splitlines() if "loss=" in line] == ["epoch=1", "epoch=2"]
+    mixed = wisetune("show", "out", rows["wise"]["digest"], "--json").json
+    assert {"digest", "recipe", "size", "created", "log", "extra"} == set(mixed)
+    assert {"keys", "distance", "finite"} <= {line["audit"] for line in mixed["log"]}
+
+
+@pytest.mark.usefixtures("finished")
+def test_the_beginning_of_a_digest_is_enough_if_only_one_object_has_it():
+    digests = list(built())
+    for digest in digests:
+        alone = next(digest[:n] for n in range(1, 17) if sum(other.startswith(digest[:n]) for other in digests) == 1)
+        assert wisetune("show", "out", alone).out.startswith(digest)
+    refused(wisetune("show", "out", ""), 2, f"{len(digests)} objects begin with ''; wisetune list out shows them all")
+    refused(wisetune("show", "out", "zebra"), 2, "no objects begin with 'zebra'; wisetune list out shows them all")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list", "nowhere"), "'nowhere' is not a run's folder: it has no store. Give the --out of wisetune run."),
+        (("list", "scans", "--json"), "'scans' is not a run's folder: it has no store"),
+        (("show", "nowhere"), "there is no 'nowhere/results.json'. Give the --out folder of a finished run"),
+        (("show", "nowhere", "abc", "--json"), "'nowhere' is not a run's folder: it has no store"),
+    ],
+)
+@pytest.mark.usefixtures("finished")
+def test_a_folder_that_is_no_run_is_refused(words, said):
+    refused(wisetune(*words), 2, said)
+
+
+def test_a_damaged_object_is_not_shown(finished):
+    digest = next(iter(built()))
+    weights = finished / "out/store/objects" / digest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    done = wisetune("show", "out", digest)
+    assert (done.code, done.out) == (65, "")
+    assert f"object {digest} was damaged and has been moved aside; the run's command builds it again" in done.error
+    assert digest not in built()
+
+
+def test_a_store_of_a_newer_wisetune_is_refused(finished):
+    file = finished / "out/store/store.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+    for command in ("list", "doctor"):
+        refused(wisetune(command, "out"), 2, "has format 99", "pip install -U wisetune")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from terminal import job, refused, wisetune
+
+from wisetune.cli import bar
+from wisetune.nets.save import load_backbone, read_card
+from wisetune.store import Store
+
+PICO = "point-mae:points=64,groups=8,group-size=8,width=16,depth=2,heads=2,tokenizer=8+8+8,class-token=false,readout=max+mean"
+
+
+def pretrain(*words, on="--on", epochs=2, out="made"):
+    return wisetune("pretrain", PICO, on, "npz:solids.npz", "--out", out, "--options", f"epochs={epochs},batch=16", *words)
+
+
+@pytest.mark.usefixtures("chatty")
+def test_a_backbone_from_shapes_can_be_tuned(world):
+    done = pretrain()
+    assert done.code == 0, done.error
+    first, second = done.out.splitlines()
+    assert first.startswith("Backbone: made/backbone.safetensors (loss ")
+    assert second.startswith("Use it:   wisetune run wise-ft-lp --from made/backbone.safetensors --on folder:DIR")
+    assert "solids.npz: 48 shapes" in done.error
+    assert "% after" in done.error
+    assert [json.loads(line)["epoch"] for line in (world / "made/log.jsonl").read_text().splitlines()] == [1, 2]
+    about = json.loads((world / "made/about.json").read_text())
+    assert about["command"].startswith(f"wisetune pretrain {PICO} --on npz:solids.npz")
+    assert read_card(world / "made/backbone.safetensors").about["shapes"] == about["shapes"] == 48
+    plan = wisetune(*job(from_="made/backbone.safetensors"), "--dry-run", "--json")
+    assert plan.json["parameters"] == sum(value.numel() for value in load_backbone(world / "made/backbone.safetensors").parameters())
+
+
+@pytest.mark.usefixtures("chatty")
+def test_quiet_shapes_that_stand_along_y_alone(world):
+    done = pretrain("--quiet", "--half", on="--on-y")
+    assert done.code == 0, done.error
+    assert "% after" not in done.error
+    assert [data["up"] for data in json.loads((world / "made/about.json").read_text())["data"]] == ["y"]
+    assert (world / "made/backbone.safetensors").stat().st_size < 35_000
+
+
+def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, monkeypatch):
+    assert pretrain(epochs=3, out="straight").code == 0
+    advance, told = bar.Bar.advance, []
+
+    def kill_in_the_second(self, clouds):
+        advance(self, clouds)
+        told.append(clouds)
+        if len(told) == 3:  # what was done before counts too
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(bar.Bar, "advance", kill_in_the_second)
+    done = pretrain(epochs=3)
+    assert (done.code, done.out) == (130, "")
+    assert done.error.splitlines()[-1] == "wisetune: interrupted; the same command goes on from here."
+    assert not (world / "made/backbone.safetensors").exists()
+    assert pretrain(epochs=3).code == 0
+    straight, killed = (load_backbone(world / name / "backbone.safetensors").state_dict() for name in ("straight", "made"))
+    assert all(value.equal(killed[name]) for name, value in straight.items())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("point-mae", "--on", "solids.npz"), 2, "--out"),
+        (("point-mae", "--out", "made"), 2, "there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK"),
+        (("point-may", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-may-mini'. Did you mean 'point-mae-mini'?"),
+        (("--size", "huge", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-mae-huge'"),
+        (("--on", "nowhere", "--out", "made"), 2, "'nowhere' is neither a path that is there nor a task"),
+        (("--on", "solids.npz", "--out", "made", "--options", "epoch=3"), 2, "'masked' has no option 'epoch'. Did you mean 'epochs'?"),
+        (("--on", "solids.npz", "--out", "made", "--threads", "0"), 2, "--threads is 0; it must be at least 1"),
+        (("--on", "solids.npz", "--out", "made", "--device", "warp"), 2, "device 'warp' cannot be used here"),
+        (("--on", "folder:nowhere", "--out", "made", "--quiet"), 65, "there is no folder 'nowhere'"),
+    ],
+)
+def test_a_slip_is_one_message_and_writes_nothing(world, words, code, said):
+    before = set(world.rglob("*"))
+    refused(wisetune("pretrain", *words), code, said)
+    assert set(world.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("world")
+def test_an_out_that_is_a_file_is_exit_code_73_before_the_data_are_read(monkeypatch):
+    monkeypatch.setattr("wisetune.build.pretraining.parse_task", lambda _: pytest.fail("data were read"))
+    refused(pretrain(out="solids.npz"), 73, "--out solids.npz is a file, and a backbone needs a folder")
+
+
+def test_a_folder_that_somebody_else_writes_to_is_exit_code_75(world):
+    with Store(world / "made/store").lock("pretrain"):
+        done = pretrain("--quiet")
+    assert (done.code, done.out) == (75, "")
+    assert "'pretrain' in made/store is in use by this process since" in done.error

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+from terminal import refused, wisetune
+
+
+def test_the_report_is_drawn_again_from_the_results_alone(finished):
+    before = {path: path.read_bytes() for path in (finished / "out").rglob("*") if path.is_file()}
+    drawn = [path for path in before if path.suffix in {".html", ".csv", ".png"} or path.name == "tables.json"]
+    for path in drawn:
+        path.unlink()
+    done = wisetune("report", "out")
+    assert (done.code, done.error) == (0, "")
+    assert done.out.splitlines()[0] == "out/report.html"
+    assert {finished / line for line in done.out.splitlines()} == {*drawn, finished / "out/results.json"}
+    assert {path: path.read_bytes() for path in (finished / "out").rglob("*") if path.is_file()} == before
+
+
+def test_markdown_is_one_page_with_numbers_and_the_command(first, finished):
+    done = wisetune("report", "out", "--markdown", "docs/scans.md", "--title", "Scans of solids")
+    assert (done.code, done.out, done.error) == (0, "docs/scans.md\n", "")
+    page = (finished / "docs/scans.md").read_text()
+    assert page.startswith("# Scans of solids\n")
+    assert first.out.splitlines()[0] in page
+    assert "```sh\nwisetune run wise-ft-lp:alphas=0+0.5+1,baselines=false --from mine.safetensors --on npz:solids.npz" in page
+    assert page.count("\n| 0.5 |") == 1
+    assert str(finished) not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere",), "there is no 'nowhere/results.json'. Give the --out folder of a finished run"),
+        (("scans",), "there is no 'scans/results.json'"),
+        (("out", "--markdown", "scans"), "--markdown scans is a folder; name a file in it, for example scans/report.md"),
+    ],
+)
+@pytest.mark.usefixtures("finished")
+def test_a_slip_is_one_message(words, said):
+    refused(wisetune("report", *words), 2, said)
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}", '{"format": 1, "rows": 3}', "\x00"])
+@pytest.mark.parametrize("command", ["report", "show", "export"])
+def test_damaged_results_are_exit_code_65(finished, command, content):
+    (finished / "out/results.json").write_text(content)
+    refused(
+        wisetune(command, "out", *["x.safetensors"][: command == "export"]),
+        65,
+        "out/results.json: cannot be read as results",
+        "run the run's command again",
+    )
+    assert not (finished / "x.safetensors").exists()
