@@ -76,6 +76,13 @@ def test_val_is_drawn_by_seed_and_test_stays() -> None:
     assert 0.12 < share < 0.28
 
 
+def test_labelled_thins_out_the_train_part_alone() -> None:
+    whole, thin = Demo().load(8), Demo(labelled=5).load(8)
+    assert np.bincount(thin.train.labels).tolist() == [5] * 9
+    assert set(thin.train.names) < set(whole.train.names)
+    assert (thin.val.digest, thin.test.digest) == (whole.val.digest, whole.test.digest)
+
+
 @pytest.mark.parametrize(("part", "least", "most"), [("scans", 0.12, 0.28), ("objects", 0.4, 0.6)])
 def test_of_the_objects_half_is_held_out_because_alpha_is_chosen_on_them(part: str, least: float, most: float) -> None:
     data = Demo(part).load(8)

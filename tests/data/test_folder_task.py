@@ -282,6 +282,13 @@ def test_per_class_caps_each_class_and_part(tmp_path):
     assert names(data.train) | names(data.val) != names(other.train) | names(other.val)
 
 
+def test_labelled_thins_out_the_train_part_alone(tmp_path):
+    whole, thin = Folder(str(scans(tmp_path))).load(32), Folder(str(tmp_path), labelled=2).load(32)
+    assert thin.protocol["counts"] == {"train": [2, 2, 2], "val": [2, 2, 2], "test": [2, 2, 2]}
+    assert names(thin.train) < names(whole.train)
+    assert (thin.val.digest, thin.test.digest) == (whole.val.digest, whole.test.digest)
+
+
 @pytest.mark.parametrize(("option", "value"), [("val", 1.0), ("val", -0.1), ("test", 20.0), ("per_class", 0)])
 def test_options_are_checked_before_anything_is_read(option, value):
     with pytest.raises(UsageError, match=f"option '{option.replace('_', '-')}' of 'folder' is {value}"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import nn
 from wisetune.build.meter import Meter
 from wisetune.build.pretraining import Up, held_out
 from wisetune.data.files import FileTask
-from wisetune.data.splits import rank
+from wisetune.data.splits import draw_per_class
 from wisetune.data.task import Data, Split, Task
 from wisetune.errors import DataError, UsageError
 from wisetune.measure.subject import Subject
@@ -261,18 +260,7 @@ def _draws(train: Split, per_class: int, draws: int) -> list[Int64[np.ndarray, "
     """Rows of the labelled clouds, draw by draw; where all clouds are taken there is one draw."""
     if per_class == 0 or np.bincount(train.labels).max(initial=0) <= per_class:
         return [np.arange(len(train))]
-    return [_drawn(train, per_class, seed) for seed in range(draws)]
-
-
-def _drawn(train: Split, per_class: int, seed: int) -> Int64[np.ndarray, " m"]:
-    taken: Counter[int] = Counter()
-    rows: list[int] = []
-    for row in rank(train.names, seed, "labelled"):
-        label = int(train.labels[row])
-        taken[label] += 1
-        if taken[label] <= per_class:
-            rows.append(row)
-    return np.array(sorted(rows), np.int64)
+    return [draw_per_class(train.labels, train.names, per_class, seed) for seed in range(draws)]
 
 
 def _rows(stage: _Stage, turned: bool, entrants: Contest, spec: BackboneSpec, c: str, bank: FeatureBank, meter: Meter) -> Iterator[Probed]:

@@ -13,10 +13,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float32, Int8
 
-from wisetune.data.splits import hold_out
+from wisetune.data.splits import few, hold_out
 from wisetune.data.task import Data, Split, Task
 from wisetune.errors import DataError
 from wisetune.runtime import generator
+from wisetune.spec import option
 
 POINTS = 1024
 STEPS = 127  # coordinates are stored in steps of 1/127
@@ -34,13 +35,14 @@ class Demo(Task):
     """The bundled data. ``seed`` draws the objects for val, a share ``val`` of the train objects of each class, and the order of points.
 
     That share is 0.2 of the scans and half of ``objects``: there val is what alpha is chosen on, and the probe that learns from train for the
-    numbers of the test part learns from val too.
+    numbers of the test part learns from val too. ``labelled`` is the most train clouds of each class that are left to train on.
     """
 
     name: ClassVar[str] = "demo"
     part: Literal["scans", "objects"] = "scans"
     seed: int = 0
     val: float | None = None
+    labelled: int | None = option(None, least=1)
 
     def load(self, points: int = POINTS) -> Data:
         """Load; fewer points than 1,024 are a subset drawn by ``seed``.
@@ -64,13 +66,15 @@ class Demo(Task):
         is_val[is_train] = hold_out(labels[is_train], [str(object_id) for object_id in owner[is_train]], share, self.seed, "val")
         parts = {"train": ~stored["is_test"] & ~is_val, "val": is_val, "test": stored["is_test"]}
         splits = {name: every.take(np.flatnonzero(rows)) for name, rows in parts.items()}
+        splits["train"] = few(splits["train"], self.labelled, self.seed)
         protocol = {
             "bundled": f"demo_{self.part}.npz",
             "points": points,
             "normalise": "sphere",
             "seed": self.seed,
             "val": f"{share} of train, by class and object",
-            "objects": {name: len(np.unique(owner[rows])) for name, rows in parts.items()},
+            "labelled": self.labelled,
+            "objects": {name: len(set(split.groups or ())) for name, split in splits.items()},
         }
         classes = tuple(map(str, stored["class_names"]))
         return Data(f"demo:{self.part}", classes, splits["train"], splits["val"], splits["test"], protocol)

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from wisetune.data.formats import Cloud, Shape, points_of
-from wisetune.data.splits import Part, assign, rank
+from wisetune.data.splits import Part, assign, few, rank
 from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
 from wisetune.points.normalise import Frame, normalise
 from wisetune.runtime import generator
+from wisetune.spec import option
 
 FEWEST = 16
 """A cloud with fewer points than this has no shape to learn."""
@@ -44,25 +45,22 @@ class Opened:
 
 @dataclasses.dataclass(frozen=True)
 class FileTask(Task):
-    """Options of tasks that are read from files."""
+    """Options of tasks that are read from files.
+
+    ``per_class`` is the most clouds of each class and given part that are read at all; ``labelled`` the most of each class that are left to
+    train on, with val and test as they are: what would be learnt from fewer scans?
+    """
 
     name: ClassVar[str] = ""
     path: str
     seed: int = 0
-    val: float = 0.2
-    test: float = 0.2
+    val: float = option(0.2, least=0, below=1)
+    test: float = option(0.2, least=0, below=1)
     normalise: Frame = "sphere"
     up: Literal["z", "y", "x"] = "z"
     skip_bad: bool = False
-    per_class: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for option, share in (("val", self.val), ("test", self.test)):
-            if not 0 <= share < 1:
-                raise UsageError(f"option '{option}' of '{self.name}' is {share}; it is a share, at least 0 and less than 1.")
-        if self.per_class is not None and self.per_class < 1:
-            raise UsageError(f"option 'per-class' of '{self.name}' is {self.per_class}; it must be at least 1.")
+    per_class: int | None = option(None, least=1)
+    labelled: int | None = option(None, least=1)
 
     def open(self) -> Opened:
         """All items, before ``per_class`` and before any cloud is looked at.
@@ -156,6 +154,7 @@ class FileTask(Task):
         known = groups if len(set(groups)) < len(groups) else None
         every = Split(held.reshape(-1, points, 3), labels, tuple(item.name for item in items), known)
         splits = {part: every.take(np.flatnonzero(np.array(parts) == part)) for part in PARTS}
+        splits["train"] = few(splits["train"], self.labelled, self.seed)
         given = {item.part for item in items}
         protocol |= {
             "task": self.name,
@@ -166,6 +165,7 @@ class FileTask(Task):
             "test": "given" if "test" in given else f"{self.test} of all, by class",
             "groups": len(set(groups)),
             "per_class": self.per_class,
+            "labelled": self.labelled,
             "counts": {part: np.bincount(splits[part].labels, minlength=len(classes)).tolist() for part in PARTS},
         }
         return Data(f"{self.name}:{Path(self.path).name}", classes, splits["train"], splits["val"], splits["test"], protocol)

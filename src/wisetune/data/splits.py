@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from wisetune.data.task import SplitName
+from wisetune.data.task import Split, SplitName
 from wisetune.errors import UsageError
 from wisetune.runtime import seed_of
 
@@ -18,6 +18,23 @@ Part = SplitName | None
 def rank(keys: Sequence[str], seed: int, purpose: str) -> list[int]:
     """Positions of ``keys`` in a random order that depends on seed, purpose and each key alone, not on their order or number."""
     return sorted(range(len(keys)), key=lambda at: (seed_of(seed, purpose, keys[at]), keys[at]))
+
+
+def draw_per_class(labels: Int64[np.ndarray, " n"], names: Sequence[str], most: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """Rows of at most ``most`` items of each class, in their order; more of the same seed are the same ones and others."""
+    taken: Counter[int] = Counter()
+    rows: list[int] = []
+    for row in rank(names, seed, "labelled"):
+        label = int(labels[row])
+        taken[label] += 1
+        if taken[label] <= most:
+            rows.append(row)
+    return np.array(sorted(rows), np.int64)
+
+
+def few(split: Split, most: int | None, seed: int) -> Split:
+    """The split with at most ``most`` clouds of each class, drawn by seed; None takes all."""
+    return split if most is None else split.take(draw_per_class(split.labels, split.names, most, seed))
 
 
 def hold_out(labels: Int64[np.ndarray, " n"], groups: Sequence[str], share: float, seed: int, purpose: str) -> Bool[np.ndarray, " n"]:
