@@ -76,3 +76,9 @@ def test_the_ground_floor_is_imported_without_torch_or_numpy():
     names = ", ".join(f"wisetune.{name}" for name in ("errors", "files", "spec", "recipe", "records", "results", "runtime"))
     check = f"import sys, {names}; sys.exit(', '.join({{'torch', 'numpy', 'sklearn', 'numba'}} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_stamps_together_name_every_value_once():
+    stamps = [{"device": "cuda", "threads": 2}, {}, {"device": "cpu", "threads": 2, "torch": "2.1"}, {"device": "cuda"}]
+    assert runtime.together(stamps) == {"device": "cuda, cpu", "threads": 2, "torch": "2.1"}
+    assert runtime.together([]) == {}

@@ -70,7 +70,7 @@ class Cloud:
 class Results:
     """Everything that one job found.
 
-    ``study`` is the protocol: story, start, task, probes, seeds, fit, head, what was selected on what. ``stamp`` says with which versions it ran.
+    ``study`` is the protocol: story, start, task, probes, seeds, fit, head, what was selected on what. ``stamp`` says with which versions and on which devices everything in it was made.
     ``audits`` are the merge audits by what was mixed. ``log`` holds training logs by method and seed.
     """
 

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wisetune.errors import UsageError
@@ -70,6 +70,16 @@ def device(name: str = "auto") -> torch.device:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"device '{name}' cannot be used here: {reason}. Use --device cpu or --device auto.") from None
     return torch.device(name)
+
+
+def together(stamps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One stamp of everything that took part: where several values of one kind did, all of them, joined by commas."""
+    kinds: dict[str, list[Any]] = {}
+    for one in stamps:
+        for kind, value in one.items():
+            kinds.setdefault(kind, []).append(value)
+    distinct = {kind: list(dict.fromkeys(values)) for kind, values in kinds.items()}
+    return {kind: values[0] if len(values) == 1 else ", ".join(map(str, values)) for kind, values in distinct.items()}
 
 
 def stamp(device_name: str = "cpu") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 import pico
 from pico import FIT, HEAD_FIT, bits
 from wisetune.build import builder as builder_module
+from wisetune.build import job as job_module
 from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.meter import Silent
 from wisetune.build.work import plan, work
@@ -195,6 +196,22 @@ def test_data_that_moved_are_not_measured_again_and_records_tell_where_they_are_
     for measures in ((Svm("moved", "0.02"),), (Svm("changed", "0.01"),)):
         pico.runner(tmp_path, Lp(), **QUICK | {"measures": measures}).run({})
     assert measured == ["svm:on=moved,c=0.02", "svm:on=changed,c=0.01"]
+
+
+def test_the_page_names_every_device_that_took_part(tmp_path, monkeypatch):
+    """Weights and records of an earlier run keep the stamp of where they were made."""
+    real = job_module.stamp
+    monkeypatch.setattr(builder_module, "stamp", lambda _: real("cuda"))
+    monkeypatch.setattr(job_module, "stamp", lambda _: real("cuda") | {"torch": "2.0"})
+    first = pico.runner(tmp_path, Lp(), **QUICK).run({}).results
+    assert (first.stamp["device"], first.stamp["torch"]) == ("cuda", f"{real('cuda')['torch']}, 2.0")
+    monkeypatch.setattr(builder_module, "stamp", real)
+    monkeypatch.setattr(job_module, "stamp", real)
+    again = pico.runner(tmp_path, Lp(), **QUICK).run({}).results
+    assert (again.stamp["device"], again.rows) == ("cuda, cpu", first.rows)
+    assert {name: value for name, value in again.stamp.items() if name not in ("device", "torch")} == {
+        name: value for name, value in real("cpu").items() if name not in ("device", "torch")
+    }
 
 
 def test_a_measure_of_another_version_is_measured_again(tmp_path, monkeypatch):

@@ -233,3 +233,15 @@ def test_importing_and_listing_need_no_torch(tmp_path: Path) -> None:
         "assert len(store.list()) == 1 and not list(store.verify()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", look, tmp_path], check=False).returncode == 0
+
+
+def test_a_stamp_is_kept_beside_and_names_nothing(tmp_path):
+    store, stamp = Store(tmp_path), {"device": "cuda", "threads": 2}
+    store.commit(RECIPE, tensors(), LOG, EXTRA, stamp)
+    store.put_records(DIGEST, KEY, RECORDS, {"device": "mps"})
+    again = Store(tmp_path)
+    assert again.stamp(DIGEST) == again.load(DIGEST).stamp == stamp
+    assert (again.stamp(DIGEST, KEY), again.get_records(DIGEST, KEY)) == ({"device": "mps"}, RECORDS)
+    assert list(again.verify()) == []
+    store.commit(START, tensors(), [], {})
+    assert again.stamp(digest(START)) == again.stamp("nothing") == again.stamp(DIGEST, "nothing") == {}

@@ -24,7 +24,7 @@ from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
-from wisetune.runtime import drawing, generator
+from wisetune.runtime import drawing, generator, stamp
 from wisetune.store.store import Store
 from wisetune.tune.tuning import Tuning
 from wisetune.weights.audit import audit
@@ -93,7 +93,7 @@ class Builder:
                     after = _copy(model.state_dict())
                     # All of a graft, so that nothing stored depends on how initial values are drawn.
                     changed = {key: value for key, value in after.items() if key not in ungrafted or not _same(value, before[key])}
-                    self.store.commit(recipe, changed, log, extra)
+                    self.store.commit(recipe, changed, log, extra, stamp(str(self.bank.device)))
                     return model
         model.load_state_dict({**before, **stored.tensors})
         return model

@@ -26,7 +26,7 @@ from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.records import EDITION
 from wisetune.results import Cloud, Results, Row
-from wisetune.runtime import stamp
+from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Store
 from wisetune.stories.story import Method, Setting, Story
@@ -82,6 +82,7 @@ class Runner:
         self.bank = FeatureBank(device)
         self.builder = Builder(store, lambda _: job.backbone().to(device), self._by_digest, self.bank, meter)
         self._rows: list[Row] = []
+        self._stamps: list[dict[str, Any]] = []
         self._looked = set[tuple[str, str]]()
 
     def task(self, text: str) -> Data:
@@ -103,7 +104,7 @@ class Runner:
     def run(self, command: Mapping[str, Any]) -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
         trees = self.trees()
-        self._rows, self._looked = list[Row](), set[tuple[str, str]]()
+        self._rows, self._looked, self._stamps = list[Row](), set[tuple[str, str]](), list[dict[str, Any]]()
         for seed in self.job.seeds:
             mine = {method: recipe for (s, method), recipe in trees.items() if s == seed}
             order = sorted(mine, key=_sweep_order)
@@ -120,7 +121,7 @@ class Runner:
         recipe = trees[self.job.seeds[0], best]
         results = Results(
             study=self.study(command, best),
-            stamp=stamp(str(self.device)),
+            stamp=self._stamp(trees),
             rows=self._rows,
             chosen=chosen,
             clouds=self._worst(recipe),
@@ -132,6 +133,11 @@ class Runner:
             },
         )
         return Finished(results, self.builder.model(recipe), recipe, self.downstream)
+
+    def _stamp(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, Any]:
+        """With what everything here was made: weights and records that the store had already keep theirs."""
+        nodes = dict.fromkeys(node for tree in trees.values() for node in walk(tree) if not isinstance(node, Start))
+        return together([*map(self.store.stamp, map(digest, nodes)), *self._stamps, stamp(str(self.device))])
 
     def _setting(self, seed: int) -> Setting:
         job = self.job
@@ -158,12 +164,13 @@ class Runner:
             self.meter.stage(f"{measure.name} of {method.name}" + ("" if method.alpha is None else f" at alpha {method.alpha:g}"))
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
-            self.store.put_records(digest(of), key, records)
+            self.store.put_records(digest(of), key, records, stamp(str(self.device)))
             # As work.work counts them: models that differ in their head share the clouds looked at.
             looked = digest(backbone_of(recipe)), key
             if looked not in self._looked:
                 self._looked.add(looked)
                 self.meter.advance(measure.cost(self.downstream, self.task))
+        self._stamps.append(self.store.stamp(digest(of), key))
         # Kept records are spelled as whoever measured them spelled the measure, and its data may have moved since.
         self._rows += [Row(method.name, method.alpha, seed, dataclasses.replace(record, measure=str(measure))) for record in records]
 

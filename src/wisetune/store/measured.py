@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from wisetune.files import atomic
 from wisetune.records import Record
@@ -14,14 +15,14 @@ from wisetune.store.locks import Tell
 Records = list[Record]
 
 
-def put(path: Path, records: Records) -> None:
-    """Write records, replacing what was there. The folder names the weights, the file the question.
+def put(path: Path, records: Records, stamp: dict[str, Any]) -> None:
+    """Write records, replacing what was there. The folder names the weights, the file the question; ``stamp`` says with what it was measured.
 
     Raises:
         StorageError: they could not be written; what was there still is.
         TypeError: a record is not plain JSON.
     """
-    value = {"weights": path.parent.name, "key": path.stem, "records": [record.to_json() for record in records]}
+    value = {"weights": path.parent.name, "key": path.stem, "records": [record.to_json() for record in records], "stamp": stamp}
     atomic.write_bytes(path, sealed.seal(value))
 
 
@@ -38,6 +39,18 @@ def get(path: Path, tell: Tell) -> Records | None:
     except sealed.Damaged as damage:
         tell(f"{path} is damaged ({damage}) and will be measured again.")
         return None
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """With what records were measured; empty when they do not say, are damaged or gone.
+
+    Raises:
+        WriteError: they may not be read.
+    """
+    try:
+        return sealed.unseal(sealed.read_file(path)).get("stamp", {})
+    except (FileNotFoundError, sealed.Damaged):
+        return {}
 
 
 def problems(folder: Path) -> Iterator[tuple[Path, str]]:

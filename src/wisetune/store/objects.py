@@ -25,11 +25,15 @@ WEIGHTS, RECIPE, LOG = FILES = ("weights.safetensors", "recipe.json", "log.jsonl
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What one object holds: the weights, one dict a line of the training's log, and whatever else the builder said of it."""
+    """What one object holds: the weights, one dict a line of the training's log, and whatever else the builder said of it.
+
+    ``stamp`` says with which versions and on which device it was built; empty where nobody said.
+    """
 
     tensors: dict[str, Tensor]
     log: Log
     extra: dict[str, Any]
+    stamp: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,7 @@ def commit(folder: Path, aside: Path, recipe: Recipe, stored: Stored, tell: Tell
         RECIPE: (json.dumps(to_json(recipe), indent=2, sort_keys=True) + "\n").encode("ascii"),
         LOG: b"".join(map(sealed.encode, stored.log)),
     }
-    about = {"recipe": describe(recipe), "extra": stored.extra}
+    about = {"recipe": describe(recipe), "extra": stored.extra, "stamp": stored.stamp}
     while not sealed.write_folder(folder, folder.name, files, about):
         if (there := _sound(folder, aside, tell)) is not None:
             if there[0].get(WEIGHTS) != files[WEIGHTS]:
@@ -82,7 +86,20 @@ def load(folder: Path, aside: Path, tell: Tell) -> Stored | None:
     if (found := _sound(folder, aside, tell)) is None:
         return None
     files, about = found
-    return Stored(unpack(files[WEIGHTS]), [json.loads(line) for line in files[LOG].splitlines()], about["extra"])
+    log = [json.loads(line) for line in files[LOG].splitlines()]
+    return Stored(unpack(files[WEIGHTS]), log, about["extra"], about.get("stamp", {}))
+
+
+def stamp(folder: Path) -> dict[str, Any]:
+    """With what an object was built; empty when its manifest does not say, is damaged or gone.
+
+    Raises:
+        WriteError: it may not be read.
+    """
+    try:
+        return sealed.read_manifest(folder, folder.name)["about"].get("stamp", {})
+    except (FileNotFoundError, sealed.Damaged):
+        return {}
 
 
 def summary(folder: Path) -> Summary | None:

@@ -7,7 +7,8 @@
     locks/<name>.lock                                 who works on what
     quarantine/                                       objects that were found damaged
 
-Nothing but the locks depends on the time or the machine: equal weights, logs and records give an equal folder, byte for byte.
+Nothing but the locks and the stamps (with which versions, on which device: in manifests and records) depends on the time or the machine:
+equal weights, logs, records and stamps give an equal folder, byte for byte.
 """
 
 from __future__ import annotations
@@ -70,15 +71,19 @@ class Store:
         """Whether there is an object of this digest; whether it is sound shows only when it is loaded."""
         return objects.has(self._path("objects", digest))
 
-    def commit(self, recipe: Recipe, tensors: dict[str, Tensor], log: Log, extra: dict[str, Any]) -> bool:
+    def commit(
+        self, recipe: Recipe, tensors: dict[str, Tensor], log: Log, extra: dict[str, Any], stamp: dict[str, Any] | None = None
+    ) -> bool:
         """Add the object of a recipe and drop the state of its training. False when it was there already, and stays as it was.
+
+        ``stamp`` says with what it was built; it is kept beside the object and is no part of what the digest names.
 
         Raises:
             StorageError: it could not be written; what was there before still is.
-            TypeError: ``log`` or ``extra`` is not plain JSON.
+            TypeError: ``log``, ``extra`` or ``stamp`` is not plain JSON.
         """
         digest = digest_of_recipe(recipe)
-        ours = objects.commit(self._path("objects", digest), self._aside, recipe, Stored(tensors, log, extra), self.tell)
+        ours = objects.commit(self._path("objects", digest), self._aside, recipe, Stored(tensors, log, extra, stamp or {}), self.tell)
         self.drop_state(digest)
         return ours
 
@@ -115,14 +120,16 @@ class Store:
         """
         atomic.discard(self._path("states", digest))
 
-    def put_records(self, digest: str, key: str, records: Records) -> None:
+    def put_records(self, digest: str, key: str, records: Records, stamp: dict[str, Any] | None = None) -> None:
         """Keep what was measured of the weights ``digest``; ``key`` names how and on which data. Replaces what was there.
+
+        ``stamp`` says with what it was measured.
 
         Raises:
             StorageError: it could not be written; what was there still is.
             TypeError: a record is not plain JSON.
         """
-        measured.put(self._records(digest, key), records)
+        measured.put(self._records(digest, key), records, stamp or {})
 
     def get_records(self, digest: str, key: str) -> Records | None:
         """What was measured; None when it was not, or when the file is damaged.
@@ -131,6 +138,14 @@ class Store:
             StorageError: it may not be read.
         """
         return measured.get(self._records(digest, key), self.tell)
+
+    def stamp(self, digest: str, key: str | None = None) -> dict[str, Any]:
+        """With what an object was built, or with ``key`` its records measured; empty where that is not known.
+
+        Raises:
+            WriteError: it may not be read.
+        """
+        return objects.stamp(self._path("objects", digest)) if key is None else measured.stamp(self._records(digest, key))
 
     def lock(self, name: str, *, wait: bool = False, tell: Tell | None = None) -> AbstractContextManager[None]:
         """Hold a lock of this store for a ``with`` block. With ``wait``, ``tell`` hears once who has it, and then it is waited for.
