@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wisetune.records import Record, wilson
+from wisetune.records import Record, Role, wilson
 from wisetune.results import Chosen, Cloud, Results, Row
 
 BEST = 0.4
@@ -18,6 +18,13 @@ KINDS = ("add_global", "add_local", "drop_global", "drop_local", "jitter", "rota
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 TEST, VAL = 804, 200
 OBJECTS, SHAPES = "demo:objects", "folder:shapes"
+ROLES: dict[str, Role] = {
+    "accuracy": "accuracy",
+    "class-mean accuracy": "class-mean",
+    "probe accuracy": "robustness",
+    "corrupted accuracy": "corruption",
+    "transfer accuracy": "transfer",
+}
 _KEPT = (32.8, 41.0, 52.3, 62.1, 68.4, 71.9, 73.7, 74.8, 75.6, 75.9, 76.0)
 _TRAINED = (75.3, 76.4, 76.9, 77.2, 77.0, 76.6, 76.3, 76.1, 75.9, 75.7, 75.5)
 _PROBES = {
@@ -32,7 +39,8 @@ def record(
 ) -> Record:
     """A record of about this accuracy, with a Wilson interval."""
     right = round(value * n)
-    return Record("w" + measure[:2], measure, data, "d0", split, name, right / n, n, *wilson(right, n), detail)
+    place = ("w" + measure[:2], measure, data, f"digest of {data}", split)
+    return Record(*place, name, right / n, n, *wilson(right, n), detail, role=ROLES.get(name, ""))
 
 
 def placed(method: str, alpha: float | None, seed: int, found: Record) -> Row:

@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import io
 import json
+from typing import Any
 
+import numpy as np
 import pytest
 from studies import ALPHAS, CLASSES, KINDS, TEST, placed, record, study
 
-from wisetune.records import difference_interval, mean_over_seeds, paired_difference, wilson
+from wisetune.records import Record, difference_interval, mean_interval, mean_over_seeds, paired_difference, wilson
 from wisetune.report import Table, all_tables, summary, words
 from wisetune.report.board import ACCURACY, ROBUSTNESS, Board
 from wisetune.report.write import csv_text
@@ -182,13 +184,100 @@ def test_clean_clouds_are_no_corruption() -> None:
     assert summed["chosen"]["clean"] == pytest.approx(0.772, abs=1e-3)  # of the same clouds, not of the whole split
 
 
+def marked(name: str, right: str, data: str = "demo:scans", measure: str = "accuracy", **detail: Any) -> Record:
+    groups = detail.get("objects")
+    found = record(name, right.count("1") / len(right), len(right), data=data, measure=measure, right=right, **detail)
+    if groups is None:
+        return found
+    low, high = mean_interval(list(map(int, right)), groups)
+    return dataclasses.replace(found, low=low, high=high, objects=len(set(groups)))
+
+
+def test_probes_of_the_same_clouds_share_their_luck() -> None:
+    rng = np.random.default_rng(0)
+    answers = ["".join(rng.choice(["0", "1"], 200, p=[0.3, 0.7])) for _ in range(2)]
+
+    def width(*probes: Record) -> float:
+        board = Board(results([placed("ft", None, 0, probe) for probe in probes]))
+        found = board.mean(ROBUSTNESS, board.fixed("ft"))
+        assert found is not None
+        assert found.n == 200 * len({probe.data for probe in probes})
+        return found.high - found.low
+
+    one = width(marked("probe accuracy", answers[0], measure="svm:c=cv"))
+    again = width(*(marked("probe accuracy", answers[0], measure=f"svm:c={c}") for c in ("cv", "0.01")))
+    assert again == pytest.approx(one)
+    # On other clouds a second probe does say more.
+    apart = width(marked("probe accuracy", answers[0], "a"), marked("probe accuracy", answers[1], "b"))
+    assert apart < 0.8 * one
+
+
+def test_two_probes_of_one_set_differ_from_fine_tuning_no_surer_than_one() -> None:
+    ours, theirs = "1" * 150 + "0" * 50, "1" * 130 + "0" * 70
+
+    def gain(*measures: str) -> list[float]:
+        rows = [placed("ft", None, 0, marked("accuracy", theirs)), placed("lp", None, 0, marked("accuracy", ours))]
+        for measure in measures:
+            rows += [
+                placed("lp", None, 0, marked("probe accuracy", ours, "x", measure)),
+                placed("ft", None, 0, marked("probe accuracy", theirs, "x", measure)),
+            ]
+        row = next(row for row in table(results(rows), "baselines").rows if row["method"] == "lp")
+        return [row[f"robustness_gain{end}"] for end in ("", "_low", "_high")]
+
+    assert gain("svm:c=cv", "svm:c=0.01") == pytest.approx(gain("svm:c=cv"))
+
+
+def test_the_mean_over_corruptions_has_an_interval_over_clouds() -> None:
+    rng = np.random.default_rng(1)
+    hard = rng.uniform(0.2, 1.0, 100)
+    cells = [
+        marked("corrupted accuracy", "".join("1" if one else "0" for one in rng.random(100) < hard), kind=kind, level=level)
+        for kind in KINDS
+        for level in range(1, 6)
+    ]
+    clean = marked("corrupted accuracy", "1" * 90 + "0" * 10, kind="clean", level=0)
+    (row,) = table(results([placed("ft", None, 0, one) for one in (*cells, clean)]), "corruption_summary").rows
+    each = np.mean([[int(mark) for mark in cell.detail["right"]] for cell in cells], axis=0)
+    assert (row["corrupted"], row["cells"], row["n"]) == (pytest.approx(each.mean()), 35, 100)
+    assert (row["corrupted_low"], row["corrupted_high"]) == pytest.approx(mean_interval(each.tolist()))
+    assert (row["corrupted_high"] - row["corrupted_low"]) / 2 == pytest.approx(1.984 * each.std(ddof=1) / 10, rel=0.02)
+    assert row["lost_low"] < row["lost"] < row["lost_high"]
+    assert row["lost"] == pytest.approx(0.9 - each.mean())
+
+
+def test_both_counts_are_told_and_intervals_are_over_objects() -> None:
+    right, owners = "1" * 60 + "0" * 40, [at // 5 for at in range(100)]
+    detail = {"confusion": [[60, 40], [0, 0]], "classes": ["a", "b"]}
+    by_class = {"class_objects": {"a": 20}, "class_intervals": {"a": (0.4, 0.77)}}
+    rows = [
+        placed("ft", None, 0, marked("accuracy", right, objects=owners, **detail)),
+        placed("ft", None, 0, record("class-mean accuracy", 0.6, 100, **by_class)),
+        placed("lp", None, 0, marked("accuracy", "1" * 50 + "0" * 50, objects=owners)),
+    ]
+    found = results(rows)
+    tuned, probed = table(found, "baselines").rows
+    assert (tuned["n"], tuned["objects"]) == (100, 20)
+    assert (tuned["accuracy_low"], tuned["accuracy_high"]) == mean_interval(list(map(int, right)), owners)
+    assert tuned["accuracy_high"] - tuned["accuracy_low"] > 2 * (wilson(60, 100)[1] - wilson(60, 100)[0]) * 0.9
+    _, low, high = paired_difference(list(map(int, "1" * 50 + "0" * 50)), list(map(int, right)), groups=owners)
+    assert (probed["accuracy_gain_low"], probed["accuracy_gain_high"]) == pytest.approx((low, high))
+    one = table(found, "classes").rows[0]
+    assert (one["n"], one["objects"], one["found_low"], one["found_high"]) == (100, 20, 0.4, 0.77)
+    assert summary(found)["before"]["accuracy"]["objects"] == 20
+    assert "accuracy over 100 clouds of 20 objects." in summary(found)["sentences"][-1]
+    assert words.clouds(570, 84) == "570 clouds of 84 objects"
+    assert words.clouds(570, None) == "570 clouds"
+
+
 def test_alpha_zero_chosen_shows_what_was_measured_of_linear_probing() -> None:
     rows = [placed("lp", None, 0, record("corrupted accuracy", 0.5, 100, kind="jitter", level=level)) for level in range(5)]
     rows += [placed(*place, 0, record("accuracy", 0.6, 100)) for place in (("lp", None), ("wise-ft-lp", 0.0))]
     found = results(rows, [Chosen("wise-ft-lp", "greedy", 0, 0.0, "end of grid", "", [])])
     assert {row["method"] for row in table(found, "corruptions").rows} == {"chosen", "lp"}
     summed = table(found, "corruption_summary").rows[0]
-    assert summed == {"method": "chosen", "alpha": None, "clean": 0.6, "corrupted": 0.5, "lost": pytest.approx(0.1), "cells": 5}
+    assert (summed["method"], summed["clean"], summed["corrupted"], summed["cells"]) == ("chosen", 0.6, 0.5, 5)
+    assert (summed["lost"], summed["lost_low"]) == (pytest.approx(0.1), None)
 
 
 def test_corruptions_by_kind_and_level() -> None:

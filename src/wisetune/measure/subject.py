@@ -70,8 +70,12 @@ class Place:
         marks = {c: right[at].tolist() for c, at in rows.items()}
         size = {c: len(at) if objects is None else effective_n(marks[c], [objects[row] for row in at]) for c, at in rows.items()}
         low, high = class_mean_interval([float(np.mean(marks[c])) * size[c] for c in rows], list(size.values()))
-        per_class = {classes[c]: [sum(marks[c]), len(at)] for c, at in rows.items()}
-        return self._record(name, float(np.mean([np.mean(marks[c]) for c in rows])), low, high, {"per_class": per_class}, role)
+        detail: dict[str, Any] = {"per_class": {classes[c]: [sum(marks[c]), len(at)] for c, at in rows.items()}}
+        if objects is not None:
+            owners = {c: [objects[row] for row in at] for c, at in rows.items()}
+            detail["class_objects"] = {classes[c]: len(set(owners[c])) for c in rows}
+            detail["class_intervals"] = {classes[c]: mean_interval(marks[c], owners[c]) for c in rows}
+        return self._record(name, float(np.mean([np.mean(marks[c]) for c in rows])), low, high, detail, role)
 
     @property
     def _objects(self) -> list[int] | None:

@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wisetune.records import Record, difference_interval, mean_over_seeds, paired_difference
+from wisetune.records import Record, Role, difference_interval, mean_interval, mean_over_seeds, paired_difference
 from wisetune.results import OVER_SEEDS, Chosen, Results, Row
 
-ACCURACY, CLASS_MEAN, ROBUSTNESS = "accuracy", "class-mean accuracy", "robustness"
-PROBE, CORRUPTED, TRANSFER = "probe accuracy", "corrupted accuracy", "transfer accuracy"
+ACCURACY: Role = "accuracy"
+CLASS_MEAN: Role = "class-mean"
+ROBUSTNESS: Role = "robustness"
+CORRUPTED: Role = "corruption"
+TRANSFER: Role = "transfer"
 SWEPT = ("wise-ft-lp", "wise-ft")
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
@@ -31,9 +34,10 @@ Bounds = tuple[float, float, float]
 class Estimate:
     """A value with its 95 % interval.
 
-    One seed: the interval is that of the ``n`` items measured, and ``sd`` is None. Several: the mean over ``seeds``, their standard
-    deviation, and the wider of Student's interval over the seeds and the items' interval, bound by bound: models of different seeds
-    meet the same items, so more seeds say nothing about other items, and seeds that happen to agree must not look sure.
+    One seed: the interval is that of the ``n`` items measured, or of the ``objects`` that they are scans of; ``sd`` is None. Several: the
+    mean over ``seeds``, their standard deviation, and the wider of Student's interval over the seeds and the items' interval, bound by
+    bound: models of different seeds meet the same items, so more seeds say nothing about other items, and seeds that happen to agree
+    must not look sure.
     """
 
     value: float
@@ -42,6 +46,7 @@ class Estimate:
     n: int
     seeds: int = 1
     sd: float | None = None
+    objects: int | None = None
 
 
 class Board:
@@ -51,20 +56,19 @@ class Board:
         self.results = results
         self.seeds = sorted({row.seed for row in results.rows})
         # Probes have test parts of their own: what is shown is the split on which the task's own accuracy is known.
-        of_task = [row for row in results.rows if row.record.name == ACCURACY] or results.rows
+        of_task = [row for row in results.rows if row.record.role == ACCURACY] or results.rows
         self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
         self.rule = str(results.study.get("rule") or "greedy")
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
         self._weights: dict[tuple[Model, int], str] = {}
         for row in results.rows:
-            name, model = row.record.name, (row.method, row.alpha)
-            if name == ACCURACY:
+            role, model = row.record.role, (row.method, row.alpha)
+            if role == ACCURACY:
                 self._weights[model, row.seed] = row.record.weights
-            if name == CORRUPTED:
-                continue
-            found = self._records.setdefault((name, model, row.seed, row.record.split), {})
-            found.setdefault((row.record.measure, row.record.data), row.record)
-        self.probes = sorted({key for (name, *_), found in self._records.items() if name == PROBE for key in found})
+            if role in (ACCURACY, CLASS_MEAN, ROBUSTNESS):
+                found = self._records.setdefault((role, model, row.seed, row.record.split), {})
+                found.setdefault((row.record.measure, row.record.data), row.record)
+        self.probes = sorted({key for (role, *_), found in self._records.items() if role == ROBUSTNESS for key in found})
 
     @property
     def headline(self) -> str:
@@ -92,7 +96,7 @@ class Board:
         return all(seen[0]) and seen[0] == seen[1]
 
     def _probes(self, model: Model, seed: int) -> list[Record]:
-        return [record for split in ("test", "val") for record in self._records.get((PROBE, model, seed, split), {}).values()]
+        return [record for split in ("test", "val") for record in self._records.get((ROBUSTNESS, model, seed, split), {}).values()]
 
     def fixed(self, method: str, alpha: float | None = None) -> Place:
         """The same model for every seed."""
@@ -126,10 +130,10 @@ class Board:
             return str(said["method"]), float(said["alpha"])
         return None
 
-    def chosen_rows(self, name: str, split: str) -> dict[Model, list[Row]]:
-        """Rows of records called ``name`` by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""
+    def chosen_rows(self, role: Role, split: str) -> dict[Model, list[Row]]:
+        """Rows of records of a role by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""
         chosen, found = self.chosen(), dict[Model, list[Row]]()
-        rows = [row for row in self.results.rows if row.record.name == name and row.record.split == split]
+        rows = [row for row in self.results.rows if row.record.role == role and row.record.split == split]
         own = {row.seed for row in rows if chosen.get(row.seed) == (row.method, row.alpha)}
         for row in rows:
             model, pick = (row.method, row.alpha), chosen.get(row.seed)
@@ -141,17 +145,17 @@ class Board:
         return dict(sorted(found.items(), key=lambda item: item[0] != (CHOSEN, None)))
 
     def parts(self, quantity: str | tuple[str, str], model: Model, seed: int, split: str) -> list[Record]:
-        """The records whose mean is a quantity; empty when one is missing, for a mean over fewer probes would not compare."""
+        """The records whose mean is a quantity: of one role, or one of ``probes``; empty when a probe is missing, as fewer would not compare."""
         if quantity in (ACCURACY, CLASS_MEAN):
             return list(self._records.get((str(quantity), model, seed, split), {}).values())[:1]
-        found = self._records.get((PROBE, model, seed, split), {})
+        found = self._records.get((ROBUSTNESS, model, seed, split), {})
         wanted = self.probes if quantity == ROBUSTNESS else [quantity]
         return [found[key] for key in wanted if key in found] if all(key in found for key in wanted) else []
 
     def mean(self, quantity: str | tuple[str, str], place: Place, split: str | None = None) -> Estimate | None:
         """A quantity of a model over its seeds. A quantity is ACCURACY, CLASS_MEAN, ROBUSTNESS or one of ``probes``."""
         found = [self.parts(quantity, model, seed, split or self.split) for seed, model in sorted(place.items())]
-        return over_seeds([_estimate([(r.value, r.low, r.high) for r in parts], parts) for parts in found if parts])
+        return over_seeds([mean_of(parts) for parts in found if parts])
 
     def difference(self, quantity: str | tuple[str, str], one: Place, other: Place, split: str | None = None) -> Estimate | None:
         """How far one model is above another, paired by seed, and by item where records say which items were right.
@@ -162,8 +166,8 @@ class Board:
         for seed in sorted(set(one) & set(other)):
             a, b = (self.parts(quantity, place[seed], seed, split or self.split) for place in (one, other))
             if a and b:
-                found.append(_estimate([_apart(x, y) for x, y in zip(a, b, strict=True)], a))
-                by_item = by_item and all("right" in record.detail for record in (*a, *b))
+                found.append(difference_of(a, b))
+                by_item = by_item and all(record.marks for record in (*a, *b))
         return over_seeds(found, -1.0, by_item)
 
 
@@ -178,13 +182,13 @@ def over_seeds(found: Sequence[Estimate], floor: float = 0.0, items: bool = True
     if items:
         low = min(low, math.fsum(estimate.low for estimate in found) / len(found))
         high = max(high, math.fsum(estimate.high for estimate in found) / len(found))
-    return Estimate(mean, max(floor, low), min(1.0, high), found[0].n, len(found), sd)
+    return Estimate(mean, max(floor, low), min(1.0, high), found[0].n, len(found), sd, found[0].objects)
 
 
 def from_rows(rows: Sequence[Row]) -> Estimate | None:
     """The mean over seeds of rows that measure the same thing; of a seed that was measured twice one row counts."""
     records = [row.record for row in {row.seed: row for row in rows}.values()]
-    return over_seeds([Estimate(record.value, record.low, record.high, record.n) for record in records])
+    return over_seeds([mean_of([record]) for record in records])
 
 
 def as_fields(prefix: str, estimate: Estimate | None) -> dict[str, Any]:
@@ -193,15 +197,64 @@ def as_fields(prefix: str, estimate: Estimate | None) -> dict[str, Any]:
     return {prefix if field == "value" else f"{prefix}_{field}": getattr(estimate, field, None) for field in fields}
 
 
-def _estimate(parts: Sequence[Bounds], records: Sequence[Record]) -> Estimate:
-    """The mean of independent parts: their distances to the bounds add as squares (Newcombe 1998, method 10, for a linear function)."""
-    value = math.fsum(part[0] for part in parts) / len(parts)
-    down, up = (math.sqrt(math.fsum((part[0] - part[side]) ** 2 for part in parts)) / len(parts) for side in (1, 2))
-    return Estimate(value, value - down, value + up, sum(record.n for record in records))
+def mean_of(records: Sequence[Record]) -> Estimate:
+    """The mean of several records of one model.
+
+    Those of the same items are averaged item by item: they share their luck. Those of other data are independent, so that their
+    distances to the bounds add as squares (Newcombe 1998, method 10, for a linear function).
+    """
+    return _joined([(len(found), _bounds(found), found[0]) for found in _by_items(records)])
 
 
-def _apart(a: Record, b: Record) -> Bounds:
-    right_a, right_b = a.detail.get("right"), b.detail.get("right")
-    if right_a and right_b and len(right_a) == len(right_b):
-        return paired_difference([x == "1" for x in right_a], [x == "1" for x in right_b])
-    return (a.value - b.value, *difference_interval(a.value, (a.low, a.high), b.value, (b.low, b.high)))
+def difference_of(ours: Sequence[Record], theirs: Sequence[Record]) -> Estimate:
+    """The mean of ours minus the mean of theirs, which were measured by the same measures on the same data in the same order."""
+    pairs = zip(_by_items(ours), _by_items(theirs), strict=True)
+    return _joined([(len(a), _apart(a, b), a[0]) for a, b in pairs])
+
+
+def loss_of(clean: Record, spoilt: Sequence[Record]) -> Estimate:
+    """The accuracy on clean clouds minus the mean of that on the same clouds spoilt in several ways."""
+    return _joined([(1, _apart([clean], spoilt), clean)])
+
+
+def _by_items(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of the same items together."""
+    found: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.data_digest, record.split, record.n), []).append(record)
+    return list(found.values())
+
+
+def _joined(parts: Sequence[tuple[int, Bounds, Record]]) -> Estimate:
+    """Independent parts, each the mean of so many records, as the mean of all records."""
+    total = sum(size for size, _, _ in parts)
+    value = math.fsum(size * bounds[0] for size, bounds, _ in parts) / total
+    down, up = (math.sqrt(math.fsum((size * (bounds[0] - bounds[side])) ** 2 for size, bounds, _ in parts)) / total for side in (1, 2))
+    items = [record for _, _, record in parts]
+    objects = sum(record.objects or record.n for record in items) if any(record.objects for record in items) else None
+    return Estimate(value, value - down, value + up, sum(record.n for record in items), objects=objects)
+
+
+def _bounds(records: Sequence[Record]) -> Bounds:
+    """Mean and interval of records of the same items; where it is not known which were right, as if all went together."""
+    value, marks = math.fsum(record.value for record in records) / len(records), _marks(records)
+    if len(records) == 1 or marks is None:
+        low, high = (math.fsum(getattr(record, end) for record in records) / len(records) for end in ("low", "high"))
+    else:
+        low, high = mean_interval(marks, records[0].groups)
+    return value, low, high
+
+
+def _apart(ours: Sequence[Record], theirs: Sequence[Record]) -> Bounds:
+    marks, others = _marks(ours), _marks(theirs)
+    if marks and others and len(marks) == len(others):
+        return paired_difference(marks, others, groups=ours[0].groups)
+    (a, *bounds_a), (b, *bounds_b) = _bounds(ours), _bounds(theirs)
+    return (a - b, *difference_interval(a, (bounds_a[0], bounds_a[1]), b, (bounds_b[0], bounds_b[1])))
+
+
+def _marks(records: Sequence[Record]) -> list[float] | None:
+    """Of each item how often it was right; None where that is not known of all."""
+    known = [record.marks or [] for record in records]
+    same = all(len(marks) == records[0].n for marks in known)
+    return [math.fsum(column) / len(known) for column in zip(*known, strict=True)] if same else None

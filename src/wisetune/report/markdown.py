@@ -69,7 +69,7 @@ def _choices(board: Board) -> Iterable[Sequence[str]]:
 
 def _corruptions(board: Board) -> Iterable[Sequence[str]]:
     for row in corruption_summary(board).rows:
-        yield (words.model(row["method"], row["alpha"]), words.percent(row["clean"]), words.percent(row["corrupted"]))
+        yield (words.model(row["method"], row["alpha"]), _value(row, "clean"), _value(row, "corrupted"))
 
 
 def _value(row: dict[str, Any], name: str) -> str:

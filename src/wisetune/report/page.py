@@ -159,7 +159,8 @@ def _heat(table: Table) -> dict[str, Any]:
         if model != first and model == ("ft", None)
     }
     widths = sorted((row["accuracy_high"] - row["accuracy_low"]) / 2 for row in table.rows)
-    sure = {"n": min((row["n"] for row in table.rows), default=0), "half": widths[len(widths) // 2] if widths else None}
+    sure = {"n": min((row["n"] for row in table.rows), default=0), "objects": next((row["objects"] for row in table.rows), None)}
+    sure |= {"half": widths[len(widths) // 2] if widths else None}
     return {"kinds": kinds, "levels": levels, "models": models, "apart": apart, **sure}
 
 

@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from wisetune.records import wilson
+from wisetune.records import Record, wilson
 from wisetune.report import board as b
-from wisetune.report.board import Board, Model, Place, as_fields, from_rows
+from wisetune.report.board import Board, Estimate, Model, Place, as_fields, from_rows
 from wisetune.results import Chosen, Results, Row
 
 _BOUNDS = ("", "_low", "_high", "_sd")
+_COUNTS = ("seeds", "n", "objects")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def steps_table(board: Board) -> Table:
 
 def probes_table(board: Board) -> Table:
     """The accuracy of each robustness probe for each backbone, on the split that is shown."""
-    columns = ("probe", "measure", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
+    columns = ("probe", "measure", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS)
     models: list[Model] = [(board.headline, alpha) for alpha in board.alphas(board.headline)]
     models += [(method, None) for method in board.baselines() if not _on_curve(board, method, models)]
     rows = []
@@ -105,13 +106,13 @@ def probes_table(board: Board) -> Table:
             estimate = board.mean((measure, data), board.fixed(method, alpha))
             if estimate is not None:
                 row = {"probe": data, "measure": measure, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
-                rows.append(row | {"seeds": estimate.seeds, "n": estimate.n})
+                rows.append(row | _counts(estimate))
     return Table("probes", f"Robustness probe by probe, {board.split} split", columns, rows)
 
 
 def corruption_table(board: Board) -> Table:
     """Accuracy under each kind and level of corruption, model by model."""
-    columns = ("method", "alpha", "kind", "level", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
+    columns = ("method", "alpha", "kind", "level", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS)
     rows = []
     for (method, alpha), found in board.chosen_rows(b.CORRUPTED, board.split).items():
         cells: dict[tuple[str, int], list[Row]] = {}
@@ -120,29 +121,46 @@ def corruption_table(board: Board) -> Table:
         for (kind, level), cell in sorted(cells.items()):
             estimate = from_rows(cell)
             row = {"method": method, "alpha": alpha, "kind": kind, "level": level, **as_fields("accuracy", estimate)}
-            rows.append(row | {"seeds": estimate.seeds if estimate else 0, "n": estimate.n if estimate else 0})
+            rows.append(row | _counts(estimate))
     return Table("corruptions", f"Accuracy under corruption, {board.split} split", columns, rows)
 
 
 def corruption_summary(board: Board) -> Table:
     """One line a model: accuracy on clean clouds, the mean over all corruptions, and what is lost between them."""
     rows: list[dict[str, Any]] = []
-    found = corruption_table(board).rows
-    for method, alpha in dict.fromkeys((row["method"], row["alpha"]) for row in found):
-        cells = [row["accuracy"] for row in found if (row["method"], row["alpha"]) == (method, alpha)]
-        # The same clouds uncorrupted where the measure kept them: it may have looked at a part of the split only.
-        same = [row for row in board.chosen_rows(b.CORRUPTED, board.split)[method, alpha] if not _is_corrupted(row)]
-        clean = from_rows(same) or board.mean(b.ACCURACY, board.chosen() if method == b.CHOSEN else board.fixed(method, alpha))
-        corrupted = sum(cells) / len(cells)
-        row = {"method": method, "alpha": alpha, "clean": clean.value if clean else None, "corrupted": corrupted}
-        rows.append(row | {"lost": clean.value - corrupted if clean else None, "cells": len(cells)})
-    columns = ("method", "alpha", "clean", "corrupted", "lost", "cells")
+    for (method, alpha), found in board.chosen_rows(b.CORRUPTED, board.split).items():
+        # By seed: the cells, of a model that was measured twice once; the same clouds uncorrupted where the measure kept them, as it may
+        # have looked at a part of the split only. Each cloud has one mark, its mean over the cells: 35 of them make no more clouds.
+        cells: dict[int, dict[tuple[Any, Any], Record]] = {}
+        clean: dict[int, Record] = {}
+        for row in found:
+            if _is_corrupted(row):
+                cells.setdefault(row.seed, {})[row.record.detail.get("kind"), row.record.detail.get("level")] = row.record
+            else:
+                clean[row.seed] = row.record
+        if not cells:
+            continue
+        corrupted = b.over_seeds([b.mean_of(list(records.values())) for records in cells.values()])
+        lost = b.over_seeds([b.loss_of(clean[seed], list(records.values())) for seed, records in cells.items() if seed in clean], -1.0)
+        whole = from_rows([row for row in found if not _is_corrupted(row)])
+        whole = whole or board.mean(b.ACCURACY, board.chosen() if method == b.CHOSEN else board.fixed(method, alpha))
+        row = {
+            "method": method,
+            "alpha": alpha,
+            **as_fields("clean", whole),
+            **as_fields("corrupted", corrupted),
+            **as_fields("lost", lost),
+        }
+        if lost is None and whole and corrupted:
+            row["lost"] = whole.value - corrupted.value  # of other clouds: how sure that is, is not known
+        rows.append(row | {"cells": max(map(len, cells.values()))} | _counts(corrupted))
+    columns = ("method", "alpha", *(f"{name}{end}" for name in ("clean", "corrupted", "lost") for end in _BOUNDS), "cells", *_COUNTS)
     return Table("corruption_summary", f"Clean and mean corrupted accuracy, {board.split} split", columns, rows)
 
 
 def transfer_table(board: Board) -> Table:
     """Accuracy of the classifier itself on another set, over the classes both share."""
-    columns = ("data", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), "seeds", "n")
+    columns = ("data", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS)
     cells: dict[tuple[str, str, float | None], list[Row]] = {}
     for model, found in board.chosen_rows(b.TRANSFER, board.split).items():
         for row in found:
@@ -151,7 +169,7 @@ def transfer_table(board: Board) -> Table:
     for (data, method, alpha), found in cells.items():
         estimate = from_rows(found)
         row = {"data": data, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
-        rows.append(row | {"seeds": estimate.seeds if estimate else 0, "n": estimate.n if estimate else 0})
+        rows.append(row | _counts(estimate))
     return Table("transfer", f"The classifier on another set, shared classes, {board.split} split", columns, rows)
 
 
@@ -169,18 +187,25 @@ def confusion_table(board: Board) -> Table:
 
 def class_table(board: Board) -> Table:
     """Each class: how many items, how many of them are found (with a Wilson interval), how many of its calls are right, the usual error."""
-    columns = ("method", "alpha", "class", "n", "found", "found_low", "found_high", "precision", "taken_for", "taken_for_count")
+    columns = ("method", "alpha", "class", "n", "objects", "found", "found_low", "found_high", "precision", "taken_for", "taken_for_count")
     rows = []
+    by_object = board.chosen_rows(b.CLASS_MEAN, board.split)
     for (method, alpha), (classes, counts, seeds) in _confusions(board).items():
+        details = [row.record.detail for row in by_object.get((method, alpha), [])]
         for at, name in enumerate(classes):
             line = counts[at]
             total, called = sum(line), sum(other[at] for other in counts)
             # The same items were classified once a seed: the interval is that of the items, not of as many items as there were trials.
             n = total / seeds
             low, high = wilson(line[at] / seeds, max(1, round(n))) if total else (None, None)
+            # Where clouds are scans of fewer objects, whoever measured has counted these.
+            known = [detail["class_intervals"][name] for detail in details if name in detail.get("class_intervals", ())]
+            if known:
+                low, high = (sum(ends) / len(known) for ends in zip(*known, strict=True))
             worst = max((other for other in range(len(classes)) if other != at), key=lambda other: line[other], default=None)
             confused = worst is not None and line[worst] > 0
             row: dict[str, Any] = {"method": method, "alpha": alpha, "class": name, "n": round(n)}
+            row["objects"] = next((detail["class_objects"][name] for detail in details if name in detail.get("class_objects", ())), None)
             row |= {"found": line[at] / total if total else None, "found_low": low, "found_high": high}
             row |= {
                 "precision": line[at] / called if called else None,
@@ -206,7 +231,7 @@ def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]
 
 def _model_columns() -> tuple[str, ...]:
     quantities = ("accuracy", "robustness", "accuracy_gain", "robustness_gain", "class_mean")
-    return (*(f"{name}{end}" for name in quantities for end in _BOUNDS), "seeds", "n")
+    return (*(f"{name}{end}" for name in quantities for end in _BOUNDS), *_COUNTS)
 
 
 def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
@@ -219,8 +244,16 @@ def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
     found["robustness_gain"] = None if is_backbone else board.difference(b.ROBUSTNESS, place, tuned, split)
     found["class_mean"] = board.mean(b.CLASS_MEAN, place, split)
     fields = {key: value for name, estimate in found.items() for key, value in as_fields(name, estimate).items()}
-    accuracy = found["accuracy"]
-    return fields | {"seeds": accuracy.seeds if accuracy else 0, "n": accuracy.n if accuracy else 0}
+    return fields | _counts(found["accuracy"])
+
+
+def _counts(estimate: Estimate | None) -> dict[str, Any]:
+    """What an estimate was made of: seeds, clouds, and the objects that these are scans of (None where each is its own)."""
+    return {
+        "seeds": estimate.seeds if estimate else 0,
+        "n": estimate.n if estimate else 0,
+        "objects": estimate.objects if estimate else None,
+    }
 
 
 def _on_curve(board: Board, method: str, curve: Sequence[Model]) -> bool:

@@ -76,6 +76,8 @@ def _verdict(board: Board, after: Place, before: Place) -> list[str]:
 def _where(board: Board) -> str:
     chosen = f"Alpha was chosen on the validation split by the {board.rule} rule" if board.chosen() else ""
     shown = f"every number here is from the {words.split(board.split)} split" if board.results.rows else "nothing was measured"
+    measured = board.mean(b.ACCURACY, board.chosen() or board.fixed("ft"))
+    shown += f", accuracy over {words.clouds(measured.n, measured.objects)}" if measured else ""
     return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
 
 
@@ -103,6 +105,7 @@ def _plain(estimate: Estimate | None, spelled: Any) -> dict[str, Any] | None:
         "low": estimate.low,
         "high": estimate.high,
         "n": estimate.n,
+        "objects": estimate.objects,
         "seeds": estimate.seeds,
         "sd": estimate.sd,
         "text": text,

@@ -86,6 +86,11 @@ def alpha(value: float | None) -> str:
     return NOTHING if value is None else f"{value:g}"
 
 
+def clouds(n: int, objects: int | None, noun: str = "cloud") -> str:
+    """How many were measured: ``570 clouds of 84 objects``, ``570 clouds``."""
+    return counted(n, noun) + ("" if objects is None else f" of {counted(objects, 'object')}")
+
+
 def joined(words: Iterable[str]) -> str:
     """Words in a row: ``a, b and c``."""
     *most, last = list(words) or [NOTHING]
