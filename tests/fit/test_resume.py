@@ -81,7 +81,7 @@ def test_so_does_one_with_a_class_token(pico_data, monkeypatch):
     check(fine_tuning("full", pico_data, pico.TOKEN_SPEC), monkeypatch)
 
 
-@pytest.mark.parametrize("options", [{}, {"contrast": 0.0, "block": 1.0}, {"rotate": False, "augment": "none", "block": 0.0}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"contrast": 0.0, "block": 1.0}, {"turned": 0.0, "augment": "none", "block": 0.0}], ids=str)
 def test_so_does_pre_training(options, pico_data, monkeypatch):
     check(pre_training(pico_data, **options), monkeypatch)
 
