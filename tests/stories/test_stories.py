@@ -156,3 +156,14 @@ def test_an_alpha_off_the_line_is_refused_when_it_is_spelled(kind, alphas):
 def test_a_story_without_trees_says_so():
     with pytest.raises(NotImplementedError, match="Story must define recipes"):
         Story().recipes(SETTING)
+
+
+@pytest.mark.parametrize("name", STORIES.names())
+def test_a_story_says_what_it_is_about(name):
+    """Headline and reference are methods of it, and its sweeps are exactly the methods that have an alpha."""
+    story = STORIES.parse(name)
+    methods = story.recipes(SETTING)
+    names = {method.name for method in methods}
+    assert {story.headline, story.reference} <= names
+    assert set(story.sweeps) == {method.name for method in methods if method.alpha is not None}
+    assert not story.sweeps or story.headline in story.sweeps

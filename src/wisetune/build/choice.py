@@ -8,32 +8,43 @@ from typing import Literal
 
 import numpy as np
 
+from wisetune.errors import UsageError
 from wisetune.results import OVER_SEEDS, Chosen, Row
-from wisetune.stories.story import Method
+from wisetune.stories.story import Method, Story
 from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
 
 Rule = Literal["interval", "greedy"]
 
 
-def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule) -> tuple[list[Chosen], Method]:
-    """The alpha of each seed by both rules, and the method to recommend: by ``rule`` on the mean of the seeds.
+def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule, story: Story) -> tuple[list[Chosen], Method]:
+    """The alpha of each seed by both rules, and the model to recommend.
 
-    Where the sweep has WiSE-FT-LP it is recommended before WiSE-FT; without a sweep, or without a probe, it is the last method of the rows.
+    That is the story's headline, at the alpha that ``rule`` finds on the mean of the seeds. Where no alpha can be chosen (no sweep, or no
+    probe) it is the headline as it is, at the largest alpha measured.
+
+    Raises:
+        UsageError: the story has no method of its headline's name.
     """
     rules: dict[Rule, Callable[[Curve], Choice]] = {"greedy": greedy_alpha, "interval": interval_alpha}
     chosen: list[Chosen] = []
-    best = Method(rows[-1].method, rows[-1].alpha)
-    for name in ("wise-ft", "wise-ft-lp"):
+    measured = {row.alpha for row in rows if row.method == story.headline}
+    if not measured:
+        raise UsageError(
+            f"the story '{story}' is about '{story.headline}', but its methods are {', '.join(sorted({row.method for row in rows}))}. "
+            "Name one of them as its headline."
+        )
+    best = Method(story.headline, max((alpha for alpha in measured if alpha is not None), default=None))
+    for name in story.sweeps:
         curves = [curve for curve in (_curve(rows, name, seed) for seed in seeds) if curve is not None]
         if len(curves) < len(seeds):
             continue
         for seed, curve in zip(seeds, curves, strict=True):
             chosen += [_chosen(name, which, seed, rules[which](curve)) for which in rules]
-        pooled = _pool(curves)
-        choice = rules[rule](pooled)
+        choice = rules[rule](_pool(curves))
         if len(curves) > 1:
             chosen.append(_chosen(name, rule, OVER_SEEDS, choice))
-        best = Method(name, choice.alpha)
+        if name == story.headline:
+            best = Method(name, choice.alpha)
     return chosen, best
 
 

@@ -113,7 +113,7 @@ class Runner:
                     self._measure(method, seed, mine[method], measure)
                 if after is None or backbone_of(mine[after]) != backbone_of(mine[method]):
                     self._forget(mine[method])
-        chosen, best = choose(self._rows, self.job.seeds, self.job.rule)
+        chosen, best = choose(self._rows, self.job.seeds, self.job.rule, self.job.story)
         for seed in self.job.seeds:
             if self.job.corruption is not None:
                 for method in dict.fromkeys((*self.corrupted_methods(), best)):

@@ -14,6 +14,7 @@ class Lp(Story):
     """Only a head trains; the backbone, and so its robustness, stays as it was."""
 
     name: ClassVar[str] = "lp"
+    reference: ClassVar[str] = "lp"
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """One tree."""

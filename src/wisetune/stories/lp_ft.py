@@ -14,6 +14,7 @@ class LpFt(Story):
     """LP-FT (Kumar et al., ICLR 2022): a trained head distorts the backbone less than a random one when fine-tuning begins."""
 
     name: ClassVar[str] = "lp-ft"
+    reference: ClassVar[str] = "lp"
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """Linear probing and what follows from it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from wisetune.recipe import Mix, Recipe, Start, Tune
 from wisetune.spec import Spec
@@ -40,7 +40,18 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Story(Spec):
-    """Base of every story; the fields of a subclass are its options."""
+    """Base of every story; the fields of a subclass are its options.
+
+    ``sweeps`` names the methods that have an alpha, the one to recommend first; ``reference`` the method that all are compared with.
+    """
+
+    sweeps: ClassVar[tuple[str, ...]] = ()
+    reference: ClassVar[str] = "ft"
+
+    @property
+    def headline(self) -> str:
+        """The method that the story is about, and recommends: the first sweep, else the method of its own name."""
+        return self.sweeps[0] if self.sweeps else self.name
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """The trees of one seed by method."""

@@ -31,6 +31,7 @@ class WiseFt(Story):
     """
 
     name: ClassVar[str] = "wise-ft"
+    sweeps: ClassVar[tuple[str, ...]] = ("wise-ft",)
 
     alphas: tuple[float, ...] = grid(10)
     statistics: Statistics = "reestimated"

@@ -20,6 +20,7 @@ class WiseFtLp(Story):
     """
 
     name: ClassVar[str] = "wise-ft-lp"
+    sweeps: ClassVar[tuple[str, ...]] = ("wise-ft-lp", "wise-ft")
 
     alphas: tuple[float, ...] = grid(10)
     statistics: Statistics = "reestimated"
