@@ -262,7 +262,7 @@ def test_metadata_that_are_no_card(path, text):
 
 def test_other_files(tmp_path, model):
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"it is a PyTorch file. Load it with load_official"):
+    with pytest.raises(WeightsError, match=r"it is a PyTorch file or another archive.*load_official"):
         load_model(tmp_path / "w.pth")
     safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="format is 'unnamed'"):

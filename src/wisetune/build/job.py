@@ -77,7 +77,7 @@ class Runner:
         for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
             if len(self.task(text).val) == 0:
                 raise DataError(
-                    f"'{text}' has no validation part, on which alpha would be chosen. Leave val above 0, for example {text},val=0.2."
+                    f"'{text}' has no validation part, on which alpha would be chosen: give a share above 0, such as val=0.2, or leave val out."
                 )
         self.bank = FeatureBank(device)
         self.builder = Builder(store, lambda _: job.backbone().to(device), self._by_digest, self.bank, meter)

@@ -6,6 +6,7 @@ numbers that are not finite; 73 the disk refuses; 75 somebody else is using it; 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from types import FrameType
 from cyclopts import App, CycloptsError, Parameter
 
 from wisetune._version import __version__
-from wisetune.errors import WisetuneError
+from wisetune.errors import StorageError, WisetuneError
 
 EPILOGUE = "Exit codes: 0 done, 2 usage, 65 data or weights, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted."
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=True)
+        sys.stdout.flush()
     except CycloptsError:
         return 2
     except WisetuneError as error:
@@ -70,9 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; python would complain once more while closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # No file: it was standard output. Whatever writes files has a message of its own.
+        _silence()
+        message = f"standard output cannot be written: {error.strerror}. Free some space, or send it elsewhere."
+        print(f"wisetune: {message}", file=sys.stderr)
+        return StorageError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _silence() -> None:
+    """Give standard output to nobody: what is left in it would be a second complaint at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -95,7 +95,7 @@ def read_card(path: str | Path) -> Card:
     path = Path(path)
     if kind_of(path) != "safetensors":
         raise WeightsError(
-            f"{path} was not written by wisetune: it is a PyTorch file. Load it with load_official, as weights of a backbone."
+            f"{path} was not written by wisetune: it is a PyTorch file or another archive. Weights of a backbone are loaded with load_official."
         )
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -53,6 +53,8 @@ def read(path: str | Path, budget: Budget = DEFAULT) -> Shape:
     """
     path = Path(path)
     module = _modules().get(path.suffix.lower())
+    if module is None and path.is_dir():
+        raise BadFile(path, "is not a file", "name a file")
     if module is None:
         raise BadFile(path, f"is not of a known kind ('{path.suffix}')", f"there are: {' '.join(read_suffixes())}")
     data = contents(path, budget)
