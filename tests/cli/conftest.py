@@ -31,6 +31,12 @@ def chatty(monkeypatch):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """No page is drawn, which takes most of the time of a run of this size."""
+    monkeypatch.setattr("wisetune.report.write.write_report", lambda *_: [])
+
+
+@pytest.fixture
 def packed(monkeypatch) -> bytes:
     """A .laz file, and no library that could unpack it: what is packed in it is nothing."""
     monkeypatch.setitem(sys.modules, "laspy", None)

@@ -93,8 +93,8 @@ def job(story: str = "lp", **changed: object) -> list[object]:
 
 
 def built(run: str = "out") -> dict[str, float]:
-    """What a run's store holds: when each object was made."""
-    return {row["digest"]: row["created"] for row in wisetune("list", run, "--json").json}
+    """What a run's store holds that was trained or mixed: when each was made. The weights that a run starts from were neither."""
+    return {row["digest"]: row["created"] for row in wisetune("list", run, "--json").json if "(" in row["recipe"]}
 
 
 SWEEP = "wise-ft-lp:alphas=0+0.5+1,baselines=false"

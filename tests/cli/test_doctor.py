@@ -32,6 +32,7 @@ def test_shipped_weights_that_are_missing_are_said_to_be(monkeypatch):
     refused(wisetune("doctor"), 65, "'point-mae-mini' are not in this installation: gone.safetensors is missing. Install wisetune again")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_run_is_found_and_mended_by_its_command(finished):
     before = built()
     assert wisetune("doctor", "out").out.splitlines()[-1] == "All is well."
