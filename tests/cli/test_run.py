@@ -203,7 +203,7 @@ def test_training_that_runs_away_is_exit_code_70():
 @pytest.mark.usefixtures("world")
 def test_weights_that_ran_away_in_their_last_step_are_exit_code_65():
     done = wisetune(*job("ft", fit="epochs=2,lr=1e30,augment=none"), "--quiet")
-    refused(done, 65, "clouds are not finite: its weights have run away", "Lower the learning rate")
+    refused(done, 65, "are not finite for 12 of 12 clouds: these weights have run away", "Lower the learning rate")
 
 
 @pytest.mark.usefixtures("world")

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wisetune.data.task import Data, Split, SplitName
+from wisetune.errors import WeightsError
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.records import Record, Role, class_mean_interval, effective_n, mean_interval
@@ -27,18 +28,37 @@ class Subject:
     bank: FeatureBank
 
     def features(self, split: Split) -> Float[np.ndarray, "n f"]:
-        """What the head sees of each cloud."""
-        return self.bank.features(self.model, self.backbone_key, split.points, split.digest)
+        """What the head sees of each cloud.
+
+        Raises:
+            WeightsError: it is not finite.
+        """
+        return _finite(self.bank.features(self.model, self.backbone_key, split.points, split.digest), "the backbone's features")
 
     def logits(self, split: Split) -> Float[np.ndarray, "n c"]:
-        """The head's answer for each cloud."""
-        return self.bank.logits(self.model, self.backbone_key, split.points, split.digest)
+        """The head's answer for each cloud.
+
+        Raises:
+            WeightsError: it is not finite.
+        """
+        return _finite(self.bank.logits(self.model, self.backbone_key, split.points, split.digest), "the model's answers")
 
     def once(self, split: Split) -> Float[np.ndarray, "n c"]:
         """Logits of clouds that will not be looked at again (corrupted ones): nothing is kept."""
         answer = self.logits(split)
         self.bank.forget_points(split.digest)
         return answer
+
+
+def _finite(values: Float[np.ndarray, "n f"], what: str) -> Float[np.ndarray, "n f"]:
+    """A training's last step can spoil weights after its last loss was looked at."""
+    broken = len(values) - int(np.isfinite(values).all(axis=1).sum())
+    if broken:
+        raise WeightsError(
+            f"{what} are not finite for {broken} of {len(values)} clouds: these weights have run away. Lower the learning rate if they were "
+            "trained here, or take other pre-trained weights."
+        )
+    return values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 
-from wisetune.errors import WeightsError
 from wisetune.nets.backbone import Groups
 from wisetune.nets.model import Model
 
@@ -48,11 +47,7 @@ class FeatureBank:
         return groups
 
     def features(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float32[np.ndarray, "n f"]:
-        """What the head sees of these clouds, in eval mode.
-
-        Raises:
-            WeightsError: it is not finite.
-        """
+        """What the head sees of these clouds, in eval mode."""
         key = (weights_key, points_key)
         if key in self._features:
             self._features.move_to_end(key)
@@ -61,12 +56,6 @@ class FeatureBank:
         with _looking(model):
             parts = [model.encode(tuple(column[at : at + self.batch] for column in groups)) for at in range(0, len(points), self.batch)]
         features = torch.cat(parts).cpu().numpy()
-        broken = len(features) - int(np.isfinite(features).all(axis=1).sum())
-        if broken:
-            raise WeightsError(
-                f"the backbone's features of {broken} of {len(features)} clouds are not finite: its weights have run away. Lower the learning "
-                "rate if they were trained here, or take other pre-trained weights."
-            )
         self.keep(weights_key, points_key, features)
         return features
 
