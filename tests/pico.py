@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wisetune.build.builder import Builder
+from wisetune.build.builder import Builder, keep_start
 from wisetune.build.job import Job, Runner
 from wisetune.build.meter import Silent
 from wisetune.data.task import Data, Split
@@ -140,7 +140,8 @@ def builder(root: Path, *tasks: Data, spec: PointMAESpec = SPEC, meter: Any = No
     """A builder over a store at ``root``, with these tasks (both of ours when none are given)."""
     known = {one.training_digest: one for one in tasks or (data(), probe())}
     store = Store(root, tell=lambda _: None)
-    return Builder(store, lambda _: backbone(spec), known.__getitem__, FeatureBank(CPU), meter or Silent())
+    keep_start(store, Start(spec, "random:0"), backbone(spec))
+    return Builder(store, known.__getitem__, FeatureBank(CPU), meter or Silent())
 
 
 def setting(**options: Any) -> Setting:
@@ -161,7 +162,6 @@ def job(story: Any, **options: Any) -> Job:
     """A job on our tasks, with a probe of fixed C."""
     given = {
         "start": START,
-        "backbone": backbone,
         "on": "solids",
         "measures": (Svm("others", "0.01"),),
         "head": LinearHead(),
@@ -175,7 +175,9 @@ def job(story: Any, **options: Any) -> Job:
 
 def runner(root: Path, story: Any, meter: Any = None, **options: Any) -> Runner:
     """A runner of such a job over a store at ``root``."""
-    return Runner(job(story, **options), Store(root, tell=lambda _: None), task, CPU, meter or Silent())
+    store = Store(root, tell=lambda _: None)
+    keep_start(store, START, backbone())
+    return Runner(job(story, **options), store, task, CPU, meter or Silent())
 
 
 def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from pico import FIT, HEAD_FIT, START, TOKEN_SPEC, bits
 from wisetune.build import builder as module
 from wisetune.build.builder import backbone_of
 from wisetune.data.task import Data
-from wisetune.errors import Busy, TrainingError, UsageError
+from wisetune.errors import Busy, TrainingError, UsageError, WeightsError
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.store import Store
@@ -104,7 +105,7 @@ def test_two_stores_hold_the_same_bytes(tmp_path, name):
         build(tmp_path / place, recipe, start)
         trees.append({str(path.relative_to(tmp_path / place)): path.read_bytes() for path in (tmp_path / place / "objects").rglob("*.*")})
     assert trees[0] == trees[1]
-    assert len(trees[0]) == 4 * (len(list(walk(recipe))) - 1)
+    assert len(trees[0]) == 4 * len(list(walk(recipe)))
 
 
 def test_only_what_changed_is_stored(tmp_path):
@@ -189,10 +190,23 @@ def test_a_model_knows_its_head_and_its_classes(tmp_path):
         assert model.head_spec == (Mlp3Head(hidden=8) if name in ("linear", "lp-ft") else LinearHead())
 
 
-def test_the_start_is_the_source_itself(tmp_path):
+def test_the_start_is_what_was_kept(tmp_path):
     model = build(tmp_path, START)
     assert bits(model.state_dict()) == bits(pico.backbone().state_dict())
-    assert not list((tmp_path / "objects").glob("*"))
+    assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(START)]
+
+
+def test_a_recipe_and_a_store_are_all_that_another_machine_needs(tmp_path):
+    """The checkpoint is gone; the data are looked up by digest."""
+    first = bits(build(tmp_path, DEEP).state_dict())
+    recipe = pickle.loads(pickle.dumps(tuned(DEEP, head=Mlp3Head(hidden=8), head_from="start")))
+    data = {TASK: DATA}.__getitem__
+    assert bits(module.build(DEEP, Store(tmp_path), data, pico.CPU).state_dict()) == first
+    module.build(recipe, Store(tmp_path), data, pico.CPU)
+    (tmp_path / "objects" / digest(START) / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"the pre-trained weights point-mae#random:0 are not in the store"):
+        module.build(DEEP, Store(tmp_path, tell=lambda _: None), data, pico.CPU)
+    assert bits(build(tmp_path, DEEP).state_dict()) == first, "they are kept again"
 
 
 def test_a_head_can_begin_only_with_one_that_is_there_and_knows_the_classes(tmp_path):

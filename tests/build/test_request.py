@@ -9,8 +9,9 @@ import pytest
 
 from children import environment
 from wisetune.build import estimator
+from wisetune.build import request as module
 from wisetune.build.estimator import Classifier
-from wisetune.build.request import NO_PROBE, Request, job_of
+from wisetune.build.request import NO_PROBE, Request, weights_of
 from wisetune.cli import run as command
 from wisetune.errors import UsageError
 from wisetune.measure.svm import Svm
@@ -27,9 +28,8 @@ def asked(*given):
     raise Stop(given[0])
 
 
-def same(one, other) -> bool:
-    """Jobs are equal but for the function that gives the weights."""
-    return dataclasses.replace(one, backbone=None) == dataclasses.replace(other, backbone=None)
+def job_of(request, **options):
+    return module.job_of(request, weights_of(request), **options)
 
 
 def test_the_job_has_every_word_of_the_request():
@@ -99,7 +99,7 @@ def test_the_command_and_the_class_ask_for_the_same(monkeypatch, tmp_path):
         command.run("wise-ft-lp", from_="point-mae-mini", on="demo:scans", out=tmp_path, corruption="none")
     with pytest.raises(Stop) as called:
         Classifier().fit("demo:scans")
-    assert same(typed.value.args[0], called.value.args[0])
+    assert typed.value.args[0] == called.value.args[0]
 
 
 def test_defaults_stand_once():

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from wisetune.build.meter import Meter
+from wisetune.build.meter import Meter, Silent
 from wisetune.data.task import Data, Split
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.nets.backbone import Backbone, BackboneSpec, Groups
 from wisetune.nets.create import fresh_head
@@ -39,17 +39,36 @@ _REESTIMATE_BATCH = 32
 State = dict[str, torch.Tensor]
 
 
+def build(recipe: Recipe, store: Store, data: Callable[[str], Data], device: torch.device, meter: Meter | None = None) -> Model:
+    """The model of a recipe: all that is needed is the recipe, a store that has its starts, and the data that it names.
+
+    Raises:
+        WeightsError: the store does not have the pre-trained weights.
+        TrainingError: a loss that is not finite.
+        StorageError: the store cannot be written.
+    """
+    return Builder(store, data, FeatureBank(device), meter or Silent()).model(recipe)
+
+
+def keep_start(store: Store, start: Start, backbone: Backbone) -> None:
+    """Commit pre-trained weights, which all deltas of a store build on, to that store, if it does not have them whole.
+
+    Raises:
+        StorageError: the store cannot be written.
+    """
+    if store.load(digest(start)) is None:
+        store.commit(start, _copy(backbone.state_dict()), [], {})
+
+
 class Builder:
     """Builds models of recipes over one store.
 
-    ``source`` gives the pre-trained backbone of a start; ``data`` the task of a training digest. Models that it returns are in eval mode and
-    shared: do not change them.
+    ``data`` gives the task of a training digest; starts are in the store (``keep_start``). Models that it returns are in eval mode and shared:
+    do not change them.
     """
 
-    def __init__(
-        self, store: Store, source: Callable[[Start], Backbone], data: Callable[[str], Data], bank: FeatureBank, meter: Meter
-    ) -> None:
-        self.store, self.source, self.data, self.bank, self.meter = store, source, data, bank, meter
+    def __init__(self, store: Store, data: Callable[[str], Data], bank: FeatureBank, meter: Meter) -> None:
+        self.store, self.data, self.bank, self.meter = store, data, bank, meter
         self._models: OrderedDict[str, Model] = OrderedDict()
 
     def model(self, recipe: Recipe) -> Model:
@@ -74,7 +93,7 @@ class Builder:
 
     def _build(self, recipe: Recipe, name: str) -> Model:
         if isinstance(recipe, Start):
-            return Model(self.source(recipe), nn.Identity())
+            return Model(self._start(recipe, name), nn.Identity())
         # What a parent's model and the stored tensors make together is the model: only what changed is stored.
         model = self._skeleton(recipe)
         ungrafted = set(model.state_dict())
@@ -97,6 +116,18 @@ class Builder:
                     return model
         model.load_state_dict({**before, **stored.tensors})
         return model
+
+    def _start(self, start: Start, name: str) -> Backbone:
+        assert isinstance(start.backbone, BackboneSpec)
+        stored = self.store.load(name)
+        if stored is None:
+            raise WeightsError(
+                f"the pre-trained weights {describe(start)} are not in the store {self.store.root}. Run the command that made it again, "
+                "with these weights."
+            )
+        backbone = build_empty(start.backbone)
+        backbone.load_state_dict(stored.tensors, assign=True)
+        return backbone
 
     def _skeleton(self, recipe: Tune | Mix) -> Model:
         """The model before this node's work: the parent's backbone, and the head that this node begins with."""

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float32, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from wisetune.build.builder import keep_start
 from wisetune.build.choice import Rule
 from wisetune.build.job import Runner
 from wisetune.build.meter import Meter, Silent
 from wisetune.build.predict import frame_of, framed
-from wisetune.build.request import Request, job_of
+from wisetune.build.request import Request, job_of, weights_of
 from wisetune.data.files import FileTask
 from wisetune.data.formats import Cloud, read
 from wisetune.data.formats.base import MalformedError, sound
@@ -108,9 +109,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
             corruption="none",
             rule=self.rule,
         )
-        job = job_of(request, given=() if given is None else (_ARRAYS,))
+        weights = weights_of(request)
+        job = job_of(request, weights, given=() if given is None else (_ARRAYS,))
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store")
+            keep_start(store, job.start, weights.load())
             finished = Runner(job, store, load, where, meter or Silent()).run({})
         self.model_, self.results_ = finished.model, finished.results
         self.classes_ = np.array(finished.data.classes) if classes is None else classes

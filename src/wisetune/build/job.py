@@ -19,10 +19,11 @@ from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.measure import Measure
 from wisetune.measure.subject import Subject
-from wisetune.nets.backbone import Backbone
+from wisetune.nets.backbone import BackboneSpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
+from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.records import EDITION
 from wisetune.results import Cloud, Results, Row
@@ -37,11 +38,10 @@ _WORST = 6
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What to do. ``on`` and the measures' tasks are spelled; ``start`` names pre-trained weights that ``backbone()`` gives."""
+    """What to do. ``on`` and the measures' tasks are spelled; ``start`` names pre-trained weights that the store must have."""
 
     story: Story
     start: Start
-    backbone: Callable[[], Backbone]
     on: str
     measures: tuple[Measure, ...]
     head: Head
@@ -71,7 +71,8 @@ class Runner:
     def __init__(self, job: Job, store: Store, tasks: Callable[[str, int], Data], device: torch.device, meter: Meter) -> None:
         self.job, self.store, self.meter, self.device = job, store, meter, device
         self._tasks, self._loaded = tasks, dict[str, Data]()
-        start = job.backbone()
+        assert isinstance(job.start.backbone, BackboneSpec)
+        start = build_empty(job.start.backbone)
         self.points, self.complete = start.points, not start.anatomy.fresh
         self.downstream = self.task(job.on)
         for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
@@ -80,7 +81,7 @@ class Runner:
                     f"'{text}' has no validation part, on which alpha would be chosen: give a share above 0, such as val=0.2, or leave val out."
                 )
         self.bank = FeatureBank(device)
-        self.builder = Builder(store, lambda _: job.backbone().to(device), self._by_digest, self.bank, meter)
+        self.builder = Builder(store, self._by_digest, self.bank, meter)
         self._rows: list[Row] = []
         self._stamps: list[dict[str, Any]] = []
         self._looked = set[tuple[str, str]]()

@@ -13,6 +13,7 @@ from wisetune.errors import UsageError
 
 if TYPE_CHECKING:
     from wisetune.build.job import Job
+    from wisetune.nets.pretrained import Pretrained
 
 _PROBES = ("demo:objects",)
 NO_PROBE = "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK."
@@ -45,12 +46,23 @@ class Request:
         return () if self.probes else (NO_PROBE,)
 
 
-def job_of(request: Request, given: Collection[str] = ()) -> Job:
+def weights_of(request: Request) -> Pretrained:
+    """The pre-trained weights that a request names; ``keep_start`` puts them into a store.
+
+    Raises:
+        UsageError: there are none of this name.
+        BadFile, WeightsError: they cannot be used.
+    """
+    from wisetune.nets.pretrained import resolve
+
+    return resolve(request.start, request.backbone)
+
+
+def job_of(request: Request, weights: Pretrained, given: Collection[str] = ()) -> Job:
     """The job that a request means; the names in ``given`` are data that the caller holds, not tasks to be loaded.
 
     Raises:
         UsageError: a word that means nothing; no data were loaded before it was found.
-        WeightsError: the pre-trained weights cannot be used.
     """
     from wisetune.build.job import Job
     from wisetune.data.tasks import parse_task
@@ -59,19 +71,16 @@ def job_of(request: Request, given: Collection[str] = ()) -> Job:
     from wisetune.measure.measures import MEASURES
     from wisetune.measure.svm import Svm
     from wisetune.nets.heads import parse_head
-    from wisetune.nets.pretrained import resolve
     from wisetune.recipe import Start
     from wisetune.stories.stories import STORIES
 
     if not request.seeds:
         raise UsageError("a job needs at least one training seed, and none was given.")
-    found = resolve(request.start, request.backbone)
     fit = Fit.from_options(request.fit)
     probes = [str(parse_task(text)) for text in request.probes or _PROBES]
     return Job(
         story=STORIES.parse(request.story),
-        start=Start(found.spec, found.digest),
-        backbone=found.load,
+        start=Start(weights.spec, weights.digest),
         on=request.on if request.on in given else str(parse_task(request.on)),
         measures=(*(Svm(task, request.probe_c) for task in probes), *map(MEASURES.parse, request.measures)),
         head=parse_head(request.head),

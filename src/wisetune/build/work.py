@@ -6,10 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from wisetune.build.builder import backbone_of
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy
+from wisetune.nets.backbone import BackboneSpec
+from wisetune.nets.create import fresh_backbone
+from wisetune.nets.model import Model
+from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ def plan(runner: Runner) -> dict[str, Any]:
     study = runner.study({}, None)
     return {
         **{name: study[name] for name in ("story", "start", "task", "probes", "seeds", "head", "fit", "head_fit")},
-        "parameters": sum(value.numel() for value in runner.job.backbone().parameters()),
+        "parameters": sum(value.numel() for value in build_empty(_architecture(runner)).parameters()),
         "models": len(set(trees.values())),
         "trainings": sum(isinstance(node, Tune) for node in nodes),
         "mixes": sum(isinstance(node, Mix) for node in nodes),
@@ -67,11 +72,16 @@ def _cost(runner: Runner, node: Recipe) -> float:
 
 
 def _speed(runner: Runner) -> float:
-    """Clouds a second on this machine, from one small batch."""
-    model = runner.builder.model(runner.job.start)
+    """Clouds a second on this machine, from one small batch; whatever the weights are, the work is the same."""
+    model = Model(fresh_backbone(_architecture(runner), 0), nn.Identity()).to(runner.device).eval()
     points = torch.from_numpy(runner.downstream.train.points[:_TRIAL]).to(runner.device)
     with torch.inference_mode():
         model.features(points[:2])  # kernels are compiled, memory is touched
         began = time.perf_counter()
         model.features(points)
     return len(points) / max(time.perf_counter() - began, 1e-6)
+
+
+def _architecture(runner: Runner) -> BackboneSpec:
+    assert isinstance(runner.job.start.backbone, BackboneSpec)
+    return runner.job.start.backbone

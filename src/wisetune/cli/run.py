@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from wisetune.build.request import Request, job_of
+from wisetune.build.request import Request, job_of, weights_of
 from wisetune.cli.bar import duration
 from wisetune.errors import StorageError, UsageError
 
@@ -139,6 +139,7 @@ def _seeds(count: int) -> tuple[int, ...]:
 def _job(request: Request, out: Path, machine: Machine) -> int:
     import torch
 
+    from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
     from wisetune.build.work import work
     from wisetune.cli.bar import Bar
@@ -154,7 +155,8 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
         if machine.threads < 1:
             raise UsageError(f"--threads is {machine.threads}; it must be at least 1.")
         torch.set_num_threads(machine.threads)
-    where, job, command = device(machine.device), job_of(request), _command()
+    where, weights, command = device(machine.device), weights_of(request), _command()
+    job = job_of(request, weights)
 
     def load_task(text: str, points: int) -> Data:
         return parse_task(text).load(points)
@@ -170,6 +172,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
                 return _plan(Runner(job, store, load_task, where, bar), machine)
         store = Store(out / "store", tell=bar.tell)
         with store.lock("run"):
+            keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
             bar.expect(work(runner))
             finished = runner.run({"command": command, "reproduce": [command]})

@@ -45,7 +45,7 @@ def stamp(path: Path) -> dict[str, Any]:
     """With what records were measured; empty when they do not say, are damaged or gone.
 
     Raises:
-        WriteError: they may not be read.
+        StorageError: they may not be read.
     """
     try:
         return sealed.unseal(sealed.read_file(path)).get("stamp", {})

@@ -94,7 +94,7 @@ def stamp(folder: Path) -> dict[str, Any]:
     """With what an object was built; empty when its manifest does not say, is damaged or gone.
 
     Raises:
-        WriteError: it may not be read.
+        StorageError: it may not be read.
     """
     try:
         return sealed.read_manifest(folder, folder.name)["about"].get("stamp", {})

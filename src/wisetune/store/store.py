@@ -143,7 +143,7 @@ class Store:
         """With what an object was built, or with ``key`` its records measured; empty where that is not known.
 
         Raises:
-            WriteError: it may not be read.
+            StorageError: it may not be read.
         """
         return objects.stamp(self._path("objects", digest)) if key is None else measured.stamp(self._records(digest, key))
 
