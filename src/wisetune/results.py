@@ -10,7 +10,8 @@ from typing import Any
 
 from wisetune.records import Record
 
-FORMAT = 1
+FORMAT = 2
+"""Raised when what a file holds changes; a file of another format is refused."""
 OVER_SEEDS = -1
 """The seed of a choice that was made on the mean of all seeds."""
 
@@ -67,14 +68,73 @@ class Cloud:
 
 
 @dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A task as it was used: how many clouds of each class each split has, and what was done to it; of a probe, the measure that looks at it."""
+
+    name: str
+    digest: str
+    classes: list[str]
+    counts: dict[str, dict[str, int]]
+    protocol: dict[str, Any]
+    spec: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommended:
+    """The model that a study recommends: a method, and its alpha where it has one."""
+
+    method: str
+    alpha: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """The protocol of a job: everything a reader needs to judge and repeat it.
+
+    ``headline`` is the method that the story is about, ``sweeps`` are the methods along alpha, ``reference`` is what all are compared with.
+    ``start`` is what the weights were called when they were asked for, ``architecture`` their backbone, ``start_weights`` their digest.
+    ``selection`` says what was selected on what.
+    """
+
+    story: str
+    headline: str
+    sweeps: list[str]
+    reference: str
+    start: str
+    architecture: str
+    start_weights: str
+    task: DataSet
+    probes: list[DataSet]
+    seeds: list[int]
+    head: str
+    fit: str
+    gentle_fit: str
+    head_fit: str
+    rule: str
+    corruption: str | None
+    selection: str
+    recommended: Recommended | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    command: str = ""
+    reproduce: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Study:
+        """The inverse of ``dataclasses.asdict``."""
+        said = values["recommended"]
+        whole: dict[str, Any] = {"task": DataSet(**values["task"]), "probes": [DataSet(**probe) for probe in values["probes"]]}
+        return cls(**(values | whole | {"recommended": said and Recommended(**said)}))
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
     """Everything that one job found.
 
-    ``study`` is the protocol: story, start, task, probes, seeds, fit, head, what was selected on what. ``stamp`` says with which versions and on which devices everything in it was made.
-    ``audits`` are the merge audits by what was mixed. ``log`` holds training logs by method and seed.
+    ``stamp`` says with which versions and on which devices everything in it was made. ``audits`` are the merge audits by what was mixed.
+    ``log`` holds training logs by method and seed.
     """
 
-    study: dict[str, Any]
+    study: Study
     stamp: dict[str, Any]
     rows: list[Row]
     chosen: list[Chosen]
@@ -89,9 +149,15 @@ class Results:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Results:
-        """The inverse of ``to_json``."""
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: the values are of another format.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"they are of format {values.get('format')}, and this version reads {FORMAT}")
         return cls(
-            study=values["study"],
+            study=Study.from_json(values["study"]),
             stamp=values["stamp"],
             rows=[Row.from_json(row) for row in values["rows"]],
             chosen=[Chosen(**choice) for choice in values["chosen"]],

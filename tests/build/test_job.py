@@ -23,7 +23,7 @@ from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
 from wisetune.recipe import Mix, Tune, digest, walk
 from wisetune.records import Record
-from wisetune.results import Results, Row
+from wisetune.results import Recommended, Results, Row
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
 from wisetune.stories.lp_ft import LpFt
@@ -37,7 +37,7 @@ FULL = {
     **QUICK,
     "measures": (Svm("others", "0.01"), Transfer("others", "shared")),
     "corruption": Corruption(items=4),
-    "facts": {"for": "a test"},
+    "source": "a test",
 }
 
 
@@ -57,7 +57,7 @@ class Counting(Silent):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One job with everything."""
-    return pico.runner(tmp_path_factory.mktemp("job") / "store", STORY, **FULL).run({"command": "wisetune run"})
+    return pico.runner(tmp_path_factory.mktemp("job") / "store", STORY, **FULL).run("wisetune run")
 
 
 def places(results: Results) -> Counter:
@@ -67,10 +67,10 @@ def places(results: Results) -> Counter:
 def test_every_method_is_measured_once_by_every_measure(finished):
     methods = [(name, None) for name in ("ft", "ft-low-lr", "lp", "lp-ft")]
     methods += [(name, alpha) for name in ("wise-ft", "wise-ft-lp") for alpha in (0.0, 0.5, 1.0)]
-    best = finished.results.study["recommended"]
+    best = finished.results.study.recommended
     expected = Counter({(*method, measure, split): 2 for method in methods for measure in ("accuracy", "svm") for split in ("val", "test")})
     expected += Counter({(*method, "transfer", "test"): 2 for method in methods})
-    expected += Counter({(*method, "corruption", "test"): 36 for method in (("lp", None), ("ft", None), (best["method"], best["alpha"]))})
+    expected += Counter({(*method, "corruption", "test"): 36 for method in (("lp", None), ("ft", None), (best.method, best.alpha))})
     assert places(finished.results) == expected
     assert {row.seed for row in finished.results.rows} == {0}
 
@@ -103,7 +103,7 @@ def test_each_rule_chose_an_alpha_for_each_method(finished):
 def test_the_recommended_model_is_that_of_the_chosen_alpha(finished, tmp_path):
     study = finished.results.study
     by_interval = [choice for choice in finished.results.chosen if choice.method == "wise-ft-lp"][1]
-    assert study["recommended"] == {"method": "wise-ft-lp", "alpha": by_interval.alpha}
+    assert study.recommended == Recommended("wise-ft-lp", by_interval.alpha)
     runner = pico.runner(tmp_path, STORY, **FULL)
     recipe = runner.trees()[0, Method("wise-ft-lp", by_interval.alpha)]
     assert finished.recipe == recipe
@@ -113,13 +113,13 @@ def test_the_recommended_model_is_that_of_the_chosen_alpha(finished, tmp_path):
 
 def test_the_study_tells_the_protocol(finished):
     study = finished.results.study
-    assert study["story"] == "wise-ft-lp:alphas=0.0+0.5+1.0"
-    assert (study["start_weights"], study["seeds"], study["rule"]) == ("random:0", [0], "interval")
-    assert study["task"]["counts"]["train"] == {"ball": 9, "box": 9, "stick": 9, "plate": 9}
-    assert study["task"]["digest"] == pico.data().digest
-    assert [probe["spec"] for probe in study["probes"]] == ["svm:on=others,c=0.01", "transfer:on=others,map=shared"]
-    assert (study["for"], study["command"]) == ("a test", "wisetune run")
-    assert "validation" in study["selection"]
+    assert study.story == "wise-ft-lp:alphas=0.0+0.5+1.0"
+    assert (study.start_weights, study.seeds, study.rule) == ("random:0", [0], "interval")
+    assert study.task.counts["train"] == {"ball": 9, "box": 9, "stick": 9, "plate": 9}
+    assert study.task.digest == pico.data().digest
+    assert [probe.spec for probe in study.probes] == ["svm:on=others,c=0.01", "transfer:on=others,map=shared"]
+    assert (study.start, study.architecture, study.command) == ("a test", str(pico.SPEC), "wisetune run")
+    assert "validation" in study.selection
 
 
 def test_the_worst_clouds_are_the_test_clouds_least_sure_of_their_class(finished):
@@ -151,50 +151,50 @@ def test_results_are_plain_json(finished):
 
 def test_the_same_job_in_a_fresh_store_gives_the_same_bytes(finished, tmp_path):
     torch.manual_seed(9)
-    again = pico.runner(tmp_path, STORY, **FULL).run({"command": "wisetune run"})
+    again = pico.runner(tmp_path, STORY, **FULL).run("wisetune run")
     assert json.dumps(again.results.to_json()) == json.dumps(finished.results.to_json())
     assert bits(again.model.state_dict()) == bits(finished.model.state_dict())
 
 
 def test_a_job_that_was_done_does_nothing_again(tmp_path, monkeypatch):
-    first = pico.runner(tmp_path, STORY, **QUICK).run({})
+    first = pico.runner(tmp_path, STORY, **QUICK).run()
     monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(Svm, "of", lambda *_: pytest.fail("measured again"))
     meter = Counting()
     again = pico.runner(tmp_path, STORY, meter, **QUICK)
     assert work(again) == 0
-    assert json.dumps(again.run({}).results.to_json()) == json.dumps(first.results.to_json())
+    assert json.dumps(again.run().results.to_json()) == json.dumps(first.results.to_json())
     assert meter.done == 0
-    assert json.dumps(again.run({}).results.to_json()) == json.dumps(first.results.to_json()), "the same runner once more"
+    assert json.dumps(again.run().results.to_json()) == json.dumps(first.results.to_json()), "the same runner once more"
 
 
 def test_a_new_measure_is_added_without_training(tmp_path, monkeypatch):
-    before = pico.runner(tmp_path, STORY, **QUICK).run({})
+    before = pico.runner(tmp_path, STORY, **QUICK).run()
     monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
-    after = pico.runner(tmp_path, STORY, **QUICK | {"measures": (Svm("others", "0.01"), Svm("others", "1"))}).run({})
+    after = pico.runner(tmp_path, STORY, **QUICK | {"measures": (Svm("others", "0.01"), Svm("others", "1"))}).run()
     assert set(map(repr, before.results.rows)) < set(map(repr, after.results.rows))
 
 
 def test_one_more_test_cloud_trains_nothing_again(tmp_path, monkeypatch):
     monkeypatch.setitem(pico.TASKS, "solids,more", lambda: dataclasses.replace(pico.data(), test=pico.data(test=7).test))
-    pico.runner(tmp_path, STORY, **QUICK).run({})
+    pico.runner(tmp_path, STORY, **QUICK).run()
     monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))
-    finished = pico.runner(tmp_path, STORY, on="solids,more", **QUICK).run({})
+    finished = pico.runner(tmp_path, STORY, on="solids,more", **QUICK).run()
     assert {row.record.n for row in finished.results.rows if row.record.name == "accuracy" and row.record.split == "test"} == {28}
 
 
 def test_data_that_moved_are_not_measured_again_and_records_tell_where_they_are_now(tmp_path, monkeypatch):
     monkeypatch.setitem(pico.TASKS, "moved", pico.probe)
     monkeypatch.setitem(pico.TASKS, "changed", lambda: dataclasses.replace(pico.probe(), train=pico.data("more").train))
-    pico.runner(tmp_path, Lp(), **QUICK).run({})
+    pico.runner(tmp_path, Lp(), **QUICK).run()
     of = Svm.of
     monkeypatch.setattr(Svm, "of", lambda *_: pytest.fail("measured again"))
-    rows = pico.runner(tmp_path, Lp(), **QUICK | {"measures": (Svm("moved", "0.01"),)}).run({}).results.rows
+    rows = pico.runner(tmp_path, Lp(), **QUICK | {"measures": (Svm("moved", "0.01"),)}).run().results.rows
     assert {row.record.measure for row in rows} == {"accuracy", "svm:on=moved,c=0.01"}
     measured = []
     monkeypatch.setattr(Svm, "of", lambda *given: measured.append(str(given[0])) or of(*given))
     for measures in ((Svm("moved", "0.02"),), (Svm("changed", "0.01"),)):
-        pico.runner(tmp_path, Lp(), **QUICK | {"measures": measures}).run({})
+        pico.runner(tmp_path, Lp(), **QUICK | {"measures": measures}).run()
     assert measured == ["svm:on=moved,c=0.02", "svm:on=changed,c=0.01"]
 
 
@@ -203,11 +203,11 @@ def test_the_page_names_every_device_that_took_part(tmp_path, monkeypatch):
     real = job_module.stamp
     monkeypatch.setattr(builder_module, "stamp", lambda _: real("cuda"))
     monkeypatch.setattr(job_module, "stamp", lambda _: real("cuda") | {"torch": "2.0"})
-    first = pico.runner(tmp_path, Lp(), **QUICK).run({}).results
+    first = pico.runner(tmp_path, Lp(), **QUICK).run().results
     assert (first.stamp["device"], first.stamp["torch"]) == ("cuda", f"{real('cuda')['torch']}, 2.0")
     monkeypatch.setattr(builder_module, "stamp", real)
     monkeypatch.setattr(job_module, "stamp", real)
-    again = pico.runner(tmp_path, Lp(), **QUICK).run({}).results
+    again = pico.runner(tmp_path, Lp(), **QUICK).run().results
     assert (again.stamp["device"], again.rows) == ("cuda, cpu", first.rows)
     assert {name: value for name, value in again.stamp.items() if name not in ("device", "torch")} == {
         name: value for name, value in real("cpu").items() if name not in ("device", "torch")
@@ -215,15 +215,15 @@ def test_the_page_names_every_device_that_took_part(tmp_path, monkeypatch):
 
 
 def test_a_measure_of_another_version_is_measured_again(tmp_path, monkeypatch):
-    first = pico.runner(tmp_path, Lp(), **QUICK).run({})
+    first = pico.runner(tmp_path, Lp(), **QUICK).run()
     measured, of = [], Svm.of
     monkeypatch.setattr(Svm, "of", lambda *given: measured.append(1) or of(*given))
-    pico.runner(tmp_path, Lp(), **QUICK).run({})
+    pico.runner(tmp_path, Lp(), **QUICK).run()
     assert not measured
     monkeypatch.setattr(Svm, "version", Svm.version + 1)
     again = pico.runner(tmp_path, Lp(), **QUICK)
     assert work(again) > 0
-    assert again.run({}).results == first.results
+    assert again.run().results == first.results
     assert len(measured) == 1
 
 
@@ -239,7 +239,7 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     meter = Counting()
     runner = pico.runner(tmp_path, STORY, meter, **FULL | {"corruption": corrupted})
     expected = work(runner)
-    runner.run({})
+    runner.run()
     # One model less is corrupted where the chosen one is a baseline: at alpha 0 it is linear probing.
     assert meter.done in {expected, expected - (36 * 4 if corrupted else 0)}
     assert "training: full(point-mae#random:0)" in meter.said
@@ -258,12 +258,12 @@ def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_pat
     first = pico.runner(tmp_path, Ft(), Stop(), **QUICK | {"fit": fit})
     epoch, whole = 3 * len(first.downstream.train), work(first)
     with pytest.raises(KeyboardInterrupt):
-        first.run({})
+        first.run()
     meter = Counting()
     again = pico.runner(tmp_path, Ft(), meter, **QUICK | {"fit": fit})
     expected = work(again)
     assert expected == whole - 2 * epoch
-    again.run({})
+    again.run()
     assert meter.done == expected
 
 
@@ -287,7 +287,7 @@ def test_a_sweep_of_eleven_alphas_trains_eleven_heads_and_looks_at_each_backbone
         return features(model, weights_key, points, points_key)
 
     monkeypatch.setattr(runner.bank, "features", counting)
-    runner.run({})
+    runner.run()
     assert Counter(trained) == {"all": 1, "head": 11}
     assert len({key.split()[0] for key in seen}) == 11, "the start at alpha 0, nine mixes, the fine-tuned model at 1"
     worst = runner.downstream.test.digest
@@ -307,17 +307,17 @@ def test_a_plan_counts_and_trains_nothing(tmp_path):
 
 @pytest.mark.parametrize(("story", "best"), [(Ft(), "ft"), (Lp(), "lp"), (LpFt(), "lp-ft"), (WiseFt((0.5,)), "wise-ft")], ids=str)
 def test_every_story_is_a_job(tmp_path, story, best):
-    finished = pico.runner(tmp_path, story, **QUICK | {"corruption": Corruption(items=4)}).run({})
-    assert finished.results.study["recommended"]["method"] == best
+    finished = pico.runner(tmp_path, story, **QUICK | {"corruption": Corruption(items=4)}).run()
+    assert finished.results.study.recommended.method == best
     assert {name for name, *_ in places(finished.results)} == {method.name for method in story.recipes(pico.setting())}
     for place, count in places(finished.results).items():
         assert count == (36 if place[2] == "corruption" else 2), place
 
 
 def test_a_job_without_probes_recommends_without_a_choice(tmp_path):
-    finished = pico.runner(tmp_path, WiseFt((0.5,)), **QUICK | {"measures": ()}).run({})
+    finished = pico.runner(tmp_path, WiseFt((0.5,)), **QUICK | {"measures": ()}).run()
     assert finished.results.chosen == []
-    assert finished.results.study["probes"] == []
+    assert finished.results.study.probes == []
 
 
 def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_path):
@@ -331,7 +331,7 @@ def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_
 
 
 def test_several_seeds_share_the_start_and_choose_one_alpha(tmp_path):
-    finished = pico.runner(tmp_path, WiseFtLp((0.5,), baselines=False), seeds=(0, 1), **QUICK).run({})
+    finished = pico.runner(tmp_path, WiseFtLp((0.5,), baselines=False), seeds=(0, 1), **QUICK).run()
     rows = finished.results.rows
     assert {row.seed for row in rows} == {0, 1}
     of_seed = {seed: next(row.record for row in rows if row.seed == seed and row.method == "ft") for seed in (0, 1)}
@@ -339,7 +339,7 @@ def test_several_seeds_share_the_start_and_choose_one_alpha(tmp_path):
     start = {row.record.weights for row in rows if row.method == "lp" and row.record.role == "robustness"}
     assert len(start) == 1
     assert [choice.seed for choice in finished.results.chosen if choice.method == "wise-ft-lp"] == [0, 0, 1, 1, OVER_SEEDS]
-    assert finished.results.study["recommended"]["alpha"] == next(
+    assert finished.results.study.recommended.alpha == next(
         choice.alpha for choice in finished.results.chosen if (choice.method, choice.seed) == ("wise-ft-lp", OVER_SEEDS)
     )
     assert {node.seed for node in walk(finished.recipe) if isinstance(node, Tune)} == {0}

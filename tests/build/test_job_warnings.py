@@ -25,7 +25,7 @@ def load(text: str, points: int) -> Data:
 
 def test_what_a_task_warns_of_is_told_and_stands_in_the_study(tmp_path):
     meter = Told()
-    runner = Runner(pico.job(Ft(), facts={"warnings": ["no probe"]}), Store(tmp_path), load, pico.CPU, meter)
+    runner = Runner(pico.job(Ft(), warnings=("no probe",)), Store(tmp_path), load, pico.CPU, meter)
     runner.task("solids")
     assert meter.lines == ["solids may leak"]
-    assert runner.study({}, None)["warnings"] == ["no probe", "solids may leak"]
+    assert runner.study().warnings == ["no probe", "solids may leak"]

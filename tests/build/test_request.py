@@ -56,13 +56,13 @@ def test_the_job_has_every_word_of_the_request():
     assert job.gentle_fit == dataclasses.replace(job.fit, lr=0.002)
     assert job.corruption is not None
     assert job.corruption.items == 5
-    assert job.facts == {"start": request.start, "warnings": []}
+    assert (job.source, job.warnings) == (request.start, ())
 
 
 def test_without_a_probe_the_bundled_objects_are_the_probe_and_that_is_said():
     job = job_of(BARE)
     assert [measure.needs for measure in job.measures] == [("demo:part=objects",)]
-    assert job.facts["warnings"] == [NO_PROBE]
+    assert job.warnings == (NO_PROBE,)
     assert job_of(dataclasses.replace(BARE, corruption="none")).corruption is None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wisetune.records import Record, Role, wilson
-from wisetune.results import Chosen, Cloud, Results, Row
+from wisetune.results import Chosen, Cloud, DataSet, Recommended, Results, Row, Study
 
 BEST = 0.4
 CLASSES = ("bag", "bin", "bookshelf", "cabinet", "chair", "desk", "display", "door", "pillow", "shelf", "sink", "sofa", "table", "toilet")
@@ -226,41 +226,29 @@ def _clouds(rng: np.random.Generator, classes: Sequence[str]) -> list[Cloud]:
     return clouds
 
 
-def _protocol(seeds: Sequence[int], probes: bool, classes: Sequence[str]) -> dict[str, Any]:
+def bare(**said: Any) -> Study:
+    """A protocol that says next to nothing."""
+    empty = DataSet("", "", [], {}, {})
+    plain = dict.fromkeys(("story", "start", "architecture", "start_weights", "head", "fit", "gentle_fit", "head_fit", "selection"), "")
+    lists = {"sweeps": ["wise-ft-lp", "wise-ft"], "probes": [], "seeds": []}
+    rest = {"headline": "wise-ft-lp", "reference": "ft", "task": empty, "rule": "greedy", "corruption": None}
+    return Study(**plain | lists | rest | said)
+
+
+def _protocol(seeds: Sequence[int], probes: bool, classes: Sequence[str]) -> Study:
     counts = {"train": dict.fromkeys(classes, 50), "val": dict.fromkeys(classes, 14), "test": dict.fromkeys(classes, 57)}
-    made: dict[str, Any] = {
-        "story": "wise-ft-lp",
-        "rule": "greedy",
-        "recommended": {"method": "wise-ft-lp", "alpha": BEST},
-        "start": "bundled:point-mae-mini",
-        "start_facts": {
-            "parameters": 1_240_000,
-            "pre-trained on": "6,960 CAD shapes, masked reconstruction and contrast",
-            "licence": "CC BY 4.0",
-        },
-        "task": {
-            "name": "demo:scans",
-            "classes": list(classes),
-            "counts": counts,
-            "protocol": {"points": 1024, "split": "by object, seed 0"},
-        },
-        "seeds": list(seeds),
-        "fit": "adamw:lr=0.003,epochs=20,batch=32",
-        "head": "linear",
-        "selection": "alpha on the validation split (accuracy of the task, mean accuracy of the probes on their validation splits)",
-        "command": "wisetune run demo:scans --seeds 3",
-        "reproduce": ["pip install wisetune==0.1.0", "wisetune run demo:scans --seeds 3 --out demo-report"],
-        "warnings": [],
-    }
-    if probes:
-        made["probes"] = [
-            {
-                "spec": f"svm:on=[{data}],c=0.01",
-                "name": data,
-                "classes": ["a", "b"],
-                "counts": {"train": {"a": 60, "b": 60}},
-                "protocol": {"up": "z"},
-            }
-            for data in _PROBES
-        ]
-    return made
+    few = {"train": {"a": 60, "b": 60}}
+    return bare(
+        story="wise-ft-lp",
+        recommended=Recommended("wise-ft-lp", BEST),
+        start="bundled:point-mae-mini",
+        architecture="point-mae:width=96,depth=6",
+        task=DataSet("demo:scans", "d0", list(classes), counts, {"points": 1024, "split": "by object, seed 0"}),
+        probes=[DataSet(data, "d1", ["a", "b"], few, {"up": "z"}, f"svm:on=[{data}],c=0.01") for data in _PROBES if probes],
+        seeds=list(seeds),
+        fit="adamw:lr=0.003,epochs=20,batch=32",
+        head="linear",
+        selection="alpha on the validation split (accuracy of the task, mean accuracy of the probes on their validation splits)",
+        command="wisetune run demo:scans --seeds 3",
+        reproduce=["pip install wisetune==0.1.0", "wisetune run demo:scans --seeds 3 --out demo-report"],
+    )

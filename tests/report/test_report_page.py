@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from studies import hostile, study
+from studies import bare, hostile, study
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
@@ -114,16 +114,14 @@ def test_hostile_probe_names_stay_text_in_the_pictures() -> None:
     [
         study((0,), probes=False),
         study((0,), corruptions=False, clouds=False),
-        dataclasses.replace(study((0,)), study={}, stamp={}, log={}, audits={}),
+        dataclasses.replace(study((0,)), study=bare(), stamp={}, log={}, audits={}),
         dataclasses.replace(study((0,)), chosen=[]),
         dataclasses.replace(study((0,)), rows=[row for row in study((0,)).rows if row.record.split == "val"]),
         dataclasses.replace(study((0,)), rows=[row for row in study((0,)).rows if row.alpha is None]),
-        dataclasses.replace(
-            study((0,)), study={"task": {"name": "x", "counts": {"train": 5, "test": None}}, "probes": None, "odd": [1, {"a": 2}]}
-        ),
-        Results({}, {}, [], [], [], {}, {}),
+        dataclasses.replace(study((0,)), study=bare(sweeps=[], headline="lp", reference="lp")),
+        Results(bare(), {}, [], [], [], {}, {}),
     ],
-    ids=["no probes", "no corruptions, no clouds", "no protocol", "nothing chosen", "no test", "baselines only", "odd protocol", "nothing"],
+    ids=["no probes", "no corruptions, no clouds", "no protocol", "nothing chosen", "no test", "baselines only", "no sweep", "nothing"],
 )
 def test_missing_pieces_still_give_a_page(made: Results) -> None:
     found = Reader(page(made))

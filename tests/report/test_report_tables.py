@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studies import ALPHAS, CLASSES, KINDS, TEST, placed, record, study
+from studies import ALPHAS, CLASSES, KINDS, TEST, bare, placed, record, study
 
 from wisetune.records import Record, difference_interval, mean_interval, mean_over_seeds, paired_difference, wilson
 from wisetune.report import Table, all_tables, summary, words
@@ -18,7 +18,7 @@ from wisetune.results import Chosen, Results, Row
 
 
 def results(rows: list[Row], chosen: list[Chosen] | None = None) -> Results:
-    return Results({}, {}, rows, chosen or [], [], {}, {})
+    return Results(bare(), {}, rows, chosen or [], [], {}, {})
 
 
 def table(found: Results, name: str) -> Table:
@@ -143,7 +143,7 @@ def test_the_chosen_model_is_the_recommended_one() -> None:
 def test_without_a_recommendation_a_choice_on_all_seeds_counts() -> None:
     made = study()
     made = dataclasses.replace(
-        made, study={}, chosen=[dataclasses.replace(one, alpha=0.6) if one.seed == -1 else one for one in made.chosen]
+        made, study=bare(), chosen=[dataclasses.replace(one, alpha=0.6) if one.seed == -1 else one for one in made.chosen]
     )
     assert Board(made).chosen() == dict.fromkeys((0, 1, 2), ("wise-ft-lp", 0.6))
     alls = [row for row in table(made, "chosen").rows if row["seed"] == "all"]
@@ -152,7 +152,7 @@ def test_without_a_recommendation_a_choice_on_all_seeds_counts() -> None:
 
 def test_without_that_the_chosen_model_follows_each_seed() -> None:
     made = study()
-    made = dataclasses.replace(made, study={}, chosen=[one for one in made.chosen if one.seed >= 0])
+    made = dataclasses.replace(made, study=bare(), chosen=[one for one in made.chosen if one.seed >= 0])
     assert Board(made).chosen() == {0: ("wise-ft-lp", 0.4), 1: ("wise-ft-lp", 0.3), 2: ("wise-ft-lp", 0.4)}
     rows = {
         (row.method, row.alpha, row.seed): row.record.value
@@ -166,7 +166,7 @@ def test_without_that_the_chosen_model_follows_each_seed() -> None:
 
 def test_the_rule_of_the_study_decides() -> None:
     made = study((0,))
-    made = dataclasses.replace(made, study={**made.study, "rule": "interval", "recommended": None})
+    made = dataclasses.replace(made, study=dataclasses.replace(made.study, rule="interval", recommended=None))
     assert summary(made)["alpha"] == {"0": 0.2}
     assert "interval rule" in summary(made)["sentences"][-1]
 

@@ -114,7 +114,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store")
             keep_start(store, job.start, weights.load())
-            finished = Runner(job, store, load, where, meter or Silent()).run({})
+            finished = Runner(job, store, load, where, meter or Silent()).run()
         self.model_, self.results_ = finished.model, finished.results
         self.classes_ = np.array(finished.data.classes) if classes is None else classes
         self._frame = frame_of(finished.data.protocol)

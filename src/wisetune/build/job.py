@@ -26,7 +26,7 @@ from wisetune.nets.model import Model
 from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.records import EDITION
-from wisetune.results import Cloud, Results, Row
+from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study
 from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Store
@@ -51,8 +51,10 @@ class Job:
     seeds: tuple[int, ...] = (0,)
     rule: Rule = "interval"
     corruption: Corruption | None = None
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What the page says of the job beside its results: names, commands."""
+    source: str = ""
+    """What the weights were called when they were asked for: the page says it."""
+    warnings: tuple[str, ...] = ()
+    """What whoever reads the page should know first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Runner:
                 found[seed, method] = recipe
         return found
 
-    def run(self, command: Mapping[str, Any]) -> Finished:
+    def run(self, command: str = "") -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
         trees = self.trees()
         self._rows, self._looked, self._stamps = list[Row](), set[tuple[str, str]](), list[dict[str, Any]]()
@@ -197,42 +199,45 @@ class Runner:
         names = {method for _, method in self.trees()}
         return [method for method in (Method("lp"), Method("ft")) if method in names]
 
-    def study(self, command: Mapping[str, Any], best: Method | None) -> dict[str, Any]:
+    def study(self, command: str = "", best: Method | None = None) -> Study:
         """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
-        probes = [self._described(text) | {"spec": str(measure)} for measure in job.measures for text in measure.needs]
         warnings = [warning for data in self._loaded.values() for warning in _warnings(data)]
-        return {
-            "story": str(job.story),
-            "start": str(job.start.backbone),
-            "start_weights": job.start.weights,
-            "task": self._described(job.on),
-            "probes": probes,
-            "seeds": list(job.seeds),
-            "head": str(job.head),
-            "fit": str(job.fit),
-            "gentle_fit": str(job.gentle_fit),
-            "head_fit": str(job.head_fit),
-            "rule": job.rule,
-            "recommended": None if best is None else {"method": best.name, "alpha": best.alpha},
-            "corruption": None if job.corruption is None else str(job.corruption),
-            "selection": (
+        return Study(
+            story=str(job.story),
+            headline=job.story.headline,
+            sweeps=list(job.story.sweeps),
+            reference=job.story.reference,
+            start=job.source or job.start.weights,
+            architecture=str(job.start.backbone),
+            start_weights=job.start.weights,
+            task=self._described(job.on),
+            probes=[self._described(text, str(measure)) for measure in job.measures for text in measure.needs],
+            seeds=list(job.seeds),
+            head=str(job.head),
+            fit=str(job.fit),
+            gentle_fit=str(job.gentle_fit),
+            head_fit=str(job.head_fit),
+            rule=job.rule,
+            corruption=None if job.corruption is None else str(job.corruption),
+            selection=(
                 "alpha was chosen on validation data: accuracy on the validation part of the downstream task, robustness on the validation "
                 "part of the probes. Test parts were measured and not used for any choice. "
                 + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
             ),
-            **job.facts,
-            "warnings": list(dict.fromkeys([*job.facts.get("warnings", ()), *warnings])),
-            **command,
-        }
+            recommended=None if best is None else Recommended(best.name, best.alpha),
+            warnings=list(dict.fromkeys([*job.warnings, *warnings])),
+            command=command,
+            reproduce=[command] if command else [],
+        )
 
-    def _described(self, text: str) -> dict[str, Any]:
+    def _described(self, text: str, spec: str = "") -> DataSet:
         data = self.task(text)
         counts = {
             name: {data.classes[c]: int(n) for c, n in enumerate(np.bincount(split.labels, minlength=len(data.classes)))}
             for name, split in (("train", data.train), ("val", data.val), ("test", data.test))
         }
-        return {"name": data.name, "digest": data.digest, "classes": list(data.classes), "counts": counts, "protocol": data.protocol}
+        return DataSet(data.name, data.digest, list(data.classes), counts, data.protocol, spec)
 
     def _audits(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, list[dict[str, Any]]]:
         """The audit of every mix, by its alpha and seed."""

@@ -90,5 +90,6 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = ()) -
         seeds=request.seeds,
         rule=request.rule,
         corruption=None if request.corruption == "none" else Corruption.from_options(request.corruption),
-        facts={"start": request.start, "warnings": list(request.warnings)},
+        source=request.start,
+        warnings=request.warnings,
     )

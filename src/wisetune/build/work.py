@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,9 @@ def plan(runner: Runner) -> dict[str, Any]:
     trees = runner.trees()
     nodes = {node for tree in trees.values() for node in walk(tree)}
     clouds, speed = work(runner), _speed(runner)
-    study = runner.study({}, None)
+    study = dataclasses.asdict(runner.study())
     return {
-        **{name: study[name] for name in ("story", "start", "task", "probes", "seeds", "head", "fit", "head_fit")},
+        **{name: study[name] for name in ("story", "start", "architecture", "task", "probes", "seeds", "head", "fit", "head_fit")},
         "parameters": sum(value.numel() for value in build_empty(_architecture(runner)).parameters()),
         "models": len(set(trees.values())),
         "trainings": sum(isinstance(node, Tune) for node in nodes),

@@ -175,7 +175,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
             bar.expect(work(runner))
-            finished = runner.run({"command": command, "reproduce": [command]})
+            finished = runner.run(command)
             bar.stage("writing the report")
             _save_model(finished, out, request.start)
             write_report(finished.results, out)

@@ -18,7 +18,6 @@ CLASS_MEAN: Role = "class-mean"
 ROBUSTNESS: Role = "robustness"
 CORRUPTED: Role = "corruption"
 TRANSFER: Role = "transfer"
-SWEPT = ("wise-ft-lp", "wise-ft")
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
 
@@ -58,7 +57,7 @@ class Board:
         # Probes have test parts of their own: what is shown is the split on which the task's own accuracy is known.
         of_task = [row for row in results.rows if row.record.role == ACCURACY] or results.rows
         self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
-        self.rule = str(results.study.get("rule") or "greedy")
+        self.rule, self.sweeps, self.reference = results.study.rule, results.study.sweeps, results.study.reference
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
         self._weights: dict[tuple[Model, int], str] = {}
         for row in results.rows:
@@ -72,11 +71,9 @@ class Board:
 
     @property
     def headline(self) -> str:
-        """The swept method the report recommends: the study's word, else WiSE-FT-LP where it was run."""
+        """The method that the report recommends, or would."""
         said = self._recommended()
-        if said is not None:
-            return said[0]
-        return next((name for name in SWEPT if any(row.method == name for row in self.results.rows)), SWEPT[0])
+        return said[0] if said is not None else self.results.study.headline
 
     def alphas(self, method: str) -> list[float]:
         """Every alpha measured for a swept method, ascending."""
@@ -125,10 +122,8 @@ class Board:
         return self.fixed(choice.method, choice.alpha) if choice.seed == OVER_SEEDS else {choice.seed: (choice.method, choice.alpha)}
 
     def _recommended(self) -> Model | None:
-        said = self.results.study.get("recommended")
-        if isinstance(said, Mapping) and said.get("alpha") in self.alphas(str(said.get("method"))):
-            return str(said["method"]), float(said["alpha"])
-        return None
+        said = self.results.study.recommended
+        return (said.method, said.alpha) if said is not None and said.alpha in self.alphas(said.method) else None
 
     def chosen_rows(self, role: Role, split: str) -> dict[Model, list[Row]]:
         """Rows of records of a role by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""

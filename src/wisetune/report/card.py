@@ -12,23 +12,23 @@ from wisetune.results import Results
 def model_card(results: Results, about: Mapping[str, Any]) -> str:
     """Markdown, from a run's results and from what the model's file says of itself."""
     study, found = results.study, summary(results)
-    task = study["task"]
-    sizes = {part: sum(counts.values()) for part, counts in task["counts"].items()}
+    task = study.task
+    sizes = {part: sum(counts.values()) for part, counts in task.counts.items()}
     lines = [
-        f"# Point-cloud classifier for {task['name']}",
+        f"# Point-cloud classifier for {task.name}",
         "",
         *[f"{sentence}  " for sentence in found["sentences"]],
         "",
         "## What it is",
-        f"- Made by: `{about.get('recipe', study['story'])}` (digest `{about.get('digest', '')}`)",
-        f"- Started from: `{study.get('start', '')}`",
-        f"- Classes: {', '.join(task['classes'])}",
+        f"- Made by: `{about.get('recipe', study.story)}` (digest `{about.get('digest', '')}`)",
+        f"- Started from: `{study.start}`",
+        f"- Classes: {', '.join(task.classes)}",
         f"- Input: one object a cloud, up axis {about.get('up', 'z')}, normalised: {about.get('normalise', 'sphere')}",
         "",
         "## How it was measured",
-        f"- Clouds: {sizes['train']} train, {sizes['val']} val, {sizes['test']} test; training seeds {', '.join(map(str, study['seeds']))}",
-        f"- {study['selection']}",
-        *[f"- Robustness probe: {probe['name']} (`{probe['spec']}`)" for probe in study["probes"]],
+        f"- Clouds: {sizes['train']} train, {sizes['val']} val, {sizes['test']} test; training seeds {', '.join(map(str, study.seeds))}",
+        f"- {study.selection}",
+        *[f"- Robustness probe: {probe.name} (`{probe.spec}`)" for probe in study.probes],
         "",
         "## Know before use",
         *[f"- {note}" for note in found["notes"]],
@@ -38,7 +38,7 @@ def model_card(results: Results, about: Mapping[str, Any]) -> str:
         ", ".join(f"{name} {value}" for name, value in results.stamp.items()),
         "",
         "```sh",
-        str(study.get("command", "")),
+        study.command,
         "```",
         "",
     ]

@@ -11,39 +11,45 @@ from wisetune.report.tables import baselines_table, chosen_table, corruption_sum
 from wisetune.report.verdict import summary
 from wisetune.results import Results
 
-_OPTIONS = {"head": "head", "fit": "fine-tuning", "head_fit": "heads"}
-
 
 def markdown(results: Results, title: str) -> str:
     """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all on the split that is shown."""
     board, study, found = Board(results), results.study, summary(results)
-    task = study["task"]
-    counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task["counts"].items())
+    task, than = study.task, words.method(board.reference)
+    counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
+    options = (("head", study.head), ("fine-tuning", study.fit), ("heads", study.head_fit))
     blocks = [
         f"# {title}",
         "\n".join([*found["sentences"], "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
         "Made by:",
-        f"```sh\n{study.get('command', '')}\n```",
+        f"```sh\n{study.command}\n```",
         "## Chosen models and baselines",
-        grid(("model", "accuracy", "robustness", "accuracy against fine-tuning", "robustness against fine-tuning"), _models(board)),
-        "## Along alpha",
-        grid(("alpha", *(f"{words.method(method)}: accuracy" for method in ("wise-ft", "wise-ft-lp")), "robustness"), _sweep(board)),
-        "## The choice, on validation",
-        grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)),
+        grid(("model", "accuracy", "robustness", f"accuracy against {than}", f"robustness against {than}"), _models(board)),
+        *_along(board),
         *(
             ["## Under corruption", grid(("model", "clean", "mean of 35 corruptions"), _corruptions(board))]
             if corruption_summary(board).rows
             else []
         ),
         "## Protocol",
-        f"- Task: {task['name']}, {len(task['classes'])} classes; clouds: {counted}. Seeds: {', '.join(map(str, study['seeds']))}.",
-        *[f"- Probe: {probe['name']}, {len(probe['classes'])} classes (`{probe['spec']}`)." for probe in study["probes"]],
-        f"- Start: {study.get('start', '')}. {'; '.join(f'{name} `{study[key]}`' for key, name in _OPTIONS.items() if key in study)}.",
-        f"- {study['selection']}",
+        f"- Task: {task.name}, {len(task.classes)} classes; clouds: {counted}. Seeds: {', '.join(map(str, study.seeds))}.",
+        *[f"- Probe: {probe.name}, {len(probe.classes)} classes (`{probe.spec}`)." for probe in study.probes],
+        f"- Start: {study.start} (`{study.architecture}`). {'; '.join(f'{name} `{value}`' for name, value in options)}.",
+        f"- {study.selection}",
         f"- {', '.join(f'{name} {value}' for name, value in results.stamp.items())}",
     ]
     text = "\n\n".join(blocks) + "\n"
     return text.replace("\n\n- ", "\n- ").replace("## Protocol\n- ", "## Protocol\n\n- ")
+
+
+def _along(board: Board) -> Iterable[str]:
+    """The sweep and the choice; nothing where no alpha was measured."""
+    methods = [method for method in board.sweeps if board.alphas(method)]
+    if methods:
+        columns = ("alpha", *(f"{words.method(method)}: accuracy" for method in methods), "robustness")
+        yield from ("## Along alpha", grid(columns, _sweep(board, methods)))
+    if board.results.chosen:
+        yield from ("## The choice, on validation", grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)))
 
 
 def _models(board: Board) -> Iterable[Sequence[str]]:
@@ -54,11 +60,11 @@ def _models(board: Board) -> Iterable[Sequence[str]]:
         yield (name, _value(row, "accuracy"), _value(row, "robustness"), _change(row, "accuracy"), _change(row, "robustness"))
 
 
-def _sweep(board: Board) -> Iterable[Sequence[str]]:
+def _sweep(board: Board, methods: Sequence[str]) -> Iterable[Sequence[str]]:
     rows = [row for row in sweep_table(board).rows if row["split"] == board.split]
     for alpha in sorted({row["alpha"] for row in rows}):
         here = {row["method"]: row for row in rows if row["alpha"] == alpha}
-        shown = [_value(here[method], "accuracy") if method in here else words.NOTHING for method in ("wise-ft", "wise-ft-lp")]
+        shown = [_value(here[method], "accuracy") if method in here else words.NOTHING for method in methods]
         yield (words.alpha(alpha), *shown, _value(next(iter(here.values())), "robustness"))
 
 

@@ -17,13 +17,13 @@ from wisetune.report.board import Board
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.tables import Table, all_tables, chosen_with_reasons
 from wisetune.report.verdict import alpha_words, notes, summary
-from wisetune.results import Cloud, Results
+from wisetune.results import Cloud, DataSet, Results, Study
 
 _MOST_POINTS = 4096
 _PROTOCOL = {
     "story": "Study",
     "start": "Starting weights",
-    "start_facts": "About them",
+    "architecture": "Their architecture",
     "start_weights": "Their digest",
     "fit": "Training",
     "head": "Head",
@@ -33,7 +33,6 @@ _PROTOCOL = {
     "corruption": "Corruptions",
     "selection": "Selected on what",
 }
-_ELSEWHERE = {"task", "probes", "command", "reproduce", "warnings", "rule", "recommended"}
 
 
 def page(results: Results) -> str:
@@ -45,8 +44,10 @@ def page(results: Results) -> str:
         "words": words,
         "raw": _raw,
         "named": _named,
-        "title": _title(study),
+        "title": study.task.name or "your task",
         "board": board,
+        "measured": {row.method for row in results.rows},
+        "than": words.method(board.reference),
         "summary": summary(results),
         "notes": notes(board),
         "chosen_alpha": alpha_words(board.chosen()),
@@ -55,13 +56,13 @@ def page(results: Results) -> str:
         "curves": {width: Markup(text) for width, text in curve_svgs(board).items()},  # noqa: S704 (the same)
         "sweep": _sweep(board, tables["sweep"]),
         "steps": _steps(board, tables["steps"]),
-        "heat": _heat(tables["corruptions"]),
+        "heat": _heat(board, tables["corruptions"]),
         "confusions": _by_model(tables["confusion"]),
         "classes": _by_model(tables["classes"]),
         "protocol": _protocol(study),
-        "sets": [*_sets("Task", [study.get("task")]), *_sets("", study.get("probes") or [])],
+        "sets": _sets(study),
         "stamp": results.stamp,
-        "reproduce": [str(line) for line in study.get("reproduce") or [study.get("command")] if line],
+        "reproduce": [line for line in study.reproduce or [study.command] if line],
         "audits": {key: _audit(lines) for key, lines in sorted(results.audits.items())},
         "logs": {name: _log(lines) for name, lines in sorted(results.log.items()) if lines},
         "clouds": results.clouds,
@@ -117,11 +118,6 @@ def _named(board: Board, method: str, alpha: float | None) -> str:
     return words.model(method, alpha)
 
 
-def _title(study: Mapping[str, Any]) -> str:
-    task = study.get("task")
-    return str(task.get("name") or "your task") if isinstance(task, Mapping) else "your task"
-
-
 def _sweep(board: Board, table: Table) -> list[dict[str, Any]]:
     """One line an alpha: the rows of each method side by side, and robustness once, for both methods share their backbones."""
     chosen = {alpha for _, alpha in board.chosen().values()}
@@ -146,8 +142,8 @@ def _steps(board: Board, table: Table) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: ((line["choice"]["method"], line["choice"]["rule"]) != ours, line["choice"]["method"] != ours[0]))
 
 
-def _heat(table: Table) -> dict[str, Any]:
-    """Heat maps: kinds, levels, cells by model, how far the first model is above full fine-tuning, and how sure one cell is."""
+def _heat(board: Board, table: Table) -> dict[str, Any]:
+    """Heat maps: kinds, levels, cells by model, how far the first model is above the reference, and how sure one cell is."""
     kinds = list(dict.fromkeys(row["kind"] for row in table.rows))
     levels = sorted({row["level"] for row in table.rows})
     models = {model: {(row["kind"], row["level"]): row for row in rows} for model, rows in _by_model(table).items()}
@@ -156,7 +152,7 @@ def _heat(table: Table) -> dict[str, Any]:
     apart = {
         model: {cell: ours[cell]["accuracy"] - theirs[cell]["accuracy"] for cell in ours if cell in theirs}
         for model, theirs in models.items()
-        if model != first and model == ("ft", None)
+        if model != first and model == (board.reference, None)
     }
     widths = sorted((row["accuracy_high"] - row["accuracy_low"]) / 2 for row in table.rows)
     sure = {"n": min((row["n"] for row in table.rows), default=0), "objects": next((row["objects"] for row in table.rows), None)}
@@ -171,34 +167,26 @@ def _by_model(table: Table) -> dict[tuple[str, float | None], list[dict[str, Any
     return found
 
 
-def _protocol(study: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The known facts in order, then whatever else the study says."""
-    known = [(label, study[key]) for key, label in _PROTOCOL.items() if study.get(key) not in (None, "", [], {})]
-    return known + [(key, value) for key, value in study.items() if key not in _PROTOCOL and key not in _ELSEWHERE]
+def _protocol(study: Study) -> list[tuple[str, Any]]:
+    return [(label, getattr(study, field)) for field, label in _PROTOCOL.items() if getattr(study, field) not in (None, "", [])]
 
 
-def _sets(role: str, tasks: Sequence[Any]) -> list[dict[str, Any]]:
-    found = [task for task in tasks if isinstance(task, Mapping)]
-    probe = {id(task): "Transfer set" if str(task.get("spec")).startswith("transfer") else "Robustness probe" for task in found}
-    return [{"role": role or probe[id(task)], **_set(task)} for task in found]
+def _sets(study: Study) -> list[dict[str, Any]]:
+    roles = ["Transfer set" if probe.spec.startswith("transfer") else "Robustness probe" for probe in study.probes]
+    return [_set("Task", study.task), *map(_set, roles, study.probes)]
 
 
-def _set(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set: facts, items a split, and items a class where known."""
-    counts = task.get("counts") if isinstance(task.get("counts"), Mapping) else {}
-    by_class = {split: dict(found) for split, found in (counts or {}).items() if isinstance(found, Mapping)}
-    names = list(dict.fromkeys([name for found in by_class.values() for name in found]))
-    totals = {split: sum(found.values()) if isinstance(found, Mapping) else found for split, found in (counts or {}).items()}
-    facts = {key: value for key, value in task.items() if key not in ("name", "counts", "classes") and value not in (None, "", {}, [])}
-    classes = task.get("classes") or names
-    rows = [(name, [by_class[split].get(name, 0) for split in by_class]) for name in names]
+def _set(role: str, data: DataSet) -> dict[str, Any]:
+    """A data set: facts, items a split, and items a class."""
+    facts = {"spec": data.spec, "digest": data.digest, "protocol": data.protocol}
     return {
-        "name": task.get("name") or "data",
-        "facts": facts,
-        "classes": classes,
-        "totals": totals,
-        "splits": list(by_class),
-        "rows": rows,
+        "role": role,
+        "name": data.name or "data",
+        "facts": {key: value for key, value in facts.items() if value},
+        "classes": data.classes,
+        "totals": {split: sum(found.values()) for split, found in data.counts.items()},
+        "splits": list(data.counts),
+        "rows": [(name, [found.get(name, 0) for found in data.counts.values()]) for name in data.classes if data.counts],
     }
 
 

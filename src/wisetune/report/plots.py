@@ -16,7 +16,8 @@ from wisetune.report.drawing import THEME, Labels, png, svg
 from wisetune.report.verdict import alpha_words
 
 _WIDE, _NARROW = (9.2, 6.0), (4.3, 5.4)
-_COLOURS = {"wise-ft-lp": THEME["trained"], "wise-ft": THEME["kept"]}
+_CURVES = (THEME["trained"], THEME["kept"], THEME["muted"])
+"""The colours of the swept methods, the headline's first."""
 _MARKERS = {"lp": "s", "ft": "D", "lp-ft": "^", "ft-low-lr": "v"}
 _OTHERS = "Phx<>p"
 Spot = tuple[Estimate, Estimate]
@@ -45,7 +46,7 @@ def tradeoff_png(board: Board) -> bytes | None:
 
 def curve_svgs(board: Board) -> dict[str, str]:
     """Accuracy and robustness along alpha, with intervals, wide and narrow; empty when no alpha was measured."""
-    if not any(board.alphas(method) for method in b.SWEPT):
+    if not any(board.alphas(method) for method in board.sweeps):
         return {}
     label = f"Accuracy and robustness along alpha on the {board.split} split, with 95 percent intervals. The sweep table holds the same numbers."
     drawn = functools.partial(_curves, board)
@@ -56,6 +57,10 @@ def curve_svgs(board: Board) -> dict[str, str]:
     }
 
 
+def _colour(board: Board, method: str) -> str:
+    return _CURVES[min(board.sweeps.index(method), len(_CURVES) - 1)]
+
+
 def _spot(board: Board, place: b.Place) -> Spot | None:
     robustness, accuracy = board.mean(b.ROBUSTNESS, place), board.mean(b.ACCURACY, place)
     return (robustness, accuracy) if robustness and accuracy else None
@@ -63,7 +68,7 @@ def _spot(board: Board, place: b.Place) -> Spot | None:
 
 def _spots(board: Board) -> dict[b.Model, Spot]:
     """Every model that has both numbers."""
-    models = [(method, alpha) for method in b.SWEPT for alpha in board.alphas(method)] + [(name, None) for name in board.baselines()]
+    models = [(method, alpha) for method in board.sweeps for alpha in board.alphas(method)] + [(name, None) for name in board.baselines()]
     found = {model: _spot(board, board.fixed(*model)) for model in models}
     return {model: spot for model, spot in found.items() if spot}
 
@@ -71,25 +76,25 @@ def _spots(board: Board) -> dict[b.Model, Spot]:
 def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     axes = figure.add_subplot()
     spots = _spots(board)
-    floor = _limits(axes, spots)
+    floor = _limits(board, axes, spots)
     split = words.split(board.split)
     axes.set_xlabel(f"Robustness: {'what linear probes get right' if wide else 'probes'} on other data (%, {split}) →")
     axes.set_ylabel(f"Accuracy on your task (%, {split}) →")
     axes.grid(visible=True, lw=0.8)
     axes.tick_params(length=0)
-    _legend(axes, spots, wide)
+    _legend(board, axes, spots, wide)
     figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in points
     shown = {model: spot for model, spot in spots.items() if spot[1].value >= floor}
     labels = Labels(axes, [_at(spot) for spot in shown.values()], 10.5 if wide else 9.5)
-    tuned, chosen = spots.get(("ft", None)), _spot(board, board.chosen())
+    tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen())
     if tuned:
-        _better(axes, tuned, wide)
+        _better(axes, tuned, words.method(board.reference), wide)
         axes.add_patch(_ellipse(tuned, THEME["ink"], 0.08))
-    for method in b.SWEPT:
+    for method in board.sweeps:
         path = [_at(spot) for (name, _), spot in spots.items() if name == method]
         if path:
-            axes.plot(*zip(*path, strict=True), color=_COLOURS[method], lw=2.4, alpha=0.9, zorder=4, solid_joinstyle="round")
-            axes.plot(*zip(*path, strict=True), "o", color=_COLOURS[method], mec=THEME["paper"], mew=1.2, ms=7, zorder=5)
+            axes.plot(*zip(*path, strict=True), color=_colour(board, method), lw=2.4, alpha=0.9, zorder=4, solid_joinstyle="round")
+            axes.plot(*zip(*path, strict=True), "o", color=_colour(board, method), mec=THEME["paper"], mew=1.2, ms=7, zorder=5)
             labels.avoid_path(path)
     if chosen:
         axes.add_patch(_ellipse(chosen, THEME["gain"], 0.17))
@@ -102,18 +107,22 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
             _cross(axes, spot, THEME["ink"], 0.22)
             axes.plot(*_at(spot), marker, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
             name = words.method(method)
-            labels.put(name if wide else name.replace(", ", ",\n"), _at(spot), THEME["ink"], weight="bold" if method == "ft" else "normal")
+            labels.put(
+                name if wide else name.replace(", ", ",\n"),
+                _at(spot),
+                THEME["ink"],
+                weight="bold" if method == board.reference else "normal",
+            )
     _alpha_labels(board, labels, shown, wide)
-    _fallen(axes, spots, floor, wide)
+    _fallen(board, axes, spots, floor, wide)
 
 
-def _legend(axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
+def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
     """What the colours mean, above the picture where nothing can lie under it."""
-    meanings = (("wise-ft-lp", "head trained anew"), ("wise-ft", "head kept"))
-    present = [pair for pair in meanings if any(name == pair[0] for name, _ in spots)]
-    for row, (method, meaning) in enumerate(present):
+    present = [method for method in board.sweeps if any(name == method for name, _ in spots)]
+    for row, method in enumerate(present):
         place = (0.36 * row, 1.03) if wide else (0.0, 1.02 + 0.045 * (len(present) - 1 - row))
-        axes.text(*place, f"●  {words.method(method)}: {meaning}", transform=axes.transAxes, color=_COLOURS[method],
+        axes.text(*place, f"●  {words.method(method)}{words.HEADS.get(method, '')}", transform=axes.transAxes, color=_colour(board, method),
                   fontsize=11 if wide else 9.5, fontweight="bold", va="bottom")  # fmt: skip
     if wide:
         axes.text(
@@ -128,26 +137,30 @@ def _legend(axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
         )
 
 
-def _fallen(axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> None:
+def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> None:
     """Says what lies below the picture, on the side where the curve does not leave it."""
-    lost = [(alpha, spot) for (_, alpha), spot in spots.items() if spot[1].value < floor and alpha is not None]
-    if not lost:
+    below = [(model, spot) for model, spot in spots.items() if spot[1].value < floor and model[1] is not None]
+    if not below:
         return
+    method = below[-1][0][0]
+    lost = [(alpha or 0.0, spot) for (name, alpha), spot in below if name == method]
     top, low = max(alpha for alpha, _ in lost), min(spot[1].value for _, spot in lost)
     left, right = axes.get_xlim()
     on_right = lost[-1][1][0].value * 100 < (left + right) / 2
     where = " this picture, " if wide else "\n"
-    text = f"{words.method('wise-ft')} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
+    text = f"{words.method(method)} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
     axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
-              color=THEME["kept"], fontsize=9.5 if wide else 8.5)  # fmt: skip
+              color=_colour(board, method), fontsize=9.5 if wide else 8.5)  # fmt: skip
 
 
-def _limits(axes: Axes, spots: dict[b.Model, Spot]) -> float:
+def _limits(board: Board, axes: Axes, spots: dict[b.Model, Spot]) -> float:
     """Limits that show what matters; returns the accuracy below which points fall out.
 
     A kept head on a backbone that is almost the pre-trained one is near chance. Shown in full, it would press all else into a line.
     """
-    core = [spot for (method, alpha), spot in spots.items() if method != "wise-ft" or (alpha or 0) >= 0.7] or list(spots.values())
+    core = [spot for (method, alpha), spot in spots.items() if method not in board.sweeps[1:] or (alpha or 0) >= 0.7] or list(
+        spots.values()
+    )
     low, high = min(spot[1].value for spot in core), max(spot[1].value for spot in core)
     # Half an interval of room lets a reader see that most differences are smaller than what is known.
     room = max(spot[1].high - spot[1].low for spot in core) / 2
@@ -159,13 +172,13 @@ def _limits(axes: Axes, spots: dict[b.Model, Spot]) -> float:
     return bottom
 
 
-def _better(axes: Axes, tuned: Spot, wide: bool) -> None:
-    """The quarter of the picture in which a model beats full fine-tuning on both sides."""
+def _better(axes: Axes, tuned: Spot, reference: str, wide: bool) -> None:
+    """The quarter of the picture in which a model beats the reference on both sides."""
     x, y = tuned[0].value * 100, tuned[1].value * 100
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     axes.add_patch(Rectangle((x, y), right - x, top - y, color=THEME["gain"], alpha=0.07, lw=0, zorder=0))
     axes.plot([x, x, right], [top, y, y], color=THEME["gain"], lw=1, ls=(0, (4, 4)), alpha=0.6, zorder=1)
-    text = "better than full fine-tuning in both" if wide else "better than\nfull fine-tuning in both"
+    text = f"better than{' ' if wide else chr(10)}{reference} in both"
     axes.annotate(
         text + "  ↗",
         (0.99, 0.985),
@@ -181,12 +194,12 @@ def _better(axes: Axes, tuned: Spot, wide: bool) -> None:
 def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide: bool) -> None:
     """The alphas along the curves; every second one where there is little room, and not again the one that is marked as chosen."""
     marked = set(board.chosen().values())
-    for method in b.SWEPT:
+    for method in board.sweeps:
         path = {alpha: spot for (name, alpha), spot in shown.items() if name == method and alpha is not None}
         for number, (alpha, spot) in enumerate(path.items()):
             end = alpha in (min(path), max(path))
             if marked != {(method, alpha)} and (end or wide or number % 2 == 0):
-                labels.put(f"{words.ALPHA} {alpha:g}" if end else f"{alpha:g}", _at(spot), _COLOURS[method], size=9)
+                labels.put(f"{words.ALPHA} {alpha:g}" if end else f"{alpha:g}", _at(spot), _colour(board, method), size=9)
 
 
 def _at(spot: Spot) -> tuple[float, float]:
@@ -210,8 +223,8 @@ def _curves(board: Board, figure: Figure, wide: bool) -> None:
     grid = figure.subplots(1 if wide else panels, panels if wide else 1, squeeze=False)
     left, *right = grid.ravel().tolist()
     chosen = [alpha for _, alpha in board.chosen().values() if alpha is not None]
-    for method in b.SWEPT:
-        _curve(left, board, b.ACCURACY, method, _COLOURS[method], words.method(method))
+    for method in board.sweeps:
+        _curve(left, board, b.ACCURACY, method, _colour(board, method), words.method(method))
     _finish(left, "Accuracy on your task (%)", chosen)
     for axes in right:
         if len(board.probes) > 1:

@@ -46,7 +46,7 @@ def sweep_table(board: Board) -> Table:
     rows = [
         {"split": split, "method": method, "alpha": alpha, **_model_fields(board, board.fixed(method, alpha), split)}
         for split in _splits(board)
-        for method in b.SWEPT
+        for method in board.sweeps
         for alpha in board.alphas(method)
     ]
     return Table("sweep", "Accuracy and robustness along alpha", columns, rows)
@@ -54,7 +54,7 @@ def sweep_table(board: Board) -> Table:
 
 def chosen_with_reasons(board: Board) -> list[tuple[dict[str, Any], str]]:
     """The choices as rows of ``chosen_table``, each with its reason in words."""
-    return list(zip(chosen_table(board).rows, (choice.why for choice in sorted(board.results.chosen, key=_order)), strict=True))
+    return list(zip(chosen_table(board).rows, (choice.why for choice in _ordered(board)), strict=True))
 
 
 def baselines_table(board: Board) -> Table:
@@ -77,7 +77,7 @@ def chosen_table(board: Board) -> Table:
     columns = ("method", "rule", "seed", "alpha", "stopped_by", *_model_columns())
     rows = [
         {**_of(choice), "alpha": choice.alpha, "stopped_by": choice.stopped_by} | _model_fields(board, board.place_of(choice), board.split)
-        for choice in sorted(board.results.chosen, key=_order)
+        for choice in _ordered(board)
     ]
     return Table("chosen", f"Alpha chosen on validation, shown on the {board.split} split", columns, rows)
 
@@ -85,11 +85,7 @@ def chosen_table(board: Board) -> Table:
 def steps_table(board: Board) -> Table:
     """Every test each rule made on validation data; changes are in percentage points."""
     fields = ("alpha", "accuracy", "robustness", "accuracy_change", "robustness_change", "change_low", "change_high", "accepted", "why")
-    rows = [
-        _of(choice) | {field: step.get(field) for field in fields}
-        for choice in sorted(board.results.chosen, key=_order)
-        for step in choice.steps
-    ]
+    rows = [_of(choice) | {field: step.get(field) for field in fields} for choice in _ordered(board) for step in choice.steps]
     return Table(
         "steps", "Every test the rules made on validation (changes in percentage points)", ("method", "rule", "seed", *fields), rows
     )
@@ -219,7 +215,7 @@ def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]
     """By model: class names, counts summed over the seeds, number of seeds."""
     found: dict[Model, tuple[Sequence[str], list[list[int]], int]] = {}
     measured = board.chosen_rows(b.ACCURACY, board.split)
-    shown = [model for model in measured if model in ((b.CHOSEN, None), ("ft", None))] or list(measured)[:1]
+    shown = [model for model in measured if model in ((b.CHOSEN, None), (board.reference, None))] or list(measured)[:1]
     for model, rows in ((model, measured[model]) for model in shown):
         kept = [row.record.detail for row in rows if row.record.detail.get("confusion")]
         if kept:
@@ -235,8 +231,8 @@ def _model_columns() -> tuple[str, ...]:
 
 
 def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
-    """Accuracy, robustness, and how far both are above full fine-tuning where it is not the same model or backbone."""
-    tuned = {seed: model for seed, model in board.fixed("ft").items() if seed in place}
+    """Accuracy, robustness, and how far both are above the reference where it is not the same model or backbone."""
+    tuned = {seed: model for seed, model in board.fixed(board.reference).items() if seed in place}
     is_tuned = all(board.same(model, tuned[seed], seed) for seed, model in place.items())
     is_backbone = is_tuned or board.same_backbone(place, tuned)
     found = {"accuracy": board.mean(b.ACCURACY, place, split), "robustness": board.mean(b.ROBUSTNESS, place, split)}
@@ -266,7 +262,7 @@ def _splits(board: Board) -> list[str]:
 
 
 def _choices(board: Board) -> list[tuple[str, str]]:
-    return sorted({(choice.method, choice.rule) for choice in board.results.chosen}, key=lambda one: (_rank(one[0]), one[1]))
+    return sorted({(choice.method, choice.rule) for choice in board.results.chosen}, key=lambda one: (_rank(board, one[0]), one[1]))
 
 
 def _of(choice: Chosen) -> dict[str, Any]:
@@ -274,13 +270,13 @@ def _of(choice: Chosen) -> dict[str, Any]:
     return {"method": choice.method, "rule": choice.rule, "seed": seed}
 
 
-def _order(choice: Chosen) -> tuple[int, str, int]:
-    return _rank(choice.method), choice.rule, choice.seed
+def _ordered(board: Board) -> list[Chosen]:
+    return sorted(board.results.chosen, key=lambda choice: (_rank(board, choice.method), choice.rule, choice.seed))
 
 
 def _is_corrupted(row: Row) -> bool:
     return row.record.detail.get("kind") != "clean"
 
 
-def _rank(method: str) -> int:
-    return b.SWEPT.index(method) if method in b.SWEPT else len(b.SWEPT)
+def _rank(board: Board, method: str) -> int:
+    return board.sweeps.index(method) if method in board.sweeps else len(board.sweeps)

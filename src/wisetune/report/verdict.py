@@ -13,11 +13,12 @@ from wisetune.results import Results
 def summary(results: Results) -> dict[str, Any]:
     """What a job found, in brief: JSON-able, with ``sentences`` that a person can read.
 
-    ``before`` is full fine-tuning, ``after`` the chosen model, ``linear_probing`` the pre-trained backbone as it is. Each holds
-    ``accuracy`` and ``robustness`` as ``{value, low, high, n, seeds, sd, text}`` or None. ``gain`` is after minus before.
+    ``before`` is the study's reference (full fine-tuning as a rule), ``after`` the chosen model, ``linear_probing`` the pre-trained backbone
+    as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
+    minus before.
     """
     board = Board(results)
-    after, before, probing = board.chosen(), board.fixed("ft"), board.fixed("lp")
+    after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
     tuned = {seed: model for seed, model in before.items() if seed in after}
     gain = {name: _plain(board.difference(name, after, tuned), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
     return {
@@ -38,7 +39,7 @@ def summary(results: Results) -> dict[str, Any]:
 
 def notes(board: Board) -> list[str]:
     """What a reader must know before believing the numbers."""
-    found = [str(warning) for warning in board.results.study.get("warnings") or []]
+    found = list(board.results.study.warnings)
     bad = [key for key, lines in board.results.audits.items() if not all(line.get("ok", True) for line in lines)]
     if bad:
         found.append(f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); see the merge audit below.")
@@ -59,24 +60,24 @@ def alpha_words(place: Place) -> str:
 
 
 def _verdict(board: Board, after: Place, before: Place) -> list[str]:
-    scores = _scored(board, before)
+    scores, reference = _scored(board, before), words.method(board.reference)
     if not after:
-        known = f"Full fine-tuning has {scores}. " if scores else ""
+        known = f"{reference[0].upper()}{reference[1:]} has {scores}. " if scores else ""
         return [f"{known}No alpha was chosen in this study, so there is nothing to recommend."]
     first = f"{words.method(board.headline)} at {alpha_words(after)} has {_scored(board, after)}"
-    first += f"; full fine-tuning has {scores}" if scores else ""
+    first += f"; {reference} has {scores}" if scores else ""
     changes = [
         f"{words.difference(found.value, found.low, found.high)} points of {name} ({_judged(found)})"
         for name in (b.ACCURACY, b.ROBUSTNESS)
         if (found := board.difference(name, after, {seed: model for seed, model in before.items() if seed in after}))
     ]
-    return [f"{first}.", *([f"Against full fine-tuning that is {words.joined(changes)}."] if changes else [])]
+    return [f"{first}.", *([f"Against {reference} that is {words.joined(changes)}."] if changes else [])]
 
 
 def _where(board: Board) -> str:
     chosen = f"Alpha was chosen on the validation split by the {board.rule} rule" if board.chosen() else ""
     shown = f"every number here is from the {words.split(board.split)} split" if board.results.rows else "nothing was measured"
-    measured = board.mean(b.ACCURACY, board.chosen() or board.fixed("ft"))
+    measured = board.mean(b.ACCURACY, board.chosen() or board.fixed(board.reference))
     shown += f", accuracy over {words.clouds(measured.n, measured.objects)}" if measured else ""
     return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
 

@@ -27,6 +27,9 @@ MEANINGS = {
     "ft-low-lr": "full fine-tuning at a lower learning rate",
 }
 
+HEADS = {"wise-ft-lp": ": head trained anew", "wise-ft": ": head kept"}
+"""What becomes of the head along a sweep, behind its name."""
+
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
 NOTHING = DASH
 
