@@ -81,7 +81,9 @@ def test_each_shape_is_learnt_from_once(tmp_path):
 
 def test_equal_paths_in_two_folders_are_not_one_shape(tmp_path):
     tasks = [
-        folder(tmp_path / name, {f"{row}.ply": cloud(first + row) for row in range(4)}, {f"{row}.ply": cloud(first + row) for row in (8, 9)})
+        folder(
+            tmp_path / name, {f"{row}.ply": cloud(first + row) for row in range(4)}, {f"{row}.ply": cloud(first + row) for row in (8, 9)}
+        )
         for name, first in (("one", 0), ("two", 100))
     ]
     assert used(*tasks) == [4, 4]
