@@ -50,6 +50,11 @@ def run(*arguments):
     return main(["probe", "--quiet", *arguments])
 
 
+def test_interrupted_it_does_not_promise_to_go_on(asked, capsys):
+    assert run("mine.safetensors", "--on", "npz:solids.npz") == 130
+    assert (len(asked), capsys.readouterr().err) == (1, "wisetune: interrupted.\n")
+
+
 FAST = ("mine.safetensors", "--draws", "2", "--random", "1")
 
 

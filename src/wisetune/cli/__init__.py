@@ -43,6 +43,8 @@ _COMMANDS = {
     "show": ("models:show", "What a run found, or one object of its store."),
     "doctor": ("doctor:doctor", "Check the installation, or a run's files."),
 }
+_RESUMED = (["demo"], ["run"], ["pretrain"])
+"""Commands that keep what they have done."""
 for _name, (_path, _help) in _COMMANDS.items():
     app.command(f"wisetune.cli.{_path}", name=_name, help=_help)
 _data = App(name="data", help="Check data, simulate scans, write data sets as files.", help_format="plaintext")
@@ -59,8 +61,9 @@ app.command(_data)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a user's mistake is one message on stderr and never a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = app(list(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=True)
+        result = app(given, exit_on_error=False, print_error=True)
         sys.stdout.flush()
     except CycloptsError:
         return 2
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wisetune: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("wisetune: interrupted; the same command goes on from here.", file=sys.stderr)
+        print(f"wisetune: interrupted{'; the same command goes on from here' if given[:1] in _RESUMED else ''}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; python would complain once more while closing stdout.

@@ -183,10 +183,10 @@ def _advice(path: Path, error: OSError, need: int) -> str:
             wanted += f", {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free"
         return f"{wanted}: free some space; {_RETRY}."
     if error.errno in _FORBIDDEN:
-        return f"Choose a folder that you may write to with --out, or change its permissions; {_RETRY}."
+        return f"Choose a folder that you may write to, or change its permissions; {_RETRY}."
     if error.errno == errno.ENOENT and not path.parent.exists():
         return f"There is no folder {path.parent}: make it, or choose another place."
-    return f"Check the disk and the path, or choose another folder with --out; {_RETRY}."
+    return f"Check the disk and the path, or choose another folder; {_RETRY}."
 
 
 def _sync_folder(folder: Path) -> None:
