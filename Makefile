@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-all check docs bench clean
+.PHONY: demo test test-all check bench clean
 
 demo: $(STAMP)  ## the main job on bundled data, offline
 	$(BIN)/wisetune demo --out out/demo

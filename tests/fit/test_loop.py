@@ -110,16 +110,6 @@ def test_tokens_and_biases_of_any_shape_do_not_decay_and_embeddings_of_places_do
     assert plain == ["cls_token", "mask_token", "conv.bias", "norm.weight"]
 
 
-def test_a_group_may_learn_at_its_own_pace():
-    model = line()
-    groups = [{"params": [model.weight], "lr_scale": 0.0, "weight_decay": 0.0}, {"params": [model.bias]}]
-    own = training(model)
-    own.groups = groups
-    train(own, Schedule(epochs=1, batch=4, lr=0.1), 0)
-    assert model.weight.tolist() == [[pytest.approx(0.1), pytest.approx(0.1)]]
-    assert model.bias.item() != 0
-
-
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_stops_the_training_and_is_not_taken(poison):
     model = line()

@@ -181,7 +181,7 @@ def _epoch(
     for step, rows in enumerate(order):
         rate = schedule.lr_at(epoch + step / len(order))
         for group in optimiser.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
+            group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         loss = training.loss(rows, epoch)
         loss.backward()
