@@ -101,12 +101,15 @@ def test_the_validation_part_may_be_asked_for(task):
 
 
 def test_nothing_of_corrupted_clouds_is_kept(task, monkeypatch):
-    one = subject()
-    one.logits(task.test)
-    kept = set(one.bank._features), set(one.bank._groups)
+    one, looked = subject(), []
+    encode = Model.encode
+    monkeypatch.setattr(Model, "encode", lambda model, groups: looked.append(len(groups[0])) or encode(model, groups))
     monkeypatch.setattr(corruption, "LEVELS", (1,))
-    list(Corruption().of(one, task, no_task))
-    assert (set(one.bank._features), set(one.bank._groups)) == kept
+    size = len(task.test)
+    for again in range(2):
+        list(Corruption().of(one, task, no_task))
+        # The clean clouds are looked at once, the corrupted ones every time.
+        assert sum(looked) == size + (again + 1) * len(KINDS) * size
 
 
 @pytest.mark.parametrize(("options", "message"), [({"split": "train"}, "it can be val, test"), ({"items": -1}, "must be 0")])
