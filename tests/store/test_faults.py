@@ -142,5 +142,5 @@ def test_a_store_that_may_only_be_read_can_be_read(tmp_path: Path) -> None:
         store = Store(tmp_path / "store", create=False)
         assert store.load(DIGEST) is not None
         assert [summary.digest for summary in store.list()] == [DIGEST]
-        with pytest.raises(StorageError, match="--out"):
+        with pytest.raises(StorageError, match="a folder that you may write to"):
             store.save_state(DIGEST, tensors(), {})
