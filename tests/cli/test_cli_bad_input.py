@@ -14,6 +14,7 @@ from terminal import job, refused, wisetune
 
 from children import environment
 from wisetune.data.formats import write
+from wisetune.results import FORMAT
 
 
 def test_a_class_that_is_only_in_train_does_not_spoil_the_page(world):
@@ -32,10 +33,10 @@ def test_a_class_that_is_only_in_train_does_not_spoil_the_page(world):
 def test_results_of_another_version_are_not_read_as_ours(finished, words):
     file = finished / "out/results.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    refused(wisetune(*words), 65, "out/results.json: is of format 99, and this wisetune reads format 1")
+    refused(wisetune(*words), 65, f"out/results.json: is of format 99, and this wisetune reads format {FORMAT}")
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}', "3"])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 2}', "3"])
 def test_results_that_are_none(finished, content):
     (finished / "out/results.json").write_text(content)
     refused(wisetune("report", "out"), 65, "out/results.json:", "run the run's command again")

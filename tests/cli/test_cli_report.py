@@ -40,7 +40,7 @@ def test_a_slip_is_one_message(words, said):
     refused(wisetune("report", *words), 2, said)
 
 
-@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}", '{"format": 1, "rows": 3}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}", '{"format": 2, "rows": 3}', "\x00"])
 @pytest.mark.parametrize("command", ["report", "show", "export"])
 def test_damaged_results_are_exit_code_65(finished, command, content):
     (finished / "out/results.json").write_text(content)
