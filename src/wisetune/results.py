@@ -172,9 +172,10 @@ class Probed:
     """The accuracy of a linear SVM on one backbone's frozen features, on all ``n`` test clouds of a task in one pose.
 
     ``draws`` are the accuracies draw by draw of the labelled clouds, ``value`` is their mean and ``sd`` their standard deviation (None for one
-    draw). ``low`` and ``high`` bound a 95 % interval over the test clouds. ``seeds`` is empty but for the random backbones: there each
-    draw is a mean over them, and ``seeds`` holds the mean of each. ``gain`` is the difference from the random backbones' ``value``, with
-    its interval over the same test clouds; None where there are none, and for themselves. ``c`` holds every C used, sorted.
+    draw). ``low`` and ``high`` bound a 95 % interval over the test clouds, or the ``objects`` that they are scans of. ``seeds`` is empty
+    but for the random backbones: there each draw is a mean over them, and ``seeds`` holds the mean of each. ``gain`` is the difference
+    from the random backbones' ``value``, with its interval over the same test clouds; None where there are none, and for themselves.
+    ``c`` holds every C used, sorted.
     """
 
     task: str
@@ -189,6 +190,7 @@ class Probed:
     draws: tuple[float, ...]
     c: tuple[float, ...]
     seeds: tuple[float, ...] = ()
+    objects: int | None = None
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None

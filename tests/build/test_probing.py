@@ -31,7 +31,7 @@ class Pico(Task):
     """The pico world as a task."""
 
     name: ClassVar[str] = "pico"
-    which: Literal["solids", "others", "no test", "pairs"] = "solids"
+    which: Literal["solids", "others", "no test", "pairs", "scans"] = "solids"
 
     def load(self, points: int) -> Data:
         assert points == pico.POINTS
@@ -40,6 +40,7 @@ class Pico(Task):
             "others": pico.probe,
             "no test": lambda: pico.data(test=0),
             "pairs": lambda: pico.data(train=2),
+            "scans": scans,
         }
         return made[self.which]()
 
@@ -188,6 +189,21 @@ def test_the_difference_is_of_the_same_clouds(files):
     mine, theirs = probed(files[:1]).rows
     apart = difference_interval(mine.value, (mine.low, mine.high), theirs.value, (theirs.low, theirs.high))
     assert apart[0] < mine.gain_low < mine.gain < mine.gain_high < apart[1]
+
+
+def test_intervals_are_over_objects_where_the_task_says_them(files):
+    """The same clouds, known as six scans of each of four objects: the numbers stay, and less is known."""
+    plain, grouped = (probed(files[:1], Asked(Pico(which), per_class=4)).rows for which in ("solids", "scans"))
+    for one, other in zip(plain, grouped, strict=True):
+        assert (one.n, one.objects, other.objects) == (24, None, 4)
+        assert one.value == other.value
+        assert one.gain == pytest.approx(other.gain)
+        assert other.high - other.low > one.high - one.low
+
+
+def scans() -> Data:
+    made = pico.data()
+    return dataclasses.replace(made, test=dataclasses.replace(made.test, groups=tuple(f"object {label}" for label in made.test.labels)))
 
 
 def test_without_random_backbones_there_is_no_difference(files):

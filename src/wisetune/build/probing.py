@@ -31,7 +31,7 @@ from wisetune.nets.model import Model
 from wisetune.nets.pretrained import PRETRAINED, Pretrained, Random, resolve
 from wisetune.nets.save import build_empty
 from wisetune.points.augment import rotate
-from wisetune.records import difference_interval, wilson
+from wisetune.records import difference_interval, mean_interval, paired_difference, wilson
 from wisetune.results import Probed, Probing
 from wisetune.runtime import stamp, torch_generator
 from wisetune.spec import digest_of
@@ -270,17 +270,18 @@ def _rows(stage: _Stage, turned: bool, entrants: Contest, spec: BackboneSpec, c:
     theirs = [_look(stage, labelled, test, RANDOM, found, c, bank, meter) for found in entrants.opponents[spec]]
     for split in (labelled, test):
         bank.forget_points(split.digest)
+    groups = None if test.objects is None else test.objects.tolist()
     for limit in stage.drawn:
         common = {"task": stage.name, "per_class": limit, "pose": pose}
         mean = np.mean([answers[limit][0] for answers in theirs], axis=0) if theirs else None
         for name, answers in ours.items():
             right, used = answers[limit]
-            against = dict[str, Any]() if mean is None else _against(right.mean(axis=0), mean.mean(axis=0))
-            yield Probed(backbone=name, **common, **_accuracy(right), c=used, **against)
+            against = dict[str, Any]() if mean is None else _against(right.mean(axis=0), mean.mean(axis=0), groups)
+            yield Probed(backbone=name, **common, **_accuracy(right, groups), c=used, **against)
         if mean is not None:
             used = tuple(sorted({value for answers in theirs for value in answers[limit][1]}))
             seeds = tuple(float(answers[limit][0].mean()) for answers in theirs)
-            yield Probed(backbone=entrants.random(spec), **common, **_accuracy(mean), c=used, seeds=seeds)
+            yield Probed(backbone=entrants.random(spec), **common, **_accuracy(mean, groups), c=used, seeds=seeds)
 
 
 _Answers = tuple[Float64[np.ndarray, "d n"], tuple[float, ...]]
@@ -324,21 +325,32 @@ def _answers(
     return np.array(right), tuple(sorted(used))
 
 
-def _accuracy(right: Float64[np.ndarray, "d n"]) -> dict[str, Any]:
-    """Mean over draws, its interval over clouds, its spread over draws."""
+def _accuracy(right: Float64[np.ndarray, "d n"], groups: Sequence[int] | None) -> dict[str, Any]:
+    """Mean over draws, its interval over clouds (or the objects that they are scans of), its spread over draws."""
     draws, n = right.mean(axis=1), right.shape[1]
     value = float(draws.mean())
-    low, high = wilson(value * n, n)
+    low, high = wilson(value * n, n) if groups is None else mean_interval(right.mean(axis=0).tolist(), groups)
     sd = float(draws.std(ddof=1)) if len(draws) > 1 else None
-    return {"value": value, "low": low, "high": high, "n": n, "sd": sd, "draws": tuple(map(float, draws))}
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+        "objects": groups and len(set(groups)),
+        "sd": sd,
+        "draws": tuple(map(float, draws)),
+    }
 
 
-def _against(ours: _Scores, theirs: _Scores) -> dict[str, Any]:
+def _against(ours: _Scores, theirs: _Scores, groups: Sequence[int] | None) -> dict[str, Any]:
     """The difference of two mean accuracies on the same clouds.
 
     Each cloud's score is how often it was right over draws (and seeds). Square-and-add of the Wilson intervals of the two means with
     the correlation of the scores (Newcombe 1998, Stat. Med. 17:2635, without the correction for continuity, which is for single answers).
     """
+    if groups is not None:
+        gain, low, high = paired_difference(ours.tolist(), theirs.tolist(), groups=groups)
+        return {"gain": gain, "gain_low": low, "gain_high": high}
     n, a, b = len(ours), float(ours.mean()), float(theirs.mean())
     spread = math.sqrt(float(ours.var() * theirs.var()))
     correlation = float(((ours - a) * (theirs - b)).mean()) / spread if spread > 0 else 0.0

@@ -12,7 +12,7 @@ from wisetune.results import Probed, Probing
 COLUMNS = ("task", "pose", "backbone", "accuracy", "sd over draws", "n", "against random")
 LEGEND = (
     "Accuracy of a linear SVM on frozen, standardised features, in percent: mean over the draws of labelled clouds, with Wilson's 95 % interval "
-    "over the n test clouds.",
+    "over the n test clouds, or the objects that they are scans of.",
     "Against random: the difference from the mean of the random backbones, in points, with its 95 % interval over the same test clouds.",
 )
 
@@ -26,7 +26,7 @@ def cells(probing: Probing) -> list[tuple[str, ...]]:
             _backbone(row),
             words.interval(row.value, row.low, row.high),
             words.percent(row.sd),
-            f"{row.n:,}",
+            f"{row.n:,}" if row.objects is None else words.clouds(row.n, row.objects),
             words.difference(row.gain, row.gain_low, row.gain_high),
         )
         for row in probing.rows
