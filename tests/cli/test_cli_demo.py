@@ -21,10 +21,17 @@ def test_the_plan_needs_no_file_no_network_and_no_out(here):
     assert list(here.iterdir()) == []
 
 
+def test_fewer_scans_of_each_class():
+    counts = wisetune("demo", "--dry-run", "--json", "--labelled", 7).json["task"]["counts"]
+    assert set(counts["train"].values()) == {7}
+    assert sum(counts["test"].values()) == 570
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (("--seeds", "0"), 2, "--seeds is 0; it must be at least 1"),
+        (("--labelled", "0"), 2, "option 'labelled' of 'demo' is 0"),
         (("--threads", "0"), 2, "--threads is 0; it must be at least 1"),
         (("--on", "scans"), 2, "--on"),
         (("--out", "file"), 73, "--out file is a file, and a run needs a folder"),

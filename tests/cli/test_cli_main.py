@@ -109,3 +109,12 @@ def test_an_interrupt_is_one_line_and_exit_code_130(world):
         child.kill()
     assert (child.returncode, out, error) == (130, "", "wisetune: interrupted; the same command goes on from here.\n")
     assert not list(world.glob("out/store/locks/*.lock"))
+
+
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    wisetune("list", "nowhere")
+    assert int(os.environ["GOMP_SPINCOUNT"]) < 300_000
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    wisetune("list", "nowhere")
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

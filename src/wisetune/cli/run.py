@@ -115,7 +115,7 @@ def run(
     return _job(request, out, machine)
 
 
-def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine = Machine()) -> int:
+def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, labelled: int | None = None, machine: Machine = Machine()) -> int:
     """The main job on data and weights that ship with wisetune, offline: scans of furniture, and what their tuning costs elsewhere.
 
     Parameters
@@ -124,10 +124,13 @@ def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, machine: Machine 
         Folder for the report, the tables and the model.
     seeds
         How many training seeds.
+    labelled
+        Train on so many scans of each class. With few, training a head alone may be best: where does the trade-off begin? Default: all.
     machine
         Where and how to run.
     """
-    return _job(replace(DEMO, seeds=_seeds(seeds)), out, machine)
+    on = DEMO.on if labelled is None else f"{DEMO.on},labelled={labelled}"
+    return _job(replace(DEMO, on=on, seeds=_seeds(seeds)), out, machine)
 
 
 def _seeds(count: int) -> tuple[int, ...]:
