@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wisetune.store.locks import Tell
     from wisetune.store.store import Store
 
-DEMO = Request("demo:scans", probes=("demo:objects",), probe_c="0.01", fit="epochs=12,lr=0.001,drop-path=0.1", corruption="items=100")
+DEMO = Request("demo:scans", probes=("demo:objects",), probe_c="0.01", fit="epochs=8,lr=0.001,drop-path=0.1", corruption="items=100")
 
 
 @Parameter(name="*")
