@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from studies import bare, hostile, study
 
-import wisetune.report.page as page_module
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
 from wisetune.report import page, write_report
 from wisetune.report.board import Board
+from wisetune.report.page import without_tests
 from wisetune.report.plots import tradeoff_svgs
 from wisetune.results import Results
 from wisetune.weights.choose import Curve, greedy_alpha
@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path: Path) -> Non
 def test_the_tests_of_a_rule_are_told_once():
     why = greedy_alpha(Curve([1, 0.9, 0.8], [0.9, 0.9, 0.7], [0.5, 0.6, 0.7])).explain()
     assert len(why.splitlines()) == 5
-    rule, began, ended = page_module._without_tests(why).splitlines()
+    rule, began, ended = without_tests(why).splitlines()
     assert rule.startswith("Rule: greedy")
     assert began.startswith("alpha 1 (fine-tuned)")
     assert ended.startswith("Stopped because accuracy fell too far. Chosen: alpha 0.9")

@@ -135,14 +135,14 @@ def _steps(board: Board, table: Table) -> list[dict[str, Any]]:
     for row in table.rows:
         by_choice.setdefault((row["method"], row["rule"], row["seed"]), []).append(row)
     lines = [
-        {"choice": row, "why": _without_tests(why), "rows": by_choice.get((row["method"], row["rule"], row["seed"]), [])}
+        {"choice": row, "why": without_tests(why), "rows": by_choice.get((row["method"], row["rule"], row["seed"]), [])}
         for row, why in chosen_with_reasons(board)
     ]
     ours = (board.headline, board.rule)
     return sorted(lines, key=lambda line: ((line["choice"]["method"], line["choice"]["rule"]) != ours, line["choice"]["method"] != ours[0]))
 
 
-def _without_tests(why: str) -> str:
+def without_tests(why: str) -> str:
     """The rule, where it began and where it ended; the tests between stand in the table below."""
     return "\n".join(line for line in why.splitlines() if ": accepted, " not in line and ": refused, " not in line)
 
