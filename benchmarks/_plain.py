@@ -78,5 +78,5 @@ def plain_model(model: Model) -> Model:
     backbone = cast(PointMAE, plain.backbone)
     setattr(backbone, "encoder", plain_tokenizer(backbone.encoder))  # noqa: B010 - it is declared as the fast one
     for block in backbone.blocks.blocks:
-        setattr(block, "attn", PlainAttention(cast(Attention, block.attn)))  # noqa: B010
+        setattr(block, "attn", PlainAttention(cast(Attention, block.attn)))  # noqa: B010 - likewise
     return plain

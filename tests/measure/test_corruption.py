@@ -112,7 +112,9 @@ def test_nothing_of_corrupted_clouds_is_kept(task, monkeypatch):
         assert sum(looked) == size + (again + 1) * len(KINDS) * size
 
 
-@pytest.mark.parametrize(("options", "message"), [({"split": "train"}, "it can be val, test"), ({"items": -1}, "must be 0")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"split": "train"}, "it can be val, test"), ({"items": -1}, "a whole number, at least 0")]
+)
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Corruption(**options)

@@ -30,6 +30,7 @@ from wisetune.tune.tuning import Tuning
 from wisetune.weights.audit import audit
 from wisetune.weights.batchnorm import reestimate
 from wisetune.weights.merge import Merge
+from wisetune.weights.mix import mixable
 from wisetune.weights.wise import Wise
 
 _KEPT = 6
@@ -174,7 +175,7 @@ class Builder:
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)
         self.meter.stage(f"mixing: {describe(recipe)}")
-        states = [_mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
+        states = [mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
         merged = recipe.merge.merge(states)
         alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None
         lines = audit(states, merged, alpha)
@@ -221,12 +222,6 @@ class Resume:
     def save(self, tensors: State, meta: dict[str, Any]) -> None:
         """Keep a state."""
         self.store.save_state(self.name, tensors, meta)
-
-
-def _mixable(backbone: Backbone, is_start: bool) -> State:
-    """A backbone's state; of a start without the parts that have no pre-trained value, which would mix initial noise in."""
-    fresh = set(backbone.anatomy.fresh) if is_start else set()
-    return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
 
 
 def _check_classes(recipe: Tune, parent: Model, classes: tuple[str, ...]) -> None:

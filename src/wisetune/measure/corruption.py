@@ -9,12 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from wisetune.data.task import Data, Split
-from wisetune.errors import UsageError
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
 from wisetune.points.corrupt import KINDS, LEVELS, corrupt
 from wisetune.records import Record
 from wisetune.runtime import generator
+from wisetune.spec import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,8 @@ class Corruption(Measure):
     name: ClassVar[str] = "corruption"
 
     split: Literal["val", "test"] = "test"
-    items: int = 0
+    items: int = option(0, least=0)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.items < 0:
-            raise UsageError(f"option 'items' of 'corruption' is {self.items}; it must be 0 (all clouds) or more.")
 
     def cost(self, downstream: Data, tasks: Tasks) -> int:  # noqa: ARG002 - the contract of every measure
         """Each cloud as it is, and in every kind and level."""

@@ -21,6 +21,7 @@ from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather, patches
 from wisetune.points.sampling import SamplingRule
+from wisetune.spec import option
 
 POSITION_HIDDEN = 128
 _LARGEST = {"points": 1 << 20, "groups": 1 << 16, "group_size": 1 << 16, "width": 1 << 13, "depth": 1 << 8, "heads": 1 << 8}
@@ -47,14 +48,14 @@ class PointMAESpec(BackboneSpec):
     tokenizer: tuple[int, ...] = (128, 256, 512)
     class_token: bool = True
     readout: str = "lead+max"
-    drop_path: float = 0.1
+    drop_path: float = option(0.1, least=0, below=1)
     initial: Literal["published", "fan-in"] = "published"
     reading: Literal["as_intended", "as_published"] = "as_intended"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, largest in _LARGEST.items():
-            _whole(option, getattr(self, option), largest)
+        for size, largest in _LARGEST.items():
+            _whole(size, getattr(self, size), largest)
         if not isinstance(self.tokenizer, tuple) or len(self.tokenizer) != 3:
             raise UsageError(f"'point-mae' has tokenizer={self.tokenizer}; it takes three widths, for example 128+256+512.")
         for width in self.tokenizer:
@@ -64,8 +65,6 @@ class PointMAESpec(BackboneSpec):
         if max(self.groups, self.group_size) > self.points:
             patches = f"groups={self.groups} of group-size={self.group_size}"
             raise UsageError(f"'point-mae' has {patches}, but clouds of points={self.points}; give clouds more points.")
-        if not isinstance(self.drop_path, (int, float)) or not 0 <= self.drop_path < 1:
-            raise UsageError(f"'point-mae' has drop-path={self.drop_path}; it is a probability: 0 or more, below 1.")
         readout(self.readout)
         if self.readout.startswith("lead") and not self.class_token:
             raise UsageError(f"'point-mae' has readout={self.readout} but class-token=false; use readout=max+mean, or a class token.")
@@ -90,9 +89,9 @@ class PointMAESpec(BackboneSpec):
         return {"width": second[0], "depth": depth, "tokenizer": (first[1], first[0], second[1]), "class_token": "cls_token" in shapes}
 
 
-def _whole(option: str, value: object, largest: int) -> None:
+def _whole(size: str, value: object, largest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise UsageError(f"'point-mae' has {option.replace('_', '-')}={value}; it must be a whole number from 1 to {largest}.")
+        raise UsageError(f"'point-mae' has {size.replace('_', '-')}={value}; it must be a whole number from 1 to {largest}.")
 
 
 class PointMAE(Backbone):
