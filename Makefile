@@ -8,11 +8,11 @@ STAMP := .venv/installed
 demo: $(STAMP)  ## the main job on bundled data, offline
 	$(BIN)/wisetune demo --out out/demo
 
-test: $(STAMP)  ## the default test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the default test suite, on as many processes as there are cores
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-all: $(STAMP)  ## with the slow tests and those that need a browser
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not gpu"
 
 check: $(STAMP)  ## lint, format, types, floors
 	$(BIN)/ruff check .

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores; set before torch is first imported
+
 if TYPE_CHECKING:
     from wisetune.data.task import Data
     from wisetune.nets.point_mae import PointMAESpec
