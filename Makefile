@@ -1,9 +1,10 @@
 # Two commands do everything; each makes the virtual environment .venv on first use.
 PYTHON ?= python3
+SHARED ?=
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench results clean
 
 demo: $(STAMP)  ## the main job on bundled data, offline
 	$(BIN)/wisetune demo --out out/demo
@@ -22,6 +23,9 @@ check: $(STAMP)  ## lint, format, types, floors
 
 bench: $(STAMP)  ## the benchmarks' smoke run; see docs/performance.md for the real ones
 	$(BIN)/python -m benchmarks.smoke
+
+results: $(STAMP)  ## docs/results, in an hour or two; SHARED=DIR is the folder with the research data
+	scripts/make_results.sh $(SHARED)
 
 clean:  ## everything that the other targets made
 	rm -rf .venv out

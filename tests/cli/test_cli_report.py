@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from terminal import refused, wisetune
 
@@ -27,11 +29,21 @@ def test_markdown_is_one_page_with_numbers_and_the_command(first, finished):
     assert str(finished) not in page
 
 
+@pytest.mark.usefixtures("finished")
+def test_several_runs_are_one_table():
+    done = wisetune("report", "out", "out", "--markdown", "both.md", "--title", "Twice")
+    assert (done.code, done.out, done.error) == (0, "both.md\n", "")
+    page = Path("both.md").read_text()
+    assert page.startswith("# Twice\n")
+    assert page.count("| linear probing |") == page.count("wisetune run wise-ft-lp") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("nowhere",), "there is no 'nowhere/results.json'. Give the --out folder of a finished run"),
         (("scans",), "there is no 'scans/results.json'"),
+        (("out", "out"), "report was given 2 runs; several are drawn as one table: add --markdown PAGE.md"),
         (("out", "--markdown", "scans"), "--markdown scans is a folder; name a file in it, for example scans/report.md"),
     ],
 )

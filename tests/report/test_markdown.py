@@ -6,7 +6,7 @@ import dataclasses
 
 from studies import study
 
-from wisetune.report.markdown import markdown
+from wisetune.report.markdown import markdown, together
 
 
 def test_page_holds_verdict_command_and_every_alpha() -> None:
@@ -36,3 +36,21 @@ def test_no_corruption_no_section() -> None:
     results = study()
     rows = [row for row in results.rows if row.record.name != "corrupted accuracy"]
     assert "## Under corruption" not in markdown(dataclasses.replace(results, rows=rows), "Clean")
+
+
+def test_several_runs_are_one_table_each_with_its_recommended_model_and_baselines() -> None:
+    few = study((0,))
+    counts = {"train": {"bag": 7, "bin": 5}, "test": {"bag": 2}}
+    few = dataclasses.replace(few, study=dataclasses.replace(few.study, task=dataclasses.replace(few.study.task, counts=counts)))
+    text = together([study((0, 1, 2)), few], "Both")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")][2:]
+    alone = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in markdown(few, "One").split("## Along")[0].splitlines() if "|" in line
+    ]
+    mine = rows[len(rows) // 2 :]
+    assert [row[1] for row in rows if row[1]] == [rows[0][1], "12 clouds"]
+    assert mine[0][2] == f"WiSE-FT-LP, {few.study.rule} rule (alpha 0.4)"
+    assert all(row[2:] in alone for row in mine)
+    assert {row[2] for row in mine[1:]} == {"full fine-tuning", "linear probing", "LP-FT", "fine-tuning, low rate"}
+    assert text.count("wisetune run demo:scans") == 2
+    assert "12 clouds: test split: 804 clouds; 1 seed." in text

@@ -81,13 +81,15 @@ def export(run: Path, out: Path, *, half: bool = False) -> int:
     return 0
 
 
-def report(run: Path, *, markdown: Path | None = None, title: str = "Results") -> int:
-    """Draw the report of a run again from its results.json, without computing anything.
+def report(run: Path, *others: Path, markdown: Path | None = None, title: str = "Results") -> int:
+    """Draw the report of a run again from its results.json, without computing anything; with --markdown, several runs in one table.
 
     Parameters
     ----------
     run
         A run's OUT folder.
+    others
+        Further runs, for one table of all (with --markdown).
     markdown
         Write a page of Markdown here instead.
     title
@@ -96,17 +98,21 @@ def report(run: Path, *, markdown: Path | None = None, title: str = "Results") -
     from wisetune.errors import UsageError
     from wisetune.files import write_text
     from wisetune.report.markdown import markdown as markdown_of
+    from wisetune.report.markdown import together
     from wisetune.report.write import write_report
 
-    if markdown is not None:
-        if markdown.is_dir():
-            raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'report.md'}.")
-        write_text(markdown, markdown_of(_results(run), title))
-        print(markdown)
+    if markdown is None:
+        if others:
+            raise UsageError(
+                f"report was given {1 + len(others)} runs; several are drawn as one table: add --markdown PAGE.md, or give one run."
+            )
+        for path in write_report(_results(run), run):
+            print(path)
         return 0
-
-    for path in write_report(_results(run), run):
-        print(path)
+    if markdown.is_dir():
+        raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'report.md'}.")
+    write_text(markdown, together([_results(one) for one in (run, *others)], title) if others else markdown_of(_results(run), title))
+    print(markdown)
     return 0
 
 

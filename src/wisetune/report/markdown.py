@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wisetune.report import words
-from wisetune.report.board import Board
+from wisetune.report.board import ACCURACY, Board
 from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, sweep_table
 from wisetune.report.verdict import summary
 from wisetune.results import Results
@@ -42,6 +42,44 @@ def markdown(results: Results, title: str) -> str:
     return text.replace("\n\n- ", "\n- ").replace("## Protocol\n- ", "## Protocol\n\n- ")
 
 
+def together(runs: Sequence[Results], title: str) -> str:
+    """Several studies in one table: of each the recommended model and the baselines, beside the clouds it was trained on; the commands below."""
+    boards = [Board(results) for results in runs]
+    than = words.joined(dict.fromkeys(words.method(board.reference) for board in boards))
+    counts = [f"{board.split} split: {words.clouds(*_measured(board))}; {words.counted(len(board.seeds), 'seed')}" for board in boards]
+    rules = words.joined(dict.fromkeys(board.rule for board in boards))
+    blocks = [
+        f"# {title}",
+        f"Accuracy and robustness in percent, differences from {than} of the same run in points, all with 95 % intervals. Alpha was chosen on "
+        f"validation data by the {rules} rule.",
+        grid(
+            ("task", "to train on", "model", "accuracy", "robustness", "difference in accuracy", "in robustness"),
+            [row for board in boards for row in _run_rows(board)],
+        ),
+        "\n".join(f"- {board.results.study.task.name}, {_trained(board)}: {line}." for board, line in zip(boards, counts, strict=True)),
+        "Made by:",
+        "\n".join(["```sh", *(results.study.command for results in runs), "```"]),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _run_rows(board: Board) -> Iterable[Sequence[str]]:
+    place = (board.results.study.task.name, _trained(board))
+    for row in baselines_table(board).rows:
+        if row["rule"] is None or (row["method"], row["rule"]) == (board.headline, board.rule):
+            yield (*place, *_model(row))
+            place = ("", "")
+
+
+def _trained(board: Board) -> str:
+    return words.counted(sum(board.results.study.task.counts.get("train", {}).values()), "cloud")
+
+
+def _measured(board: Board) -> tuple[int, int | None]:
+    found = board.mean(ACCURACY, board.chosen() or board.fixed(board.reference))
+    return (found.n, found.objects) if found else (0, None)
+
+
 def _along(board: Board) -> Iterable[str]:
     """The sweep and the choice; nothing where no alpha was measured."""
     methods = [method for method in board.sweeps if board.alphas(method)]
@@ -53,11 +91,14 @@ def _along(board: Board) -> Iterable[str]:
 
 
 def _models(board: Board) -> Iterable[Sequence[str]]:
-    for row in baselines_table(board).rows:
-        name = words.method(row["method"])
-        if row["rule"]:
-            name += f", {row['rule']} rule (alpha {words.joined([words.alpha(alpha) for alpha in row['alphas']])})"
-        yield (name, _value(row, "accuracy"), _value(row, "robustness"), _change(row, "accuracy"), _change(row, "robustness"))
+    yield from map(_model, baselines_table(board).rows)
+
+
+def _model(row: dict[str, Any]) -> Sequence[str]:
+    name = words.method(row["method"])
+    if row["rule"]:
+        name += f", {row['rule']} rule (alpha {words.joined([words.alpha(alpha) for alpha in row['alphas']])})"
+    return (name, _value(row, "accuracy"), _value(row, "robustness"), _change(row, "accuracy"), _change(row, "robustness"))
 
 
 def _sweep(board: Board, methods: Sequence[str]) -> Iterable[Sequence[str]]:
