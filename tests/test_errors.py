@@ -8,7 +8,7 @@ import re
 import pytest
 
 from wisetune import errors
-from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError
+from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, did_you_mean
 
 ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, WisetuneError)]
 
@@ -65,3 +65,10 @@ def test_a_missing_library_comes_with_the_command_that_installs_it():
     assert str(MissingExtra.of("laspy", "las", "reading scan.las")) == (
         "reading scan.las needs the library 'laspy', which is not installed. Install it with: pip install 'wisetune[las]'"
     )
+
+
+def test_the_nearest_word_is_asked_for_where_one_is_near():
+    words = {"chair": 0, "table": 1, "chairs": 2}
+    assert did_you_mean("chiar", words) == " Did you mean 'chair'?"
+    assert did_you_mean("chiar", iter(words)) == " Did you mean 'chair'?"
+    assert [did_you_mean("sofa", words), did_you_mean("sofa", ())] == ["", ""]

@@ -15,6 +15,8 @@ Each message says what was asked, what is there, and what to do. Exit codes foll
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -82,3 +84,9 @@ class Busy(WisetuneError):
     """Another process is working on the same thing."""
 
     exit_code = 75
+
+
+def did_you_mean(word: str, among: Iterable[str]) -> str:
+    """The sentence that asks whether the nearest of these was meant, with the space before it; nothing where none is near."""
+    near = difflib.get_close_matches(word, list(among), 1)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import importlib
@@ -27,7 +26,7 @@ import types
 import typing
 from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, did_you_mean
 
 S = TypeVar("S", bound="Spec")
 _ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
@@ -99,7 +98,7 @@ class Spec:
         hints = _hints(type(self))
         for field in dataclasses.fields(self):
             value, hint, bounds = getattr(self, field.name), hints[field.name], field.metadata.get("range")
-            where = f"option '{field.name.replace('_', '-')}' of '{self.name}'"
+            where = f"option '{dashed(field.name)}' of '{self.name}'"
             if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
                 raise UsageError(_not_a_word(value, hint, where))
             kinds = typing.get_args(hint) or (hint,)
@@ -121,7 +120,7 @@ class Spec:
             value = getattr(self, field.name)
             default = field.default is not dataclasses.MISSING and value == field.default and type(value) is type(field.default)
             if defaults or not default:
-                options.append(f"{field.name.replace('_', '-')}={quote(_spell(value))}")
+                options.append(f"{dashed(field.name)}={quote(_spell(value))}")
         return self.name + (":" + ",".join(options) if options else "")
 
     def canonical(self) -> dict[str, Any]:
@@ -150,12 +149,11 @@ class Spec:
                 raise UsageError(f"'{cls.name}' was given '{item}', but an option is spelled key=value. Options: {_options(cls)}.")
             key = key.strip().replace("-", "_")
             if key not in fields:
-                near = difflib.get_close_matches(key, fields, 1)
-                hint = f" Did you mean '{near[0].replace('_', '-')}'?" if near else ""
-                raise UsageError(f"'{cls.name}' has no option '{key.replace('_', '-')}'.{hint} Options: {_options(cls)}.")
+                word, known = dashed(key), map(dashed, fields)
+                raise UsageError(f"'{cls.name}' has no option '{word}'.{did_you_mean(word, known)} Options: {_options(cls)}.")
             if key in given:
                 raise UsageError(f"'{cls.name}' was given '{key}' twice; give it once.")
-            given[key] = _read(_unquote(value), hints[key], f"option '{key.replace('_', '-')}' of '{cls.name}'")
+            given[key] = _read(_unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
         missing = [
             name
             for name, field in fields.items()
@@ -220,7 +218,7 @@ class Catalog(Generic[S]):
         """All entries, sorted, found by file name without importing them."""
         path = importlib.import_module(self.package).__path__
         found = [module.name for module in pkgutil.iter_modules(path)]
-        return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name not in self.machinery)
+        return sorted(dashed(name) for name in found if not name.startswith("_") and name not in self.machinery)
 
     def entry(self, name: str) -> type[S]:
         """The class behind a name.
@@ -231,8 +229,7 @@ class Catalog(Generic[S]):
         if ":" in name:
             return self._outside(name)
         if name not in self.names():
-            near = difflib.get_close_matches(name, self.names(), 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(name, self.names())
             hint += " One of your own is spelled my_package.module:Class." if "." in name else ""
             raise UsageError(f"there is no {self.noun} '{name}'.{hint} There are: {', '.join(self.names())}.")
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
@@ -284,6 +281,11 @@ class Catalog(Generic[S]):
         return self.entry(name).from_options(options)
 
 
+def dashed(name: str) -> str:
+    """A field's or module's name as it is spelled: ``best_of`` is ``best-of``."""
+    return name.replace("_", "-")
+
+
 def _address(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
@@ -293,7 +295,7 @@ def _is_module(name: str) -> bool:
 
 
 def _options(cls: type[Spec]) -> str:
-    return ", ".join(field.name.replace("_", "-") for field in dataclasses.fields(cls)) or "none"
+    return ", ".join(dashed(field.name) for field in dataclasses.fields(cls)) or "none"
 
 
 @functools.cache

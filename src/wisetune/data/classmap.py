@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, did_you_mean
 
 _NUMBER = re.compile(r"(class|label|cls|id|c)?\d+")
 
@@ -120,8 +120,7 @@ def _given(text: str, left: Sequence[str], right: Sequence[str]) -> tuple[list[t
             raise UsageError(f"map was given '{word}'; it takes left=right pairs with commas between, and the word 'shared'.")
         for name, names, side in ((a, left, "first"), (b, right, "second")):
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
+                hint = did_you_mean(name, names)
                 raise UsageError(f"map pairs '{word}', but the {side} data set has no class '{name}'.{hint} It has: {_few(names)}.")
         if b in {other for _, other in pairs}:
             raise UsageError(f"map pairs '{b}' twice; a class can go to one other only.")

@@ -8,14 +8,13 @@ create("point-mae", classes=10, width=192, heads=3, depth=6)
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import nn
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
 from wisetune.nets.heads import Head, parse_head
 from wisetune.nets.model import Model, feature_width
@@ -80,9 +79,8 @@ def parse_backbone(text: str) -> BackboneSpec:
         return known[text].backbone
     if ":" in text or text in BACKBONES.names():
         return BACKBONES.parse(text)
-    near = difflib.get_close_matches(text, [*known, *BACKBONES.names()], 1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"there is no backbone '{text}'.{hint} There are: {', '.join([*BACKBONES.names(), *known])}.")
+    there = [*BACKBONES.names(), *known]
+    raise UsageError(f"there is no backbone '{text}'.{did_you_mean(text, there)} There are: {', '.join(there)}.")
 
 
 def named() -> dict[str, Preset]:
@@ -99,9 +97,7 @@ def with_options(spec: BackboneSpec, options: dict[str, object]) -> BackboneSpec
     known = [field.name for field in dataclasses.fields(spec)]
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise UsageError(f"'{spec.name}' has no option '{option}'.{hint} Options: {', '.join(known)}.")
+            raise UsageError(f"'{spec.name}' has no option '{option}'.{did_you_mean(option, known)} Options: {', '.join(known)}.")
     return dataclasses.replace(spec, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
 
 
@@ -148,7 +144,6 @@ def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset |
         )
     presets = BACKBONES.entry(name).presets()
     if preset not in presets:
-        near = difflib.get_close_matches(preset, presets, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(preset, presets)
         raise UsageError(f"'{name}' has no preset '{preset}'.{hint} There are: {', '.join(presets) or 'none'}.")
     return presets[preset].backbone, presets[preset]

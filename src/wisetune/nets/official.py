@@ -18,6 +18,7 @@ from wisetune.nets.backbone import Backbone
 from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.model import Model
+from wisetune.spec import dashed
 
 _PREFIX = "module."
 _FAMILIES = (
@@ -103,7 +104,7 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
             shown = {
                 option: "+".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() for option, value in sizes.items()
             }
-            return f"{name} with " + ", ".join(f"{option.replace('_', '-')}={value}" for option, value in shown.items())
+            return f"{name} with " + ", ".join(f"{dashed(option)}={value}" for option, value in shown.items())
     return ""
 
 

@@ -11,7 +11,6 @@ Nothing is downloaded.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.resources
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import UsageError, WeightsError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec
 from wisetune.nets.checkpoint import kind_of, read_state
 from wisetune.nets.create import fresh_backbone, named, parse_backbone
@@ -101,9 +100,7 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
     path = Path(text)
     # A word without a suffix or folder is a name that was mistyped, not a file that is missing.
     if not path.exists() and not path.suffix and path.name == text:
-        near = difflib.get_close_matches(text, PRETRAINED, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        there = ", ".join(PRETRAINED)
+        hint, there = did_you_mean(text, PRETRAINED), ", ".join(PRETRAINED)
         raise UsageError(
             f"there are no weights '{text}'.{hint} There are: {there}; or give a file, or random:NAME with one of: {', '.join(named())}."
         )

@@ -5,7 +5,6 @@ Parameters are drawn on the CPU, so that a run's augmentation is the same on eve
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Float
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, did_you_mean
 
 Axis = Literal["x", "y", "z"]
 Augmentation: TypeAlias = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -106,8 +105,7 @@ def augmentation(name: str) -> Augmentation:
 
 def _step(part: str, name: str) -> Augmentation:
     if part not in AUGMENTATIONS:
-        near = difflib.get_close_matches(part, AUGMENTATIONS, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(part, AUGMENTATIONS)
         asked = f"'{part}'" if part == name else f"'{part}' (in '{name}')"
         raise UsageError(f"there is no augmentation {asked}.{hint} There are: {', '.join(AUGMENTATIONS)}; join several with '+'.")
     return AUGMENTATIONS[part]
