@@ -44,6 +44,7 @@ class Bounded(Spec):
     share: float = option(0.5, above=0, most=1)
     count: int | None = option(None, least=2)
     offset: float = option(0.0, below=3)
+    sizes: tuple[int, ...] = option((1, 2), least=1, most=1 << 20)
 
 
 def reads_back(spec: Spec, text: str | None = None) -> bool:
@@ -180,6 +181,15 @@ def test_a_digest_is_sixteen_hex_digits_of_plain_json_and_does_not_change():
         ({"share": None}, "is none; it must"),
         ({"count": 2.5}, "is 2.5; it must be a whole number, at least 2."),
         ({"count": 1}, "option 'count' of 'test_spec:Bounded' is 1; it must be a whole number, at least 2."),
+        ({"count": True}, "is true; it must be a whole number, at least 2."),
+        ({"count": 10**400}, "it must be a whole number, at least 2."),
+        ({"count": (2, 3)}, "is 2+3; it must be a whole number, at least 2."),
+        (
+            {"sizes": (1, 0)},
+            "option 'sizes' of 'test_spec:Bounded' is 1+0; each must be a whole number, at least 1 and at most 1048576.",
+        ),
+        ({"sizes": (1, 2.0)}, "is 1+2.0; each must"),
+        ({"sizes": None}, "is none; each must"),
     ],
 )
 def test_numbers_out_of_the_bounds_of_a_field_are_refused_where_the_spec_is_made(options, message):
@@ -187,6 +197,12 @@ def test_numbers_out_of_the_bounds_of_a_field_are_refused_where_the_spec_is_made
         Bounded(**options)
     with pytest.raises(UsageError, match="must be"):
         Bounded.from_options(",".join(f"{name}={value}" for name, value in options.items()))
+
+
+def test_the_bounds_of_a_tuple_are_those_of_its_items_as_they_are_spelled_too():
+    assert Bounded.from_options("sizes=1048576+1") == Bounded(sizes=(1 << 20, 1))
+    with pytest.raises(UsageError, match="is 1048577; each must be a whole number, at least 1 and at most 1048576"):
+        Bounded.from_options("sizes=1048577")
 
 
 def test_bounds_themselves_and_none_where_the_field_takes_it_are_accepted():

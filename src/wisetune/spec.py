@@ -18,7 +18,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import math
 import pkgutil
 import re
 import sys
@@ -36,7 +35,7 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The finite numbers that an option takes."""
+    """The finite numbers that an option takes. True and False are none, nor are whole numbers that no float can hold."""
 
     least: float | None = None
     above: float | None = None
@@ -44,14 +43,15 @@ class Range:
     below: float | None = None
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        # Compared, not converted: of a whole number that no float can hold isfinite makes an OverflowError.
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
             return False
         low = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
         return low and (self.most is None or value <= self.most) and (self.below is None or value < self.below)
 
     def __str__(self) -> str:
         words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        return " and ".join(f"{word} {value:g}" for word, value in words.items() if value is not None)
+        return " and ".join(f"{word} {value:.15g}" for word, value in words.items() if value is not None)
 
 
 def option(
@@ -64,6 +64,8 @@ def option(
     absent: Any = dataclasses.MISSING,
 ) -> Any:
     """A field that takes finite numbers within bounds (where its type allows None, None too), or that came later than the others.
+
+    The bounds of a tuple are those of each of its items.
 
     ``absent`` is the value that means what was done before there was such a field: at it the field does not enter digests, so that adding
     it renames nothing that was stored. It stays when the default changes.
@@ -104,8 +106,11 @@ class Spec:
             kinds = typing.get_args(hint) or (hint,)
             if bounds is None or (value is None and type(None) in kinds):
                 continue
-            if value not in bounds or (float not in kinds and not isinstance(value, int)):
-                raise UsageError(f"{where} is {_spell(value)}; it must be a {'' if float in kinds else 'whole '}number, {bounds}.")
+            several, whole = typing.get_origin(hint) is tuple, float not in kinds
+            items = value if several and isinstance(value, tuple) else (value,)
+            if any(item not in bounds or (whole and not isinstance(item, int)) for item in items):
+                which = "each" if several else "it"
+                raise UsageError(f"{where} is {_spell(value)}; {which} must be a {'whole ' if whole else ''}number, {bounds}.")
 
     def __str__(self) -> str:
         return self._spelled(defaults=False)
