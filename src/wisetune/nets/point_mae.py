@@ -24,9 +24,6 @@ from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
 POSITION_HIDDEN = 128
-_LARGEST = {"points": 1 << 20, "groups": 1 << 16, "group_size": 1 << 16, "width": 1 << 13, "depth": 1 << 8, "heads": 1 << 8}
-_LARGEST_TOKENIZER = 1 << 13
-"""Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +36,14 @@ class PointMAESpec(BackboneSpec):
 
     name: ClassVar[str] = "point-mae"
 
-    points: int = 1024
-    groups: int = 64
-    group_size: int = 32
-    width: int = 384
-    depth: int = 12
-    heads: int = 6
-    tokenizer: tuple[int, ...] = (128, 256, 512)
+    # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
+    points: int = option(1024, least=1, most=1 << 20)
+    groups: int = option(64, least=1, most=1 << 16)
+    group_size: int = option(32, least=1, most=1 << 16)
+    width: int = option(384, least=1, most=1 << 13)
+    depth: int = option(12, least=1, most=1 << 8)
+    heads: int = option(6, least=1, most=1 << 8)
+    tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
     class_token: bool = True
     readout: str = "lead+max"
     drop_path: float = option(0.1, least=0, below=1)
@@ -54,12 +52,8 @@ class PointMAESpec(BackboneSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for size, largest in _LARGEST.items():
-            _whole(size, getattr(self, size), largest)
         if not isinstance(self.tokenizer, tuple) or len(self.tokenizer) != 3:
             raise UsageError(f"'point-mae' has tokenizer={self.tokenizer}; it takes three widths, for example 128+256+512.")
-        for width in self.tokenizer:
-            _whole("tokenizer", width, _LARGEST_TOKENIZER)
         if self.width % self.heads:
             raise UsageError(f"'point-mae' has width={self.width} and heads={self.heads}; the width must be a multiple of the heads.")
         if max(self.groups, self.group_size) > self.points:
@@ -87,11 +81,6 @@ class PointMAESpec(BackboneSpec):
         if len(first) != 3 or len(second) != 3 or not depth or shapes.get("norm.weight") != second[:1] or "reduce_dim.weight" in shapes:
             return None
         return {"width": second[0], "depth": depth, "tokenizer": (first[1], first[0], second[1]), "class_token": "cls_token" in shapes}
-
-
-def _whole(size: str, value: object, largest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise UsageError(f"'point-mae' has {size.replace('_', '-')}={value}; it must be a whole number from 1 to {largest}.")
 
 
 class PointMAE(Backbone):
