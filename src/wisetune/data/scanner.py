@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from wisetune.data._depth import RANGE, Room, edges, rotation, splat
 from wisetune.data._surface import Surface
 from wisetune.errors import DataError, UsageError
-from wisetune.spec import Spec
+from wisetune.spec import Spec, dashed, option
 
 Setting = Literal["obj_only", "obj_bg", "pb_t50_rs"]
 
@@ -62,54 +62,44 @@ class Scanner(Spec):
         wall: probability of a wall behind it.
         clutter: probability of each of up to three boxes beside it.
         shift: ``pb_t50_rs`` moves the box by up to this share of its size, on each axis.
-        scale: and changes its size by up to this share.
+        scale: and changes its size by up to this share, less than 1, at which the box may vanish.
         rotate: and turns it about z by up to this.
         least: a crop in which less than this share of the points is the object's is taken again.
     """
 
     name: ClassVar[str] = "scanner"
     setting: Setting = "pb_t50_rs"
-    views: int = 2
-    width: int = 160
-    height: int = 120
-    fov: float = 57.0
-    size_low: float = 0.6
-    size_high: float = 1.6
-    near: float = 0.8
-    far: float = 1.8
-    eye_low: float = 1.2
-    eye_high: float = 1.7
-    spread: float = 30.0
-    turn: float = 180.0
-    noise: float = 0.0014
-    step: float = 0.0028
-    dropout: float = 0.5
-    drift: float = 0.01
-    tilt: float = 1.0
-    floor: float = 0.9
-    wall: float = 0.4
-    clutter: float = 0.4
-    shift: float = 0.5
-    scale: float = 0.2
-    rotate: float = 15.0
-    least: float = 0.2
+    views: int = option(2, least=1)
+    width: int = option(160, least=8)
+    height: int = option(120, least=8)
+    fov: float = option(57.0, least=1, most=150)
+    size_low: float = option(0.6, above=0)
+    size_high: float = option(1.6, above=0)
+    near: float = option(0.8, above=0)
+    far: float = option(1.8, above=0)
+    eye_low: float = option(1.2, above=0)
+    eye_high: float = option(1.7, above=0)
+    spread: float = option(30.0, least=0)
+    turn: float = option(180.0, least=0)
+    noise: float = option(0.0014, least=0)
+    step: float = option(0.0028, least=0)
+    dropout: float = option(0.5, least=0, most=1)
+    drift: float = option(0.01, least=0)
+    tilt: float = option(1.0, least=0)
+    floor: float = option(0.9, least=0, most=1)
+    wall: float = option(0.4, least=0, most=1)
+    clutter: float = option(0.4, least=0, most=1)
+    shift: float = option(0.5, least=0)
+    scale: float = option(0.2, least=0, below=1)
+    rotate: float = option(15.0, least=0)
+    least: float = option(0.2, least=0, most=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.views < 1 or min(self.width, self.height) < 8 or not 1 <= self.fov <= 150:
-            raise UsageError(f"'{self}' is no camera: it needs views >= 1, at least 8x8 pixels, and a field of view of 1 to 150 degrees.")
         for low, high in (("size_low", "size_high"), ("near", "far"), ("eye_low", "eye_high")):
-            if not 0 < getattr(self, low) <= getattr(self, high) < math.inf:
+            if getattr(self, low) > getattr(self, high):
                 limits = f"{getattr(self, low)} to {getattr(self, high)}"
-                raise UsageError(f"scanner options '{_spelt(low)}' to '{_spelt(high)}' are {limits}; they must be above 0 and in order.")
-        for option in ("dropout", "floor", "wall", "clutter", "least"):
-            if not 0 <= getattr(self, option) <= 1:
-                raise UsageError(f"scanner option '{option}' is {getattr(self, option)}; it must lie between 0 and 1.")
-        for option in ("spread", "turn", "noise", "step", "drift", "tilt", "shift", "scale", "rotate"):
-            if not 0 <= getattr(self, option) < math.inf:
-                raise UsageError(f"scanner option '{option}' is {getattr(self, option)}; it must be 0 or more.")
-        if self.scale >= 1:
-            raise UsageError(f"scanner option 'scale' is {self.scale}; it must be below 1, or the box may vanish.")
+                raise UsageError(f"scanner options '{dashed(low)}' to '{dashed(high)}' are {limits}; they must be in order.")
 
     def scan(
         self, points: Float[np.ndarray, "n 3"] | Surface, generator: np.random.Generator, count: int = 1024
@@ -207,7 +197,3 @@ class Scanner(Spec):
         if self.setting == "obj_only":
             inside &= own
         return points[inside] - centre, own[inside]
-
-
-def _spelt(option: str) -> str:
-    return option.replace("_", "-")
