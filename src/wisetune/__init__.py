@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from wisetune.nets.create import create
     from wisetune.nets.official import LoadReport, load_official
     from wisetune.nets.pretrained import resolve
-    from wisetune.nets.save import load_model, save_model
+    from wisetune.nets.save import save_model
+    from wisetune.tune.saved import load_model
     from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
     from wisetune.weights.mix import mix
 
@@ -36,7 +37,7 @@ _HOMES = {
     "create": "nets.create",
     "greedy_alpha": "weights.choose",
     "interval_alpha": "weights.choose",
-    "load_model": "nets.save",
+    "load_model": "tune.saved",
     "load_official": "nets.official",
     "mix": "weights.mix",
     "parse_task": "data.tasks",

@@ -285,6 +285,14 @@ class Catalog(Generic[S]):
         name, options = self.divide(text)
         return self.entry(name).from_options(options)
 
+    def parse_imported(self, text: str) -> S:
+        """As ``parse``, of a text in a file. A file must not choose what is imported: a class outside wisetune has to be there already."""
+        name, _ = self.divide(text)
+        module, colon, _ = name.partition(":")
+        if colon and module not in sys.modules:
+            raise UsageError(f"its {self.noun} is '{name}', from outside wisetune; import {module} first if you trust it")
+        return self.parse(text)
+
 
 def dashed(name: str) -> str:
     """A field's or module's name as it is spelled: ``best_of`` is ``best-of``."""

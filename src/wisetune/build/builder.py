@@ -101,7 +101,7 @@ class Builder:
         if isinstance(recipe, Tune):
             assert isinstance(recipe.tuning, Tuning)
             with drawing(recipe.seed, "graft"):
-                recipe.tuning.graft(model)
+                recipe.tuning.graft_into(model)
             model.to(self.bank.device)
         before = _copy(model.state_dict())
         stored = self.store.load(name)

@@ -14,8 +14,9 @@ from wisetune.data.files import FEWEST, FileTask
 from wisetune.data.folder import Folder
 from wisetune.data.formats import Cloud, Shape, read
 from wisetune.errors import BadFile, UsageError, WeightsError
-from wisetune.nets.save import load_model, read_card
+from wisetune.nets.save import read_card
 from wisetune.points.content import content_key
+from wisetune.tune.saved import load_model
 
 
 class Predictor:

@@ -68,8 +68,9 @@ def export(run: Path, out: Path, *, half: bool = False) -> int:
     """
     from wisetune.errors import UsageError
     from wisetune.files import write_text
-    from wisetune.nets.save import load_model, read_card, save_model
+    from wisetune.nets.save import read_card, save_model
     from wisetune.report.card import model_card
+    from wisetune.tune.saved import load_model
 
     source = _model_file(run)
     if out.suffix != ".safetensors":

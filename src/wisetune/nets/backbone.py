@@ -89,6 +89,8 @@ class Backbone(nn.Module):
     points: int
     head_name: ClassVar[str] = "head"
     """The head's prefix in the official state dict of this family's classifiers."""
+    grafts: tuple[str, ...] = ()
+    """The tunings that put modules into it after it was built, in order, each spelled with every option."""
 
     @property
     def spec(self) -> BackboneSpec:

@@ -22,7 +22,7 @@ from wisetune.runtime import drawing
 from wisetune.spec import Catalog
 
 _MACHINERY = (
-    *("backbone", "heads", "linear_max", "masked", "model", "readout", "tokenizer", "transformer"),
+    *("backbone", "grafts", "heads", "linear_max", "masked", "model", "readout", "tokenizer", "transformer"),
     *("checkpoint", "create", "features", "official", "pretrained", "save"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)

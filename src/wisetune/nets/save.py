@@ -1,7 +1,7 @@
 """wisetune's own weights files: one safetensors file that says what it is, so that a model comes back from it alone.
 
-The metadata hold the backbone's spec in full, the head's, the classes, and a digest of the values, by which damage is found. A file may come
-from anywhere: it is compared with an empty model of its spec before any memory is taken for one.
+The metadata hold the backbone's spec in full, what tunings grafted into it, the head's, the classes, and a digest of the values, by which damage
+is found. A file may come from anywhere: it is compared with an empty model of its spec before any memory is taken for one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from wisetune.files import write_bytes
 from wisetune.nets.backbone import Backbone, BackboneSpec
 from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, class_names
+from wisetune.nets.grafts import additions, told
 from wisetune.nets.heads import Head, parse_head
 from wisetune.nets.model import Model, feature_width
 
@@ -32,11 +32,19 @@ FORMAT = "wisetune-weights-1"
 KEY = "wisetune"
 """The one key of the metadata: safetensors writes several in any order, and the same model should be the same bytes."""
 _HALF = (torch.float16, torch.bfloat16)
+_FLOATS = ("F", "BF")
+"""What the names of such types begin with in a safetensors file."""
+Graft = Callable[[Model, str], None]
+"""Puts what a tuning grafts into a model, by the tuning's spelling."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a weights file says it is. ``head`` is None and ``classes`` empty for a backbone alone; ``about`` is the writer's own."""
+    """What a weights file says it is.
+
+    ``head`` is None and ``classes`` empty for a backbone alone. ``grafts`` spells the tunings that put modules into the backbone. ``about`` is the
+    writer's own.
+    """
 
     backbone: BackboneSpec
     head: Head | None
@@ -44,6 +52,7 @@ class Card:
     digest: str
     version: str
     about: dict[str, Any]
+    grafts: tuple[str, ...] = ()
 
 
 def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
@@ -57,28 +66,36 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
 
     Raises:
         ValueError: the model does not know its head.
+        UsageError: its backbone has something that no tuning put there, so that it could not be read again.
         WeightsError: values are not finite, also when half precision is too narrow for them.
         StorageError: the file cannot be written.
     """
     if model.head_spec is None or not model.classes:
         raise ValueError("this model does not know its head: build it as Model(backbone, head, head_spec, classes)")
+    if not model.backbone.grafts:
+        _refuse_additions(path, model.backbone, "Graft it by a tuning in a recipe, or take it out.")
     said = {"head": model.head_spec.in_full(), "classes": list(model.classes)}
+    if model.backbone.grafts:
+        said["grafts"] = list(model.backbone.grafts)
     return _write(Path(path), model.state_dict(), model.backbone.spec, said, about, half)
 
 
 def save_backbone(path: str | Path, backbone: Backbone, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
-    """Write a backbone without a head; as ``save_model`` else."""
+    """Write a backbone without a head, into which nothing was grafted; as ``save_model`` else."""
+    _refuse_additions(path, backbone, "Save the whole model, with its head.")
     return _write(Path(path), backbone.state_dict(), backbone.spec, {}, about, half)
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | Path, graft: Graft | None = None) -> Model:
     """The model in a file that ``save_model`` wrote, in eval mode, in float32 if it was stored in half precision.
+
+    Without ``graft`` a file into whose backbone a tuning grafted is refused: ``wisetune.load_model`` reads it.
 
     Raises:
         BadFile: the file is damaged or not safetensors.
         WeightsError: it is not wisetune's, holds no head, or is not what it says.
     """
-    card, model = _read(Path(path), with_head=True)
+    card, model = _read(Path(path), with_head=True, graft=graft)
     assert isinstance(model, Model)
     assert card.head is not None
     return model
@@ -108,7 +125,8 @@ def read_card(path: str | Path) -> Card:
             raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
         head = parse_head(said["head"]) if "head" in said else None
         classes = class_names(said["classes"]) if head else ()
-        card = Card(_backbone_of(said["backbone"]), head, classes, said["sha256"], said["version"], dict(said["about"]))
+        backbone, grafts = BACKBONES.parse_imported(said["backbone"]), tuple(str(text) for text in said.get("grafts", ()))
+        card = Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts)
     except (UsageError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
         raise WeightsError(f"{path} does not say what model it holds: {what}") from None
@@ -151,41 +169,64 @@ def _write(
     return digest
 
 
-def _read(path: Path, with_head: bool) -> tuple[Card, Model | Backbone]:
+def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card, Model | Backbone]:
     card = read_card(path)
     if with_head and card.head is None:
         raise WeightsError(f"{path} holds a backbone without a head: load it with load_backbone, or give a model that was tuned.")
+    if card.grafts and graft is None:
+        raise WeightsError(
+            f"{path} holds a model into which {', '.join(card.grafts)} grafted, and a backbone as {card.backbone.name} builds it is needed. "
+            "Give weights that were not tuned so; the whole model is read by wisetune.load_model."
+        )
     backbone = build_empty(card.backbone)
     model: Model | Backbone = backbone
     if card.head is not None:
         with torch.device("meta"):
             model = Model(backbone, card.head.build(feature_width(backbone), len(card.classes)), card.head, card.classes).eval()
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    plain = set(model.state_dict())
     with safetensors.safe_open(path, "pt") as file:
-        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if found != wanted:
-            wrong = next(name for name in [*wanted, *found] if found.get(name) != wanted.get(name))
-            raise WeightsError(
-                f"{path} is not the {card.backbone.name} that it says: '{wrong}' is {found.get(wrong)}, not {wanted.get(wrong)}."
-            )
-        stored = {name: file.get_tensor(name).clone() for name in wanted}
-    for name, value in model.state_dict().items():
-        if stored[name].is_floating_point() != value.is_floating_point():
-            raise WeightsError(f"{path} has '{name}' as {stored[name].dtype}, which holds no such values.")
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        found = {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}
+        _compare(path, card, model, {name: what for name, what in found.items() if name in plain or not card.grafts})
+        stored = {name: file.get_tensor(name).clone() for name in found}
     _refuse_not_finite(path, stored)
     if content_digest(stored) != card.digest:
         raise WeightsError(f"{path} is damaged: its values are not those that were written. Get it again from its source.")
-    model.load_state_dict({name: _widened(value) for name, value in stored.items()}, assign=True)
-    return card, model
+    values = {name: _widened(value) for name, value in stored.items()}
+    model.load_state_dict({name: value for name, value in values.items() if name in plain}, assign=True)
+    if card.grafts and graft is not None and isinstance(model, Model):
+        _regraft(path, card, model, graft)
+        _compare(path, card, model, found)
+        model.load_state_dict(values, assign=True)
+    return card, model.eval()
 
 
-def _backbone_of(text: str) -> BackboneSpec:
-    """The spec in a file's metadata. A file must not choose what is imported: a backbone outside wisetune has to be there already."""
-    name, _ = BACKBONES.divide(text)
-    module, colon, _ = name.partition(":")
-    if colon and module not in sys.modules:
-        raise UsageError(f"its backbone is '{name}', from outside wisetune; import {module} first if you trust it")
-    return BACKBONES.parse(text)
+def _regraft(path: Path, card: Card, model: Model, graft: Graft) -> None:
+    try:
+        with runtime.drawing(0, "graft"):
+            for tuning in card.grafts:
+                graft(model, tuning)
+    except UsageError as error:
+        raise WeightsError(f"{path} does not say what model it holds: {error}") from None
+
+
+def _compare(path: Path, card: Card, model: Model | Backbone, found: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+    """The names, shapes and kinds of numbers in the file against those of the model that it says it holds."""
+    wanted = model.state_dict()
+    for name in [*wanted, *found]:
+        shape, kind = found.get(name, (None, ""))
+        right = tuple(wanted[name].shape) if name in wanted else None
+        if shape != right:
+            raise WeightsError(f"{path} is not the {card.backbone.name} that it says: '{name}' is {shape}, not {right}.")
+        if kind.startswith(_FLOATS) != wanted[name].is_floating_point():
+            raise WeightsError(f"{path} has '{name}' as {kind}, which holds no such values.")
+
+
+def _refuse_additions(path: str | Path, backbone: Backbone, do: str) -> None:
+    if additions(backbone):
+        raise UsageError(
+            f"{path}: {told(backbone)} was put into this backbone after {backbone.spec.name} built it, and a file of it could not be read again. {do}"
+        )
 
 
 def _widened(value: Tensor) -> Tensor:

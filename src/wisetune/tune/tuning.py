@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import nn
 
+from wisetune.errors import UsageError
 from wisetune.nets.model import Model
 from wisetune.spec import Spec
 
@@ -28,8 +29,36 @@ class Tuning(Spec):
 
         They become submodules of the backbone, so that its keys stay and theirs are new, and are called by hooks that are *bound methods* of a
         module in the model: models are deep-copied, and a closure would go on calling the module of the original. Initial values are torch's:
-        whoever grafts seeds it. What is grafted is stored whole; of the rest what training changed.
+        whoever grafts seeds it. What is grafted is stored whole; of the rest what training changed. So all that it computes with follows
+        from its options or is in the state dict.
         """
+
+    @property
+    def adds_modules(self) -> bool:
+        """Whether it defines ``graft``."""
+        return type(self).graft is not Tuning.graft
+
+    def graft_into(self, model: Model) -> None:
+        """``graft``, noted in the backbone: its file has to say it, and models that are mixed have to agree on it.
+
+        Raises:
+            UsageError: a graft in the place of something, as when it is grafted twice, or with a buffer that is not stored.
+        """
+        if not self.adds_modules:
+            return
+        backbone = model.backbone
+        there, buffers = dict(backbone.named_modules()), dict(backbone.named_buffers())
+        self.graft(model)
+        now, stored = dict(backbone.named_modules()), backbone.state_dict()
+        gone = [name for name, module in there.items() if now.get(name) is not module]
+        if gone:
+            raise UsageError(
+                f"'{self}' grafts in the place of '{gone[0]}', which the backbone had before. Graft once, and under names of its own."
+            )
+        lost = [name for name, _ in backbone.named_buffers() if name not in stored and name not in buffers]
+        if lost:
+            raise UsageError(f"'{self}' grafts the buffer '{lost[0]}', which no file would hold. Register it with persistent=True.")
+        backbone.grafts = (*backbone.grafts, self.in_full())
 
     def in_training(self, model: Model) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.

@@ -5,4 +5,4 @@ from __future__ import annotations
 from wisetune.spec import Catalog
 from wisetune.tune.tuning import Tuning
 
-TUNINGS: Catalog[Tuning] = Catalog("tuning", "wisetune.tune", Tuning, machinery=("tuning", "tunings"))
+TUNINGS: Catalog[Tuning] = Catalog("tuning", "wisetune.tune", Tuning, machinery=("saved", "tuning", "tunings"))

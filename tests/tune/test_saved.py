@@ -1,0 +1,117 @@
+"""Models into which a tuning grafted, in files."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+import pico
+from adapter import Adapter, Factor, Scaled, tuned
+from pico import bits
+from wisetune import load_model, resolve, save_model
+from wisetune.errors import UsageError, WeightsError
+from wisetune.nets import save
+from wisetune.tune.full import Full
+from wisetune.tune.linear import Linear
+
+CLOUDS = torch.from_numpy(pico.data(train=1, val=0, test=1).test.points)
+
+
+def logits(model):
+    with torch.inference_mode():
+        return model(CLOUDS)
+
+
+@pytest.fixture
+def path(tmp_path):
+    save_model(tmp_path / "m.safetensors", tuned(Adapter(3)), {"data": "scans"})
+    return tmp_path / "m.safetensors"
+
+
+def rewrite(path, **said) -> None:
+    """The same values with other metadata, as somebody else might write them."""
+    with safetensors.safe_open(path, "pt") as file:
+        known = json.loads(file.metadata()["wisetune"]) | said
+    path.write_bytes(safetensors.torch.save(safetensors.torch.load_file(path), {"wisetune": json.dumps(known)}))
+
+
+@pytest.mark.parametrize("tunings", [(Adapter(3),), (Scaled(0.25),), (Adapter(), Scaled()), (Adapter(), Full(), Linear())], ids=str)
+@pytest.mark.parametrize("spec", [pico.SPEC, pico.TOKEN_SPEC], ids=["plain", "token"])
+def test_a_file_gives_back_the_model_with_what_was_grafted(tmp_path, tunings, spec):
+    model, path = tuned(*tunings, spec=spec), tmp_path / "m.safetensors"
+    save_model(path, model, {"data": "scans"})
+    noted = tuple(tuning.in_full() for tuning in tunings if tuning.adds_modules)
+    assert save.read_card(path).grafts == noted
+    state = torch.get_rng_state()
+    again = load_model(path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert bits(again.state_dict()) == bits(model.state_dict())
+    assert (again.backbone.grafts, again.training) == (noted, False)
+    assert torch.equal(logits(again), logits(model))
+    assert not torch.equal(logits(again), logits(tuned(spec=spec)))
+    again.train()(CLOUDS).sum().backward()  # nothing was left on the meta device
+    save_model(tmp_path / "again.safetensors", load_model(path), {"data": "scans"})
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_half_precision(tmp_path):
+    model = tuned(Adapter())
+    save_model(tmp_path / "h", model, half=True)
+    wanted = {name: value.half().float() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    assert bits(load_model(tmp_path / "h").state_dict()) == bits(wanted)
+
+
+def test_without_grafts_a_file_says_nothing_of_them(tmp_path):
+    save_model(tmp_path / "m", tuned(Full(), Linear()))
+    with safetensors.safe_open(tmp_path / "m", "pt") as file:
+        assert "grafts" not in json.loads(file.metadata()["wisetune"])
+
+
+@pytest.mark.parametrize(
+    ("grafts", "says"),
+    [
+        (["antigravity:Adapter"], "its tuning is 'antigravity:Adapter', from outside wisetune; import antigravity first if you trust it"),
+        (["adapter:Nothing"], "the module 'adapter' has no class 'Nothing'"),
+        (["adapter:Bottleneck"], "is not a tuning"),
+        (["adapter:Adapter:rnk=3"], "Did you mean 'rank'"),
+        (["lora"], "there is no tuning 'lora'"),
+        (
+            ["adapter:Adapter:rank=2"],
+            r"is not the point-mae that it says: 'blocks.blocks.0.adapter.down.weight' is \(3, 16\), not \(2, 16\)",
+        ),
+        (["adapter:Scaled"], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
+        (["full"], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
+        ([], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
+        (["adapter:Adapter:rank=3"] * 2, "grafts in the place of 'blocks.blocks.0.adapter', which the backbone had before. Graft once"),
+        (3, "does not say what model it holds"),
+        ([3], "there is no tuning '3'"),
+    ],
+)
+def test_a_file_that_lies_about_its_grafts(path, grafts, says):
+    rewrite(path, grafts=grafts)
+    with pytest.raises(WeightsError, match=says):
+        load_model(path)
+    assert "antigravity" not in sys.modules
+
+
+def test_where_a_plain_backbone_is_needed_such_a_file_is_refused(path):
+    for read in (resolve, save.load_backbone, save.load_model):
+        with pytest.raises(WeightsError, match=r"into which adapter:Adapter:rank=3 grafted.*read by wisetune.load_model"):
+            read(path)
+
+
+def test_what_no_file_could_give_back_is_not_written(tmp_path):
+    model = tuned(Adapter())
+    with pytest.raises(UsageError, match=r"adapter:Adapter:rank=2 was put into this backbone .* Save the whole model"):
+        save.save_backbone(tmp_path / "b", model.backbone)
+    by_hand = tuned()
+    by_hand.backbone.norm.factor = Factor(0.5)
+    by_hand.backbone.norm.register_forward_hook(by_hand.backbone.norm.factor.after)
+    with pytest.raises(UsageError, match=r"'norm.factor' was put into this backbone after point-mae built it.* by a tuning"):
+        save_model(tmp_path / "m", by_hand)
+    assert list(tmp_path.iterdir()) == []
