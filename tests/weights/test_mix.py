@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import pico
+from adapter import Adapter, Scaled, tuned
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
@@ -122,3 +123,46 @@ def test_mistakes_are_refused():
         mix(start(), finetuned(), 0.5, missing="error")
     with pytest.raises(WeightsError, match=r"'head.w' holds values"):
         mix(start(), {**finetuned(), "head.w": torch.tensor([float("nan")])}, 0.5)
+
+
+def features(model: Model) -> Tensor:
+    with torch.inference_mode():
+        return model.features(torch.randn(3, pico.POINTS, 3, generator=torch.Generator().manual_seed(0)))
+
+
+def test_models_with_the_same_grafts_are_mixed():
+    start, end = tuned(Adapter(), Scaled(), seed=0), tuned(Adapter(), Scaled(), seed=1)
+    mixed = mix(start, end, 0.25)
+    key = "blocks.blocks.0.adapter.up.weight"
+    one, other, middle = (model.state_dict()[key] for model in (start, end, mixed))
+    torch.testing.assert_close(middle, 0.75 * one + 0.25 * other)
+    assert torch.equal(features(mix(start, end, 1.0)), features(end))
+    assert torch.equal(features(mix(start.backbone, end, 0.0)), features(start))
+
+
+def by_hand() -> Model:
+    model = tuned()
+    Adapter().graft(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [
+        (tuned, lambda: tuned(Adapter()), "the start has nothing grafted into it, and the fine-tuned model adapter:Adapter:rank=2"),
+        (lambda: tuned(Scaled()), tuned, "the start has adapter:Scaled:by=0.5 grafted into it, and the fine-tuned model nothing"),
+        (lambda: tuned(Scaled(2.0)), lambda: tuned(Scaled()), "has adapter:Scaled:by=2.0 grafted into it, and"),
+        (tuned, by_hand, "the fine-tuned model 'blocks.blocks.0.adapter'"),
+    ],
+)
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_models_with_other_grafts_are_not(start, end, says, alpha):
+    with pytest.raises(WeightsError, match=f"{says}.*Mix models with the same grafts"):
+        mix(start(), end(), alpha)
+
+
+def test_of_state_dicts_missing_says_what_becomes_of_a_graft():
+    start, end = tuned().state_dict(), tuned(Adapter(), seed=1).state_dict()
+    mixed = mix(start, end, 0.5, head_prefixes=("cls_head_finetune",))
+    key = "blocks.blocks.0.adapter.up.weight"
+    assert torch.equal(mixed[key], end[key])

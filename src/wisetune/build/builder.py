@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from wisetune.build.grafts import check_mixes
 from wisetune.build.meter import Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
@@ -76,11 +77,13 @@ class Builder:
         """The model of a recipe, built if the store does not have it.
 
         Raises:
+            UsageError: it mixes what cannot be mixed.
             TrainingError: a loss that is not finite.
             StorageError: the store cannot be written.
         """
         name = digest(recipe)
         if name not in self._models:
+            check_mixes(recipe)
             self._models[name] = self._build(recipe, name).to(self.bank.device).eval()
         self._models.move_to_end(name)
         while len(self._models) > _KEPT:

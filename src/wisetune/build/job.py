@@ -11,6 +11,7 @@ import torch
 
 from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
+from wisetune.build.grafts import check_mixes
 from wisetune.build.meter import Meter
 from wisetune.data.task import Data
 from wisetune.errors import DataError, UsageError
@@ -97,10 +98,15 @@ class Runner:
         return self._loaded[text]
 
     def trees(self) -> dict[tuple[int, Method], Recipe]:
-        """Every tree of the job by seed and method."""
+        """Every tree of the job by seed and method.
+
+        Raises:
+            UsageError: one mixes what cannot be mixed.
+        """
         found: dict[tuple[int, Method], Recipe] = {}
         for seed in self.job.seeds:
             for method, recipe in self.job.story.recipes(self._setting(seed)).items():
+                check_mixes(recipe)
                 found[seed, method] = recipe
         return found
 

@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias, overload
 
 from torch import Tensor, nn
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
+from wisetune.nets.grafts import additions, told
 from wisetune.nets.model import Model
 from wisetune.weights.merge import Missing, State, fresh_copy
 from wisetune.weights.wise import Wise
@@ -76,7 +77,7 @@ def mix(
 
     Raises:
         UsageError: alpha outside [0, 1], an unknown policy, a prefix that no fine-tuned key begins with, or a model and a state dict.
-        WeightsError: backbones that do not fit each other, or values that are not finite.
+        WeightsError: backbones that do not fit each other, or with other grafts, or values that are not finite.
     """
     if head not in ("from_finetuned", "drop"):
         raise UsageError(f"head is '{head}'; it can be from_finetuned, drop.")
@@ -97,12 +98,22 @@ def mixable(backbone: Backbone, *, is_start: bool) -> State:
 
 
 def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: HeadRule, missing: Missing) -> Model:
-    before = mixable(start.backbone if isinstance(start, Model) else start, is_start=True)
+    begun = start.backbone if isinstance(start, Model) else start
+    _check_grafts(begun, finetuned.backbone)
+    before = mixable(begun, is_start=True)
     after = finetuned.state_dict()
     roots = (finetuned.head_prefix,) if len(after) > len(finetuned.backbone.state_dict()) else ()
     mixed = copy.deepcopy(finetuned)
     mixed.load_state_dict(_mix_states(before, after, alpha, roots, "from_finetuned", missing))
     return (mixed if head == "from_finetuned" else Model(mixed.backbone, nn.Identity())).eval()
+
+
+def _check_grafts(start: Backbone, finetuned: Backbone) -> None:
+    if (start.grafts, additions(start)) != (finetuned.grafts, additions(finetuned)):
+        raise WeightsError(
+            f"the start has {told(start)} grafted into it, and the fine-tuned model {told(finetuned)}: what one of them lacks has no value between "
+            "them. Mix models with the same grafts, or their state dicts, where missing= says what becomes of it."
+        )
 
 
 def _mix_states(

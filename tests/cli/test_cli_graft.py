@@ -1,0 +1,32 @@
+"""A run whose tuning, from outside wisetune, grafts modules into the backbone."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from terminal import built, job, refused, wisetune
+
+
+def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
+    done = wisetune(*job("adapter:Adapting"))
+    assert done.code == 0, done.error
+    scans = sorted(map(str, (world / "scans/test").rglob("*.ply")))
+    asked = wisetune("predict", "out", *scans, "--json")
+    assert asked.code == 0, asked.error
+    assert wisetune("export", "out", "scans.safetensors").code == 0
+    assert wisetune("predict", "scans.safetensors", *scans, "--json").json == asked.json
+    for words in (job(from_="scans.safetensors", out="next"), ("probe", "scans.safetensors", "--on", "npz:others.npz")):
+        refused(wisetune(*words), 65, "scans.safetensors holds a model into which adapter:Adapter:rank=2 grafted")
+    # As in another process.
+    monkeypatch.delitem(sys.modules, "adapter")
+    for words in (("predict", "out", *scans), ("export", "out", "again.safetensors")):
+        refused(wisetune(*words), 65, "its tuning is 'adapter:Adapter', from outside wisetune; import adapter first if you trust it")
+    assert not (world / "again.safetensors").exists()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_sweep_to_the_start_is_refused_before_anything_is_trained():
+    for words in ([], ["--dry-run"]):
+        refused(wisetune(*job("adapter:Sweeping"), *words), 2, "mixes backbones with different grafts: point-mae#", "has none; ")
+    assert built() == {}
