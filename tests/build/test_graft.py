@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
-from torch import nn
 
 import pico
+from adapter import Adapter, Forgetful, Scaled, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build.builder import backbone_of
+from wisetune.build.grafts import grafts_of
+from wisetune.errors import UsageError
+from wisetune.nets.create import fresh_head
 from wisetune.nets.heads import LinearHead
-from wisetune.recipe import Tune, digest
+from wisetune.recipe import Mix, Tune, digest, walk
 from wisetune.spec import Catalog
 from wisetune.store import Store
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.tune.tunings import TUNINGS
-
-
-class Bottleneck(nn.Module):
-    def __init__(self, width: int, rank: int) -> None:
-        super().__init__()
-        self.down, self.up, self.drop = nn.Linear(width, rank), nn.Linear(rank, width), nn.Dropout(0.5)
-
-    def after(self, _module, _inputs, output):
-        return output + self.up(self.drop(torch.relu(self.down(output))))
-
-
-@dataclasses.dataclass(frozen=True)
-class Adapter(Full):
-    rank: int = 2
-
-    def trains(self, name):
-        return name.startswith("head.") or ".adapter." in name
-
-    def graft(self, model):
-        for block in model.backbone.blocks.blocks:
-            block.adapter = Bottleneck(model.backbone.width, self.rank)
-            block.register_forward_hook(block.adapter.after)
-
-    def in_training(self, model):
-        return [model.head, *(block.adapter for block in model.backbone.blocks.blocks)]
-
+from wisetune.weights.uniform import Uniform
+from wisetune.weights.wise import Wise
 
 DATA = pico.data()
 QUICK = dataclasses.replace(FIT, epochs=2)
@@ -124,5 +104,73 @@ def test_initial_values_follow_from_the_seed(tmp_path):
 
 def test_it_is_an_entry_by_its_address():
     catalog: Catalog = TUNINGS
-    assert catalog.parse("test_graft:Adapter:rank=3") == Adapter(3)
-    assert str(Adapter(3)) == "test_graft:Adapter:rank=3"
+    assert catalog.parse("adapter:Adapter:rank=3") == Adapter(3)
+    assert str(Adapter(3)) == "adapter:Adapter:rank=3"
+
+
+TUNED = Tune(ADAPTED, Full(), LinearHead(), DATA.training_digest, QUICK, head_from="start")
+"""All of it trains on, the adapters too."""
+
+
+@pytest.mark.parametrize("recipe", [START, ADAPTED, PROBED, TUNED, Mix((ADAPTED, TUNED), Wise(0.5))])
+def test_the_recipe_tells_what_the_backbone_notes(tmp_path, recipe):
+    assert grafts_of(recipe) == build(tmp_path, recipe).backbone.grafts == (() if recipe == START else ("adapter:Adapter:rank=2",))
+
+
+def test_a_tuning_whose_buffer_would_not_be_stored_is_refused_before_it_trains(tmp_path):
+    with pytest.raises(UsageError, match=r"'adapter:Forgetful' grafts the buffer 'norm.table'.*persistent=True"):
+        build(tmp_path, dataclasses.replace(ADAPTED, tuning=Forgetful()))
+    assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
+
+
+def test_what_is_grafted_twice_is_refused(tmp_path):
+    """The first adapter would go on being called, and be in no file."""
+    with pytest.raises(UsageError, match=r"grafts in the place of 'blocks.blocks.0.adapter'.* names of its own"):
+        build(tmp_path, dataclasses.replace(TUNED, tuning=Adapter()))
+
+
+def test_a_head_alone_trains_on_what_the_grafts_let_it_see(tmp_path):
+    """Not on the features of the start, which are at hand."""
+    builder = pico.builder(tmp_path)
+    builder.model(Tune(START, Linear(), LinearHead(), DATA.training_digest, HEAD_FIT))
+    blind = Tune(START, ScaledProbe(0.0), LinearHead(), DATA.training_digest, dataclasses.replace(HEAD_FIT, weight_decay=0.0))
+    assert backbone_of(blind) == blind
+    model = builder.model(blind)
+    fresh = fresh_head(LinearHead(), model.backbone, len(DATA.classes), 0)
+    assert torch.equal(model.head.weight, fresh.weight)
+    assert not torch.equal(model.head.bias, fresh.bias)
+
+
+def features(model):
+    with torch.inference_mode():
+        return model.features(torch.from_numpy(DATA.test.points))
+
+
+@pytest.mark.parametrize("merge", [Wise(0.5), Uniform()], ids=str)
+def test_backbones_with_the_same_grafts_are_mixed_adapters_too(tmp_path, merge):
+    builder = pico.builder(tmp_path)
+    mixed, *parts = (builder.model(recipe) for recipe in (Mix((ADAPTED, TUNED), merge), ADAPTED, TUNED))
+    key = "blocks.blocks.1.adapter.up.weight"
+    one, other, middle = (model.state_dict()[key] for model in (*parts, mixed))
+    assert not torch.equal(one, other)
+    torch.testing.assert_close(middle, (one + other) / 2)
+    ends = [builder.model(Mix((ADAPTED, TUNED), Wise(alpha))) for alpha in (0.0, 1.0)]
+    assert [torch.equal(features(end), features(part)) for end, part in zip(ends, parts, strict=True)] == [True, True]
+
+
+MIXES = [
+    Mix((START, ADAPTED), Wise(0.0)),
+    Mix((ADAPTED, Tune(START, Full(), LinearHead(), DATA.training_digest, QUICK)), Wise(0.5)),
+    Mix((dataclasses.replace(ADAPTED, tuning=Adapter(3)), ADAPTED), Uniform()),
+    Mix((dataclasses.replace(ADAPTED, tuning=Scaled(0.5)), dataclasses.replace(ADAPTED, tuning=Scaled(2.0))), Uniform()),
+]
+
+
+@pytest.mark.parametrize("mixed", MIXES, ids=str)
+def test_backbones_with_other_grafts_are_refused_before_anything_is_trained(tmp_path, mixed):
+    """Copied to all of the line, adapters of a backbone that rests would be the tuned model at every alpha, and at 0 be called the start."""
+    for recipe in (mixed, Tune(mixed, Linear(), LinearHead(), DATA.training_digest, HEAD_FIT)):
+        assert mixed in set(walk(recipe))
+        with pytest.raises(UsageError, match=r"mixes backbones with different grafts: .* Mix models with the same ones"):
+            build(tmp_path, recipe)
+    assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]

@@ -152,7 +152,7 @@ class Builder:
         assert isinstance(recipe.tuning, Tuning)
         assert isinstance(recipe.fit, Fit)
         data = self.data(recipe.task)
-        frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe.start))
+        frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe))
         self.meter.stage(f"training: {describe(recipe)}")
         parameters = recipe.tuning.parameters(model)
         cost = 3.0 * len(data.train) if frozen is None else 0.0
@@ -196,7 +196,7 @@ class Builder:
 def backbone_of(recipe: Recipe) -> Recipe:
     """The recipe whose backbone a recipe's model has: what changes the head alone, and mixes at their ends, are looked through."""
     match recipe:
-        case Tune(tuning=Tuning() as tuning) if not tuning.moves_features:
+        case Tune(tuning=Tuning() as tuning) if not tuning.moves_features and not tuning.adds_modules:
             return backbone_of(recipe.start)
         case Mix(merge=Wise(alpha=1.0), task=None):
             return backbone_of(recipe.parts[-1])

@@ -17,6 +17,7 @@ from wisetune.nets.create import fresh_backbone
 from wisetune.nets.model import Model
 from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
+from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
@@ -66,7 +67,8 @@ def _cost(runner: Runner, node: Recipe) -> float:
     if isinstance(node, Mix):
         return float(train) if node.task is not None else 0.0
     assert isinstance(node.fit, Fit)
-    if backbone_of(node) is not node:
+    assert isinstance(node.tuning, Tuning)
+    if not node.tuning.moves_features:
         return float(train)
     begun = runner.store.load_state(digest(node))
     return TRAIN * train * (node.fit.epochs - (begun[1]["epoch"] if begun else 0))
