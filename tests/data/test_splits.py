@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wisetune.data.splits import assign, few, hold_out, rank
+from wisetune.data.splits import assign, few, hold_out, numbered, parted, rank
 from wisetune.data.task import Split
 from wisetune.errors import UsageError
 
@@ -51,6 +51,18 @@ def test_seed_and_purpose_matter():
     labels, names = np.zeros(60, np.int64), names_of(60)
     drawn = [hold_out(labels, names, 0.3, seed, purpose).tolist() for seed, purpose in ((0, "val"), (1, "val"), (0, "test"))]
     assert drawn[0] != drawn[1] != drawn[2] != drawn[0]
+
+
+def test_words_are_numbered_in_their_sorted_order():
+    words, places = numbered(["plate", "box", "box", "Zebra"])
+    assert (words, places.tolist(), places.dtype) == (("Zebra", "box", "plate"), [2, 1, 1, 0], np.int64)
+    assert numbered([])[0] == ()
+
+
+def test_groups_in_more_than_one_part_are_found():
+    items = [("b", "train"), ("b", "val"), ("c", "test"), ("a", "test"), ("a", "train"), ("c", "test")]
+    assert parted(items) == ["a", "b"]
+    assert parted([]) == []
 
 
 def test_a_new_item_moves_few_others():

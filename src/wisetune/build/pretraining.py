@@ -149,8 +149,7 @@ def _identified(task: Task, data: Data) -> list[_Known]:
 
 def _contents(task: Task, data: Data) -> Iterator[tuple[Item, Shape | WisetuneError]]:
     if isinstance(task, FileTask):
-        opened = task.open()
-        yield from ((item, task.look(opened, item)) for item in task.chosen(opened.items))
+        yield from task.looked(task.open())
         return
     for part in PARTS:
         for name, cloud in zip(data.split(part).names, data.split(part).points, strict=True):

@@ -11,6 +11,7 @@ from wisetune.data._facts import Facts, axes_swapped, facts_of, scale_outliers, 
 from wisetune.data.classmap import plain
 from wisetune.data.files import FileTask, Opened
 from wisetune.data.folder import Folder
+from wisetune.data.splits import parted
 from wisetune.data.task import Task
 from wisetune.data.tasks import parse_task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
@@ -78,8 +79,7 @@ def _opened(task: FileTask, found: list[Finding]) -> Opened:
 def _items(task: FileTask, opened: Opened, points: int) -> list[Finding]:
     found: list[Finding] = []
     good: list[Facts] = []
-    for item in task.chosen(opened.items):
-        shape = task.look(opened, item)
+    for item, shape in task.looked(opened):
         if isinstance(shape, WisetuneError):
             wrong, do = (shape.wrong, shape.do) if isinstance(shape, BadFile) else (str(shape), "install it")
             found.append(Finding("error", "unreadable", (item.name,), wrong, do))
@@ -175,13 +175,9 @@ def _axes(good: list[Facts]) -> list[Finding]:
 
 
 def _groups(good: list[Facts]) -> list[Finding]:
-    parts: dict[str, set[str]] = defaultdict(set)
-    for fact in good:
-        parts[fact.item.group].add(fact.part)
-    parted = sorted(group for group, found in parts.items() if len(found) > 1)
-    if not parted:
+    groups = parted((fact.item.group, fact.part) for fact in good)
+    if not groups:
         return []
-    message = f"{len(parted)} object(s) have scans in more than one part: {', '.join(parted[:5])}"
-    return [
-        Finding("error", "leak", tuple(fact.name for fact in good if fact.item.group in parted), message, "keep each object in one part")
-    ]
+    message = f"{len(groups)} object(s) have scans in more than one part: {', '.join(groups[:5])}"
+    names = tuple(fact.name for fact in good if fact.item.group in groups)
+    return [Finding("error", "leak", names, message, "keep each object in one part")]

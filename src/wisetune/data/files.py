@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from wisetune.data.formats import Cloud, Shape, points_of
-from wisetune.data.splits import Part, assign, few, rank
+from wisetune.data.splits import Part, assign, draw, few, numbered
 from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
 from wisetune.points.normalise import Frame, normalise
@@ -74,18 +73,12 @@ class FileTask(Task):
         """At most ``per_class`` of each class and given part, drawn by seed, in their order."""
         if self.per_class is None:
             return list(items)
-        kept: set[str] = set()
-        seen: dict[tuple[str, Part], int] = defaultdict(int)
-        for at in rank([item.name for item in items], self.seed, "per-class"):
-            seen[items[at].label, items[at].part] += 1
-            if seen[items[at].label, items[at].part] <= self.per_class:
-                kept.add(items[at].name)
-        return [item for item in items if item.name in kept]
+        kinds, names = [(item.label, item.part) for item in items], [item.name for item in items]
+        return [items[at] for at in draw(kinds, names, self.per_class, self.seed, "per-class")]
 
     def split(self, items: Sequence[Item]) -> list[SplitName]:
         """The part of each item."""
-        classes = sorted({item.label for item in items})
-        labels = np.array([classes.index(item.label) for item in items], np.int64)
+        _, labels = numbered([item.label for item in items])
         names, groups, given = zip(*[(item.name, item.group, item.part) for item in items], strict=True) if items else ((), (), ())
         return assign(labels, names, groups, given, self.val, self.test, self.seed)
 
@@ -104,6 +97,11 @@ class FileTask(Task):
             return BadFile(item.name, wrong, "remove it, or export it again")
         return shape
 
+    def looked(self, opened: Opened) -> Iterator[tuple[Item, Shape | WisetuneError]]:
+        """The chosen items, each with its shape or with what is wrong with it."""
+        for item in self.chosen(opened.items):
+            yield item, self.look(opened, item)
+
     def load(self, points: int) -> Data:
         """Read, draw ``points`` points of each, normalise and split.
 
@@ -118,9 +116,7 @@ class FileTask(Task):
         bad: list[WisetuneError] = []
         skipped: list[str] = []
         repeated = 0
-        opened = self.open()
-        for item in self.chosen(opened.items):
-            shape = self.look(opened, item)
+        for item, shape in self.looked(self.open()):
             if isinstance(shape, WisetuneError):
                 bad.append(shape)
                 # By name: a report says nothing of the machine that it was made on.
@@ -137,7 +133,7 @@ class FileTask(Task):
         return self._data(kept, clouds, points, protocol)
 
     def _data(self, items: list[Item], clouds: list[Float32[np.ndarray, "p 3"]], points: int, protocol: dict[str, Any]) -> Data:
-        classes = tuple(sorted({item.label for item in items}))
+        classes, labels = numbered([item.label for item in items])
         if len(classes) < 2:
             there = f"only the class '{classes[0]}'" if classes else "no class"
             raise DataError(f"{self.path} has {there} with files that can be read; classifying needs two or more.")
@@ -148,7 +144,6 @@ class FileTask(Task):
                 f"{self.path}: {len(untaught)} class(es) have items in val or test but none in train: {', '.join(untaught[:_SHOWN])}. "
                 "Add some to train, remove the class, or have everything split anew (npz: resplit=true)."
             )
-        labels = np.array([classes.index(item.label) for item in items], np.int64)
         held = np.stack(clouds)
         groups = tuple(item.group for item in items)
         known = groups if len(set(groups)) < len(groups) else None

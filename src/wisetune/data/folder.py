@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from wisetune.data.files import PARTS, FileTask, Item, Opened
 from wisetune.data.formats import read, read_suffixes
-from wisetune.data.splits import Part
+from wisetune.data.splits import Part, parted
 from wisetune.data.task import Data
 from wisetune.errors import DataError
 
@@ -87,12 +86,12 @@ class Folder(FileTask):
     def load(self, points: int) -> Data:
         """As every task from files; the protocol's ``warnings`` say where scans of one object may have been parted."""
         data = super().load(points)
-        parted = self._parted(data)
-        if not parted:
+        folders = self._parted(data)
+        if not folders:
             return data
-        shown = ", ".join(parted[:3]) + (" ..." if len(parted) > 3 else "")
+        shown = ", ".join(folders[:3]) + (" ..." if len(folders) > 3 else "")
         warning = (
-            f"{data.name}: {len(parted)} folder(s) inside class folders have files in more than one of train, val and test ({shown}). If the files "
+            f"{data.name}: {len(folders)} folder(s) inside class folders have files in more than one of train, val and test ({shown}). If the files "
             "of such a folder are scans of one object, models are judged on objects that they were trained on, and the numbers are too good: "
             "set group=folder, as in folder:DIR,group=folder."
         )
@@ -103,11 +102,7 @@ class Folder(FileTask):
         if self.group == "folder":
             return []
         folder_of = {item.name: item.group for item in dataclasses.replace(self, group="folder").listing().items}
-        parts: dict[str, set[str]] = defaultdict(set)
-        for part in PARTS:
-            for name in data.split(part).names:
-                parts[folder_of[name]].add(part)
-        return sorted(folder for folder, found in parts.items() if len(found) > 1)
+        return parted((folder_of[name], part) for part in PARTS for name in data.split(part).names)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from wisetune.data._surface import Surface
 from wisetune.data.files import FileTask, Item
 from wisetune.data.formats import Cloud
 from wisetune.data.scanner import Scanner
+from wisetune.data.splits import numbered
 from wisetune.errors import DataError, UsageError, WisetuneError
 from wisetune.files import write_bytes
 from wisetune.points.normalise import normalise
@@ -104,12 +105,10 @@ def simulate_task(
         UsageError: a count that is not positive.
         StorageError: ``out`` cannot be written.
     """
-    opened = task.open()
     clouds: list[Float32[np.ndarray, "_ 3"]] = []
     kept: list[Item] = []
     bad: list[WisetuneError] = []
-    for item in task.chosen(opened.items):
-        shape = task.look(opened, item)
+    for item, shape in task.looked(task.open()):
         if isinstance(shape, WisetuneError):
             if not task.skip_bad:
                 raise shape
@@ -120,13 +119,11 @@ def simulate_task(
         kept.append(item)
     if not kept:
         raise DataError(f"{task.path} holds no object that can be scanned.")
-    classes = sorted({item.label for item in kept})
-    labels = np.array([classes.index(item.label) for item in kept], np.int64)
+    classes, labels = numbered([item.label for item in kept])
     is_test = np.array([part == "test" for part in task.split(kept)])
     names = [item.name for item in kept]
     scans = simulate(clouds, labels, classes, names, is_test, scanner, per_object, count, seed)
-    groups = sorted({item.group for item in kept})
-    same = np.array([groups.index(item.group) for item in kept], np.int64)
+    _, same = numbered([item.group for item in kept])
     scans = dataclasses.replace(scans, object_id=same[scans.object_id])
     if out is not None:
         scans.save(out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -22,19 +22,38 @@ def rank(keys: Sequence[str], seed: int, purpose: str) -> list[int]:
 
 def draw_per_class(labels: Int64[np.ndarray, " n"], names: Sequence[str], most: int, seed: int) -> Int64[np.ndarray, " m"]:
     """Rows of at most ``most`` items of each class, in their order; more of the same seed are the same ones and others."""
-    taken: Counter[int] = Counter()
+    return np.array(draw(labels.tolist(), names, most, seed, "labelled"), np.int64)
+
+
+def draw(kinds: Sequence[Hashable], names: Sequence[str], most: int, seed: int, purpose: str) -> list[int]:
+    """Positions of at most ``most`` items of each kind, in their order, drawn by seed, purpose and name."""
+    taken: Counter[Hashable] = Counter()
     rows: list[int] = []
-    for row in rank(names, seed, "labelled"):
-        label = int(labels[row])
-        taken[label] += 1
-        if taken[label] <= most:
+    for row in rank(names, seed, purpose):
+        taken[kinds[row]] += 1
+        if taken[kinds[row]] <= most:
             rows.append(row)
-    return np.array(sorted(rows), np.int64)
+    return sorted(rows)
 
 
 def few(split: Split, most: int | None, seed: int) -> Split:
     """The split with at most ``most`` clouds of each class, drawn by seed; None takes all."""
     return split if most is None else split.take(draw_per_class(split.labels, split.names, most, seed))
+
+
+def numbered(words: Sequence[str]) -> tuple[tuple[str, ...], Int64[np.ndarray, " n"]]:
+    """The different words, sorted, and the place of each word among them."""
+    different = tuple(sorted(set(words)))
+    places = {word: at for at, word in enumerate(different)}
+    return different, np.array([places[word] for word in words], np.int64)
+
+
+def parted(items: Iterable[tuple[str, SplitName]]) -> list[str]:
+    """The groups whose items are in more than one part, sorted; of each item its group and its part."""
+    parts: dict[str, set[SplitName]] = defaultdict(set)
+    for group, part in items:
+        parts[group].add(part)
+    return sorted(group for group, found in parts.items() if len(found) > 1)
 
 
 def hold_out(labels: Int64[np.ndarray, " n"], groups: Sequence[str], share: float, seed: int, purpose: str) -> Bool[np.ndarray, " n"]:
