@@ -109,6 +109,11 @@ def numbers(text: str, what: str) -> Float64[np.ndarray, " n"]:
             raise MalformedError(f"holds something that is not a number among its {what}") from None
 
 
+def rows_of(points: Float[np.ndarray, "n 3"], start: str = "") -> str:
+    """One line a point, each begun by ``start``; nine digits are enough for every float32 to come back the same."""
+    return "".join(f"{start}{x:.9g} {y:.9g} {z:.9g}\n" for x, y, z in points)
+
+
 def whole(values: Float[np.ndarray, "..."] | Integer[np.ndarray, "..."], what: str) -> Int64[np.ndarray, "..."]:
     """Numbers that must be whole, as integers.
 

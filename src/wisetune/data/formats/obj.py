@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from wisetune.data.formats.base import Budget, MalformedError, Shape, fan, numbers, surface, text_of
+from wisetune.data.formats.base import Budget, MalformedError, Shape, fan, numbers, rows_of, surface, text_of
 
 SUFFIXES = (".obj",)
 
@@ -49,5 +49,5 @@ def read(data: bytes, budget: Budget) -> Shape:
 
 
 def write(points: Float[np.ndarray, "n 3"]) -> bytes:
-    """Vertices only, nine digits."""
-    return "".join(f"v {x:.9g} {y:.9g} {z:.9g}\n" for x, y, z in points).encode()
+    """Vertices only."""
+    return rows_of(points, "v ").encode()

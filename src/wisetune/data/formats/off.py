@@ -7,7 +7,7 @@ import re
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from wisetune.data.formats.base import Budget, MalformedError, Shape, enough, fan, numbers, surface, text_of, whole
+from wisetune.data.formats.base import Budget, MalformedError, Shape, enough, fan, numbers, rows_of, surface, text_of, whole
 
 SUFFIXES = (".off",)
 
@@ -40,9 +40,8 @@ def read(data: bytes, budget: Budget) -> Shape:
 
 
 def write(points: Float[np.ndarray, "n 3"]) -> bytes:
-    """Vertices only, nine digits."""
-    rows = "".join(f"{x:.9g} {y:.9g} {z:.9g}\n" for x, y, z in points)
-    return f"OFF\n{len(points)} 0 0\n{rows}".encode()
+    """Vertices only."""
+    return f"OFF\n{len(points)} 0 0\n{rows_of(points)}".encode()
 
 
 def _vertices(lines: list[str]) -> Float64[np.ndarray, "v 3"]:

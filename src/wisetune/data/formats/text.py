@@ -11,7 +11,7 @@ import io
 import numpy as np
 from jaxtyping import Float, Float64
 
-from wisetune.data.formats.base import Budget, Cloud, MalformedError, text_of
+from wisetune.data.formats.base import Budget, Cloud, MalformedError, rows_of, text_of
 
 SUFFIXES = (".xyz", ".txt", ".csv", ".pts", ".asc", ".xyzn", ".xyzrgb")
 _HEAD = 100
@@ -32,8 +32,8 @@ def read(data: bytes, budget: Budget) -> Cloud:
 
 
 def write(points: Float[np.ndarray, "n 3"]) -> bytes:
-    """Nine digits: enough for every float32 to come back the same."""
-    return "".join(f"{x:.9g} {y:.9g} {z:.9g}\n" for x, y, z in points).encode()
+    """Columns x, y, z, separated by blanks, without a row of names."""
+    return rows_of(points).encode()
 
 
 def _head(text: str) -> tuple[int, str | None, tuple[int, int, int], int | None]:
