@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from wisetune.errors import UsageError
+from wisetune.nets.transformer import initialise
 from wisetune.spec import Spec, option
 
 _WIDEST = 1 << 13
@@ -31,10 +32,7 @@ class LinearHead(Head):
 
     def build(self, width: int, classes: int) -> nn.Module:
         """``Linear(width, classes)``, initialised as the field does."""
-        head = nn.Linear(width, classes)
-        nn.init.trunc_normal_(head.weight, std=0.02)
-        nn.init.zeros_(head.bias)
-        return head
+        return nn.Linear(width, classes).apply(initialise)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +49,7 @@ class Mlp3Head(Head):
         layers: list[nn.Module] = []
         for inside in (width, self.hidden):
             layers += [nn.Linear(inside, self.hidden), nn.BatchNorm1d(self.hidden), nn.ReLU(), nn.Dropout(self.dropout)]
-        head = nn.Sequential(*layers, nn.Linear(self.hidden, classes))
-        for module in head:
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        return head
+        return nn.Sequential(*layers, nn.Linear(self.hidden, classes)).apply(initialise)
 
 
 HEADS: dict[str, type[Head]] = {cls.name: cls for cls in (LinearHead, Mlp3Head)}
