@@ -206,6 +206,14 @@ class TestRefused:
         refused(model, tmp_path / "w.pth", "a web page", BadFile)
 
 
+def test_what_data_parallel_puts_in_front_hides_nobody():
+    shapes = {name: tuple(value.shape) for name, value in TINY.build().state_dict().items()}
+    family = identify(shapes)
+    assert family.startswith("point-mae with width=16, depth=2")
+    for prefix in ("module.", "module.module."):
+        assert identify({prefix + name: shape for name, shape in shapes.items()}) == family
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [

@@ -94,7 +94,8 @@ def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Ten
 
 
 def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Whose weights these are, as far as their names and shapes tell; empty when they tell nothing."""
+    """Whose weights these are, as far as their names and shapes tell; empty when they tell nothing. Leading ``module.`` says nothing."""
+    shapes = {_strip(key): shape for key, shape in shapes.items()}
     for start, family in _FAMILIES:
         if any(key.startswith(start) or f".{start}" in key for key in shapes):
             return family

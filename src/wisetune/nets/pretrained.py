@@ -109,7 +109,7 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
     if kind == "safetensors" and KEY in checkpoint.metadata:
         return _of_own_file(path.name, path)
     if spec is None:
-        family = identify({key.removeprefix("module."): tuple(value.shape) for key, value in checkpoint.tensors.items()})
+        family = identify({key: tuple(value.shape) for key, value in checkpoint.tensors.items()})
         looks = f"It looks like {family}; how" if family else "How"
         presets = ", ".join(named())
         raise UsageError(
