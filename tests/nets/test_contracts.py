@@ -12,11 +12,11 @@ import torch
 from net_samples import TINY, TINY_PLAIN, cloud, same_state
 
 from wisetune.errors import DataError
+from wisetune.nets.backbone import build_empty
 from wisetune.nets.create import BACKBONES, class_names, fresh_backbone, fresh_head
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model, feature_width
 from wisetune.nets.readout import readout
-from wisetune.nets.save import build_empty
 from wisetune.recipe import Start, digest
 
 SPECS = {"point-mae": [TINY, TINY_PLAIN, dataclasses.replace(TINY, reading="as_published")]}

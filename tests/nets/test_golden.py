@@ -12,10 +12,10 @@ import torch
 from net_samples import fill
 from torch import nn
 
+from wisetune.nets.backbone import build_empty
 from wisetune.nets.heads import parse_head
 from wisetune.nets.model import Model, feature_width
 from wisetune.nets.point_mae import PRESETS, PointMAE
-from wisetune.nets.save import build_empty
 from wisetune.nets.transformer import Transformer
 from wisetune.points.neighbours import patches
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from net_samples import schema
 
+from wisetune.nets.backbone import build_empty
 from wisetune.nets.heads import parse_head
 from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.model import Model, feature_width
 from wisetune.nets.point_mae import PRESETS, PointMAESpec
-from wisetune.nets.save import build_empty
 
 CONFIGS = {
     "modelnet-1k": "finetune_modelnet",

@@ -18,12 +18,11 @@ from wisetune.build.meter import Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune
-from wisetune.nets.backbone import Backbone, BackboneSpec, Groups
+from wisetune.nets.backbone import Backbone, BackboneSpec, Groups, build_empty
 from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
-from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
 from wisetune.runtime import drawing, generator, stamp
 from wisetune.store.store import Store

@@ -20,11 +20,10 @@ from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.measure import Measure
 from wisetune.measure.subject import Subject
-from wisetune.nets.backbone import BackboneSpec
+from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
-from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.records import EDITION
 from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study

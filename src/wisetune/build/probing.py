@@ -25,11 +25,10 @@ from wisetune.data.task import Data, Split, Task
 from wisetune.errors import DataError, UsageError
 from wisetune.measure.subject import Subject
 from wisetune.measure.svm import FOLDS, Svm
-from wisetune.nets.backbone import BackboneSpec
+from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.pretrained import PRETRAINED, Pretrained, Random, resolve
-from wisetune.nets.save import build_empty
 from wisetune.points.augment import rotate
 from wisetune.records import difference_interval, mean_interval, paired_difference, wilson
 from wisetune.results import Probed, Probing

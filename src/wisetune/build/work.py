@@ -12,10 +12,9 @@ from torch import nn
 from wisetune.build.builder import backbone_of
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy
-from wisetune.nets.backbone import BackboneSpec
+from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone
 from wisetune.nets.model import Model
-from wisetune.nets.save import build_empty
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.tune.tuning import Tuning
 

@@ -123,3 +123,9 @@ class Backbone(nn.Module):
     def rename(key: str) -> str | None:
         """A key of one of this family's released files in this backbone's names; None for what it has no place for."""
         return key
+
+
+def build_empty(spec: BackboneSpec) -> Backbone:
+    """A backbone without memory for its values; fill it with ``load_state_dict(..., assign=True)``."""
+    with torch.device("meta"):
+        return spec.build().eval()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
-from wisetune.nets.backbone import Backbone
+from wisetune.nets.backbone import Backbone, build_empty
 
 
 def additions(backbone: Backbone) -> tuple[str, ...]:
     """Names of the modules, parameters and buffers of a backbone that its spec does not build, whoever put them there."""
-    with torch.device("meta"):
-        plain = set(_names(backbone.spec.build()))
+    plain = set(_names(build_empty(backbone.spec)))
     return tuple(name for name in _names(backbone) if name not in plain)
 
 

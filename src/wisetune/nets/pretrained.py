@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from wisetune.errors import UsageError, WeightsError, did_you_mean
-from wisetune.nets.backbone import Backbone, BackboneSpec
+from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.checkpoint import kind_of, read_state
 from wisetune.nets.create import fresh_backbone, named, parse_backbone
 from wisetune.nets.official import LoadReport, identify, load_official
-from wisetune.nets.save import KEY, build_empty, content_digest, load_backbone, read_card
+from wisetune.nets.save import KEY, content_digest, load_backbone, read_card
 from wisetune.spec import Spec
 
 PRETRAINED = {"point-mae-mini": "point-mae-mini.safetensors"}

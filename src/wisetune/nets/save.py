@@ -21,7 +21,7 @@ from torch import Tensor
 from wisetune import runtime
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.files import write_bytes
-from wisetune.nets.backbone import Backbone, BackboneSpec
+from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, class_names
 from wisetune.nets.grafts import additions, told
@@ -141,12 +141,6 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name}\x1f{value.dtype}\x1f{tuple(value.shape)}\x1f".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-def build_empty(spec: BackboneSpec) -> Backbone:
-    """A backbone without memory for its values; fill it with ``load_state_dict(..., assign=True)``."""
-    with torch.device("meta"):
-        return spec.build().eval()
 
 
 def _write(
