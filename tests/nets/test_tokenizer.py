@@ -128,3 +128,30 @@ def test_names_are_the_published_ones():
     names = {name.rsplit(".", 1)[0] for name, _ in MiniPointNet(12, (6, 8, 10)).named_parameters()}
     assert names == {f"{part}_conv.{i}" for part in ("first", "second") for i in (0, 1, 3)}
     assert isinstance(MiniPointNet(12).first_conv[0], nn.Conv1d)
+
+
+LAYERS = [f"{half}.{index}" for half in ("first_conv", "second_conv") for index in range(4)]
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "first_conv", "second_conv"])
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward"])
+def test_a_hook_on_any_layer_is_called_and_changes_nothing_by_itself(name, kind):
+    net, batch = make().train(), offsets(3, 5, 7).requires_grad_()
+    wanted, calls = copy.deepcopy(net)(batch), []
+    getattr(net.get_submodule(name), f"register_{kind}_hook")(lambda *_: calls.append(name))
+    tokens = net(batch)
+    torch.testing.assert_close(tokens, wanted, **EXACT)
+    tokens.sum().backward()
+    assert calls == [name]
+
+
+def test_a_layer_that_was_put_in_place_of_another_is_used():
+    class Twice(nn.Conv1d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    net, other = make().eval(), make().eval()
+    last = other.second_conv[3]
+    other.second_conv[3] = Twice(last.in_channels, last.out_channels, 1).double()
+    other.second_conv[3].load_state_dict(last.state_dict())
+    torch.testing.assert_close(other(offsets(3, 5, 7)), 2 * net(offsets(3, 5, 7)), **EXACT)

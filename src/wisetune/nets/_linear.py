@@ -52,14 +52,16 @@ def product(
 
 def linear_gelu(first: nn.Module, then: nn.Module, x: Float[torch.Tensor, "*batch d"]) -> Float[torch.Tensor, "*batch c"]:
     """``then(first(x))``; at once, where these are the modules they seem, nobody listens to them, and no gradient is wanted."""
-    simple = type(first) is Linear and type(then) is nn.GELU and then.approximate == "none" and not (_heard(first) or _heard(then))
+    simple = type(first) is Linear and type(then) is nn.GELU and then.approximate == "none" and not (heard(first) or heard(then))
     if simple and not torch.is_grad_enabled():
         return product(x, first.weight, first.bias, "gelu")
     return then(first(x))
 
 
-def _heard(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def heard(module: nn.Module) -> bool:
+    """Whether somebody hooked into this very module: then it must be called, as it would be without any algebra."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(len(found) for found in hooks)
 
 
 def _fits(x: torch.Tensor, weight: torch.Tensor) -> bool:
