@@ -157,7 +157,7 @@ class Spec:
                 word, known = dashed(key), map(dashed, fields)
                 raise UsageError(f"'{cls.name}' has no option '{word}'.{did_you_mean(word, known)} Options: {_options(cls)}.")
             if key in given:
-                raise UsageError(f"'{cls.name}' was given '{key}' twice; give it once.")
+                raise UsageError(f"'{cls.name}' was given '{dashed(key)}' twice; give it once.")
             given[key] = _read(_unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
         missing = [
             name

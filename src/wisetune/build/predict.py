@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from wisetune.data.files import FEWEST, FileTask
+from wisetune.data.files import FileTask, too_few
 from wisetune.data.folder import Folder
 from wisetune.data.formats import Cloud, Shape, read
-from wisetune.errors import BadFile, UsageError, WeightsError
+from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.save import read_card
 from wisetune.points.content import content_key
 from wisetune.tune.saved import load_model
@@ -61,7 +61,7 @@ def framed(frame: FileTask, shape: Shape, points: int, name: str) -> Float32[np.
     Raises:
         BadFile: a cloud of too few points to have a shape, as in training.
     """
-    if isinstance(shape, Cloud) and len(shape.points) < FEWEST:
-        raise BadFile(name, f"holds {len(shape.points)} points; a shape needs at least {FEWEST}", "scan it again")
+    if wrong := too_few(shape, name, "scan it again"):
+        raise wrong
     numbers = (shape.points,) if isinstance(shape, Cloud) else (shape.vertices, shape.faces)
     return frame.frame(shape, points, content_key(*numbers))

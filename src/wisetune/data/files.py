@@ -18,7 +18,7 @@ from wisetune.points.normalise import Frame, normalise
 from wisetune.runtime import generator
 from wisetune.spec import option
 
-FEWEST = 16
+_FEWEST = 16
 """A cloud with fewer points than this has no shape to learn."""
 _SHOWN = 10
 PARTS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -92,10 +92,7 @@ class FileTask(Task):
             shape = opened.read(item)
         except WisetuneError as error:
             return error
-        if isinstance(shape, Cloud) and len(shape.points) < FEWEST:
-            wrong = f"holds {len(shape.points)} points; a shape needs at least {FEWEST}"
-            return BadFile(item.name, wrong, "remove it, or export it again")
-        return shape
+        return too_few(shape, item.name, "remove it, or export it again") or shape
 
     def looked(self, opened: Opened) -> Iterator[tuple[Item, Shape | WisetuneError]]:
         """The chosen items, each with its shape or with what is wrong with it."""
@@ -164,6 +161,13 @@ class FileTask(Task):
             "counts": {part: np.bincount(splits[part].labels, minlength=len(classes)).tolist() for part in PARTS},
         }
         return Data(f"{self.name}:{Path(self.path).name}", classes, splits["train"], splits["val"], splits["test"], protocol)
+
+
+def too_few(shape: Shape, name: str, to_do: str) -> BadFile | None:
+    """What is wrong with a cloud of too few points to have a shape, in training as in prediction; None if it has enough."""
+    if isinstance(shape, Cloud) and len(shape.points) < _FEWEST:
+        return BadFile(name, f"holds {len(shape.points)} points; a shape needs at least {_FEWEST}", to_do)
+    return None
 
 
 def _refuse(bad: list[WisetuneError]) -> None:
