@@ -9,6 +9,10 @@ from studies import study
 from wisetune.report.markdown import markdown, together
 
 
+from wisetune.report.card import model_card
+from wisetune.report.markdown import markdown
+
+
 def test_page_holds_verdict_command_and_every_alpha() -> None:
     text = markdown(study((0, 1, 2)), "Demo")
     assert text.startswith("# Demo\n\nWiSE-FT-LP at ")
@@ -54,3 +58,10 @@ def test_several_runs_are_one_table_each_with_its_recommended_model_and_baseline
     assert {row[2] for row in mine[1:]} == {"full fine-tuning", "linear probing", "LP-FT", "fine-tuning, low rate"}
     assert text.count("wisetune run demo:scans") == 2
     assert "12 clouds: test split: 804 clouds; 1 seed." in text
+
+
+def test_the_card_counts_the_parts_that_there_are() -> None:
+    results = study((0,))
+    task = dataclasses.replace(results.study.task, counts={"test": {"bag": 3, "bin": 4}})
+    text = model_card(dataclasses.replace(results, study=dataclasses.replace(results.study, task=task)), {})
+    assert "- Clouds: 7 test; training seeds 0\n" in text

@@ -13,7 +13,7 @@ def model_card(results: Results, about: Mapping[str, Any]) -> str:
     """Markdown, from a run's results and from what the model's file says of itself."""
     study, found = results.study, summary(results)
     task = study.task
-    sizes = {part: sum(counts.values()) for part, counts in task.counts.items()}
+    sizes = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
     lines = [
         f"# Point-cloud classifier for {task.name}",
         "",
@@ -26,7 +26,7 @@ def model_card(results: Results, about: Mapping[str, Any]) -> str:
         f"- Input: one object a cloud, up axis {about.get('up', 'z')}, normalised: {about.get('normalise', 'sphere')}",
         "",
         "## How it was measured",
-        f"- Clouds: {sizes['train']} train, {sizes['val']} val, {sizes['test']} test; training seeds {', '.join(map(str, study.seeds))}",
+        f"- Clouds: {sizes}; training seeds {', '.join(map(str, study.seeds))}",
         f"- {study.selection}",
         *[f"- Robustness probe: {probe.name} (`{probe.spec}`)" for probe in study.probes],
         "",
