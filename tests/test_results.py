@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wisetune.errors import BadFile
+from wisetune.plain import from_plain
 from wisetune.records import Record
 from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Recommended, Results, Row, Study
 
 words = st.text(max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-plain = st.dictionaries(words, numbers | words | st.lists(st.integers(), max_size=3), max_size=3)
+# What may be named freely is named unlike anything that pages look for.
+plain = st.dictionaries(words.map("own {}".format), numbers | words | st.lists(st.integers(), max_size=3), max_size=3)
 records = st.builds(Record, words, words, words, words, words, words, numbers, st.integers(0), numbers, numbers, plain)
 sets = st.builds(DataSet, words, words, st.lists(words), st.dictionaries(words, st.dictionaries(words, st.integers())), plain, words)
 studies = st.builds(
@@ -48,7 +53,7 @@ def test_a_row_is_its_record_with_a_place():
     record = Record("w", "accuracy", "scans", "d", "val", "accuracy", 0.5, 10, 0.2, 0.8, {"right": "1"})
     row = Row("wise-ft", 0.5, 3, record)
     assert row.to_json() == {"method": "wise-ft", "alpha": 0.5, "seed": 3, **record.to_json()}
-    assert Row.from_json(row.to_json()) == row
+    assert from_plain(Row, row.to_json()) == row
 
 
 @given(results)
@@ -58,3 +63,71 @@ def test_the_file_says_its_format_and_another_is_refused(found):
     for other in ({**written, "format": FORMAT + 1}, {key: value for key, value in written.items() if key != "format"}):
         with pytest.raises(ValueError, match=rf"they are of format .*, and this version reads {FORMAT}"):
             Results.from_json(other)
+
+
+def whole() -> dict[str, Any]:
+    """The values of a file in which nearly nothing is empty."""
+    task = DataSet("scans", "d", ["a"], {"test": {"a": 1}}, {}, "svm")
+    record = Record("w", "m", "scans", "d", "test", "accuracy", 0.5, 2, 0.1, 0.9, {"confusion": [[1]], "right": "10"}, role="accuracy")
+    values = dict.fromkeys(("story", "headline", "reference", "start", "architecture", "start_weights", "head", "fit", "gentle_fit"), "x")
+    values |= dict.fromkeys(("head_fit", "rule", "corruption", "selection"), "x")
+    said = Study(**values, sweeps=["ft"], task=task, probes=[task], seeds=[0], recommended=Recommended("ft", 0.5), warnings=["w"])
+    chosen = Chosen("ft", "greedy", 0, 0.5, "accuracy", "why", [{"alpha": 0.5, "accepted": True, "change_low": None}])
+    cloud = Cloud("0.ply", "a", "b", 0.5, 0.1, [1, 2, 3])
+    return Results(said, {}, [Row("ft", 0.5, 0, record)], [chosen], [cloud], {"a": [{"ok": True}]}, {"ft": [{"loss": 0.5}]}).to_json()
+
+
+def places(value: object, under: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*under, key)
+        yield from places(inner, (*under, key))
+
+
+def spelled(place: tuple[Any, ...]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)[1:]
+
+
+NAMED = {"counts", "stamp", "protocol", "detail", "steps", "audits", "log"}
+"""What holds names of somebody's choice, any of which may be missing."""
+PLACES = list(places(whole()))
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if isinstance(place[-1], str) and not NAMED & {*place[:-1]}], ids=spelled)
+def test_every_part_of_the_file_must_be_there(place):
+    values = whole()
+    *way, name = place
+    inside = values
+    for key in way:
+        inside = inside[key]
+    del inside[name]
+    with pytest.raises(ValueError, match=rf"has no '{name}'" if place != ("format",) else "of format None"):
+        Results.from_json(values)
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place[:-1] != ("audits", "a", 0) and place != ("format",)], ids=spelled)
+def test_every_part_of_the_file_is_of_its_type(place):
+    values = whole()
+    *way, name = place
+    inside = values
+    for key in way:
+        inside = inside[key]
+    inside[name] = {"of": "no such type"} if not isinstance(inside[name], dict) else []
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared below
+        Results.from_json(values)
+    assert str(caught.value).startswith(f"{spelled(place)} is ")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "\udcff", "3", '{"format": 2}', "{"])
+def test_a_file_that_holds_no_results_is_a_bad_file(text, tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(text, errors="surrogateescape")
+    with pytest.raises(BadFile, match=r"results\.json: cannot be read as results \(.*\) \(run the run's command again"):
+        Results.read(file)
+
+
+def test_a_file_says_where_it_is_wrong(tmp_path):
+    file, values = tmp_path / "results.json", whole()
+    values["rows"][0]["value"] = "high"
+    file.write_text(json.dumps(values))
+    with pytest.raises(BadFile, match=r'results\.json: cannot be read as results \(rows\[0\]\.value is "high", and must be a number\)'):
+        Results.read(file)

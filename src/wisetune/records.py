@@ -6,9 +6,10 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from wisetune.errors import UsageError
+from wisetune.plain import from_plain
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
@@ -24,6 +25,23 @@ such record is one probe; their mean joins the choice of alpha); its accuracy un
 without a role are kept and not shown."""
 EDITION = 2
 """Counts changes of what measures measure and records hold: what a store holds of another edition is measured again."""
+
+
+class Shown(TypedDict, total=False):
+    """What pages look for in a record's ``detail``. A measure may keep anything else there, but by these names only this.
+
+    ``right`` and ``objects`` as in ``Record``; ``kind`` and ``level`` of a corruption; ``confusion`` counts by true and answered class, whose
+    names are ``classes``; ``class_intervals`` and ``class_objects`` are those of each class where items are scans of fewer objects.
+    """
+
+    right: str
+    objects: list[int]
+    kind: str
+    level: int
+    confusion: list[list[int]]
+    classes: list[str]
+    class_intervals: dict[str, list[float]]
+    class_objects: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +63,7 @@ class Record:
     n: int
     low: float
     high: float
-    detail: dict[str, Any] = dataclasses.field(default_factory=dict)
+    detail: Annotated[dict[str, Any], Shown] = dataclasses.field(default_factory=dict)
     objects: int | None = None
     role: Role = ""
 
@@ -54,9 +72,13 @@ class Record:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Record:
-        """The inverse of ``to_json``."""
-        return cls(**values)
+    def from_json(cls, values: Any) -> Record:
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: the values are not those of a record; the message says which and why.
+        """
+        return from_plain(cls, values)
 
     @property
     def marks(self) -> list[float] | None:

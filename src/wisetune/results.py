@@ -6,8 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
+from wisetune.errors import BadFile
+from wisetune.plain import BESIDE, from_plain
 from wisetune.records import Record
 
 FORMAT = 2
@@ -26,17 +30,25 @@ class Row:
     method: str
     alpha: float | None
     seed: int
-    record: Record
+    record: Record = dataclasses.field(metadata=BESIDE)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
         return {"method": self.method, "alpha": self.alpha, "seed": self.seed, **self.record.to_json()}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Row:
-        """The inverse of ``to_json``."""
-        rest = dict(values)
-        return cls(rest.pop("method"), rest.pop("alpha"), rest.pop("seed"), Record.from_json(rest))
+
+class Tested(TypedDict, total=False):
+    """What pages show of a test that a rule made (``weights.choose.Step``)."""
+
+    alpha: float
+    accuracy: float
+    robustness: float
+    accuracy_change: float
+    robustness_change: float
+    change_low: float | None
+    change_high: float | None
+    accepted: bool
+    why: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Chosen:
     alpha: float
     stopped_by: str
     why: str
-    steps: list[dict[str, Any]]
+    steps: list[Annotated[dict[str, Any], Tested]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +130,6 @@ class Study:
     command: str = ""
     reproduce: list[str] = dataclasses.field(default_factory=list)
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Study:
-        """The inverse of ``dataclasses.asdict``."""
-        said = values["recommended"]
-        whole: dict[str, Any] = {"task": DataSet(**values["task"]), "probes": [DataSet(**probe) for probe in values["probes"]]}
-        return cls(**(values | whole | {"recommended": said and Recommended(**said)}))
-
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -148,23 +153,32 @@ class Results:
         return {"format": FORMAT, **plain, "rows": [row.to_json() for row in self.rows]}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Results:
+    def from_json(cls, values: Any) -> Results:
         """The inverse of ``to_json``.
 
         Raises:
-            ValueError: the values are of another format.
+            ValueError: the values are of another format, or not those of results; the message says which and why.
         """
-        if values.get("format") != FORMAT:
+        plain = dict(values) if isinstance(values, dict) else values
+        if isinstance(plain, dict) and plain.pop("format", None) != FORMAT:
             raise ValueError(f"they are of format {values.get('format')}, and this version reads {FORMAT}")
-        return cls(
-            study=Study.from_json(values["study"]),
-            stamp=values["stamp"],
-            rows=[Row.from_json(row) for row in values["rows"]],
-            chosen=[Chosen(**choice) for choice in values["chosen"]],
-            clouds=[Cloud(**cloud) for cloud in values["clouds"]],
-            audits=values["audits"],
-            log=values["log"],
-        )
+        return from_plain(cls, plain)
+
+    @classmethod
+    def read(cls, file: Path) -> Results:
+        """The results in a file that ``to_json`` made.
+
+        Raises:
+            BadFile: it cannot be read, is of another format, or holds something else.
+        """
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+                wrong = f"is of format {values['format']}, and this wisetune reads format {FORMAT}"
+                raise BadFile(file, wrong, "use the wisetune that wrote it, or run the run's command again: it writes this file anew")
+            return cls.from_json(values)
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadFile(file, f"cannot be read as results ({error})", "run the run's command again; it writes this file anew") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,25 @@ def test_damaged_results_are_exit_code_65(finished, command, content):
         "run the run's command again",
     )
     assert not (finished / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("study", "task", "counts"), [], "study.task.counts is [], and must be an object"),
+        (("rows", 0, "value"), "high", 'rows[0].value is "high", and must be a number'),
+        (("chosen", 0, "steps", 0, "alpha"), "one", 'chosen[0].steps[0].alpha is "one", and must be a number'),
+        (("study", "seeds"), None, "study.seeds is null, and must be a list"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [("report", "out"), ("report", "out", "--markdown", "x.md"), ("show", "out"), ("export", "out", "x.safetensors")]
+)
+def test_results_with_a_part_of_a_wrong_type_are_exit_code_65(finished, words, place, value, said):
+    file = finished / "out/results.json"
+    values = inside = json.loads(file.read_text())
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    file.write_text(json.dumps(values))
+    refused(wisetune(*words), 65, f"out/results.json: cannot be read as results ({said})", "run the run's command again")

@@ -6,11 +6,8 @@ import dataclasses
 
 from studies import study
 
-from wisetune.report.markdown import markdown, together
-
-
 from wisetune.report.card import model_card
-from wisetune.report.markdown import markdown
+from wisetune.report.markdown import markdown, together
 
 
 def test_page_holds_verdict_command_and_every_alpha() -> None:

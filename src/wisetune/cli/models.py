@@ -200,20 +200,12 @@ def _model_file(run: Path) -> Path:
 
 
 def _results(run: Path) -> Results:
-    from wisetune.errors import BadFile, UsageError
-    from wisetune.results import FORMAT, Results
+    from wisetune.errors import UsageError
+    from wisetune.results import Results
 
     if run.is_file():
         raise UsageError(f"'{run}' is not a run's folder. Give the --out of wisetune run.")
     file = run / "results.json"
     if not file.is_file():
         raise UsageError(f"there is no '{file}'. Give the --out folder of a finished run.")
-    try:
-        values = jsonlib.loads(file.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
-            wrong = f"is of format {values['format']}, and this wisetune reads format {FORMAT}"
-            raise BadFile(file, wrong, "use the wisetune that wrote it, or run the run's command again: it writes this file anew")
-        return Results.from_json(values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise BadFile(file, f"cannot be read as results ({why})", "run the run's command again; it writes this file anew") from None
+    return Results.read(file)

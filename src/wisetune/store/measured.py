@@ -70,5 +70,5 @@ def _read(path: Path) -> Records:
         raise sealed.Damaged("it holds other records than its name says")
     try:
         return [Record.from_json(record) for record in value["records"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise sealed.Damaged(f"its records are not of this version: {error}") from None
