@@ -331,6 +331,23 @@ def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_
     assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(pico.START)]
 
 
+@pytest.mark.parametrize(
+    ("measure", "kind", "said"),
+    [
+        (Transfer("others"), DataError, r"3 class\(es\) have no partner: ring, cone, egg\."),
+        (Transfer("others", "plat=cone"), UsageError, "has no class 'plat'"),
+        (Svm("few"), DataError, "a class of 'few' has 2 training clouds"),
+        (Svm("one", "0.01"), DataError, "the train part of 'one' has fewer than two"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_built(tmp_path, monkeypatch, measure, kind, said):
+    monkeypatch.setitem(pico.TASKS, "few", lambda: pico.data(train=2))
+    monkeypatch.setitem(pico.TASKS, "one", lambda: pico.data(classes=["ball"]))
+    with pytest.raises(kind, match=said):
+        pico.runner(tmp_path, STORY, measures=(Svm("others"), measure))
+    assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(pico.START)]
+
+
 def test_several_seeds_share_the_start_and_choose_one_alpha(tmp_path):
     finished = pico.runner(tmp_path, WiseFtLp((0.5,), baselines=False), seeds=(0, 1), **QUICK).run()
     rows = finished.results.rows

@@ -187,6 +187,7 @@ def test_classes_without_a_partner_can_be_paired_or_left_out():
     assert done.code == 0, done.error
     done = wisetune(*job(head_fit="epochs=1", measure="transfer:on=[npz:others.npz],map=[plat=cone]"), "--quiet")
     refused(done, 2, "the first data set has no class 'plat'. Did you mean 'plate'? It has: ball, box")
+    refused(wisetune(*job(measure="transfer:on=[npz:others.npz]"), "--dry-run"), 65, "3 class(es) have no partner: cone, egg, ring")
 
 
 def test_packed_scans_without_their_library_are_a_missing_extra(world, packed):

@@ -82,6 +82,8 @@ class Runner:
                 raise DataError(
                     f"'{text}' has no validation part, on which alpha would be chosen: give a share above 0, such as val=0.2, or leave val out."
                 )
+        for measure in (*job.measures, *([job.corruption] if job.corruption else [])):
+            measure.check(self.downstream, self.task)
         self.bank = FeatureBank(device)
         self.builder = Builder(store, self._by_digest, self.bank, meter)
         self._rows: list[Row] = []

@@ -34,6 +34,14 @@ class Measure(Spec):
         """The other tasks it looks at, by spelling."""
         return ()
 
+    def check(self, downstream: Data, tasks: Tasks) -> None:
+        """Called once all data are loaded and before anything is trained: refuses what cannot be measured, whatever the weights will be.
+
+        Raises:
+            DataError: these data cannot be measured on.
+            UsageError: the options do not fit these data.
+        """
+
     def cost(self, downstream: Data, tasks: Tasks) -> int:  # noqa: ARG002 - the contract of every measure
         """How many clouds a backbone must look at for it; by itself all of the other tasks'."""
         return sum(len(part) for data in map(tasks, self.needs) for part in (data.train, data.val, data.test))

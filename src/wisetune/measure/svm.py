@@ -56,7 +56,20 @@ class Svm(Measure):
         """The probe's data."""
         return (self.on,)
 
-    def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:  # noqa: ARG002 - the contract of every measure
+    def check(self, downstream: Data, tasks: Tasks) -> None:  # noqa: ARG002 - the contract of every measure
+        """There are classes to tell apart, and clouds enough to choose C."""
+        train = tasks(self.on).train
+        if len(np.unique(train.labels)) < 2:
+            raise DataError(f"'{self}' learns to tell classes apart, but the train part of '{self.on}' has fewer than two of them.")
+        if self.c == "cv" and not folds(train):
+            counts = np.bincount(train.labels)
+            few = f"a class of '{self.on}' has {counts[counts > 0].min()} training clouds"
+            few += "" if train.objects is None else f" and all of them are scans of {train.objects.max() + 1} objects"
+            raise DataError(
+                f"'{self}' chooses C by {FOLDS}-fold cross-validation, but {few}. Fix it instead, for example svm:on=[{self.on}],c=0.01."
+            )
+
+    def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
         """Two records a split.
 
         For ``val``, on which alpha is chosen, the SVM learns from train; for ``test`` from train and val, which has then done its work.
@@ -65,9 +78,8 @@ class Svm(Measure):
         Raises:
             DataError: too few classes, objects or clouds to train on.
         """
+        self.check(downstream, tasks)
         data = tasks(self.on)
-        if len(np.unique(data.train.labels)) < 2:
-            raise DataError(f"'{self}' learns to tell classes apart, but the train part of '{self.on}' has fewer than two of them.")
         c = self._best_c(subject, data.train) if self.c == "cv" else float(self.c)
         taught: dict[SplitName, list[Split]] = {"val": [data.train], "test": [data.train, data.val]}
         for name in SPLITS:
@@ -86,15 +98,7 @@ class Svm(Measure):
         """The C that is best on average over the folds; of equals the smaller."""
         from sklearn.model_selection import cross_val_score
 
-        parts = folds(train)
-        if not parts:
-            counts = np.bincount(train.labels)
-            few = f"a class of '{self.on}' has {counts[counts > 0].min()} training clouds"
-            few += "" if train.objects is None else f" and all of them are scans of {train.objects.max() + 1} objects"
-            raise DataError(
-                f"'{self}' chooses C by {FOLDS}-fold cross-validation, but {few}. Fix it instead, for example svm:on=[{self.on}],c=0.01."
-            )
-        features = subject.features(train)
+        features, parts = subject.features(train), folds(train)
         scores = [cross_val_score(_machine(c), features, train.labels, cv=parts).mean() for c in GRID]
         return GRID[int(np.argmax(scores))]
 

@@ -32,6 +32,10 @@ class Transfer(Measure):
         """The other data set."""
         return (self.on,)
 
+    def check(self, downstream: Data, tasks: Tasks) -> None:
+        """The classes can be matched."""
+        match(downstream.classes, tasks(self.on).classes, self.map)
+
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
         """Two records on the test split; the map is in their detail."""
         data = tasks(self.on)
