@@ -10,6 +10,7 @@ from wisetune.fit.finetune import Fit
 from wisetune.nets.heads import Mlp3Head
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Start, Tune, digest, walk
+from wisetune.report import words
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
 from wisetune.stories.lp_ft import LpFt
@@ -39,6 +40,18 @@ def mixed(alpha, task=TASK) -> Mix:
 def test_ft_and_lp_are_one_tree_each():
     assert Ft().recipes(SETTING) == {Method("ft"): FT}
     assert Lp().recipes(SETTING) == {Method("lp"): LP}
+
+
+def test_pages_know_every_method():
+    stories = [STORIES.parse(name) for name in STORIES.names()]
+    methods = {(method.name, method.name in story.sweeps) for story in stories for method in story.recipes(SETTING)}
+    assert {name for name, _ in methods} == set(words.METHODS)
+    for name, swept in methods:
+        assert words.METHODS[name].meaning
+        assert bool(words.METHODS[name].head) == swept
+        assert bool(words.METHODS[name].mark) != swept
+    marks = [known.mark for known in words.METHODS.values() if known.mark]
+    assert len(set(marks)) == len(marks)
 
 
 def test_lp_ft_goes_on_gently_from_the_probe_and_its_head():

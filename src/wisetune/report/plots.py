@@ -18,8 +18,8 @@ from wisetune.report.verdict import alpha_words
 _WIDE, _NARROW = (9.2, 6.0), (4.3, 5.4)
 _CURVES = (THEME["trained"], THEME["kept"], THEME["muted"])
 """The colours of the swept methods, the headline's first."""
-_MARKERS = {"lp": "s", "ft": "D", "lp-ft": "^", "ft-low-lr": "v"}
-_OTHERS = "Phx<>p"
+_MARKS = "Phx<>p"
+"""Of methods that have none of their own."""
 Spot = tuple[Estimate, Estimate]
 """Robustness and accuracy of one model."""
 
@@ -103,9 +103,9 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
         labels.put(f"chosen: {alpha_words(board.chosen())}", _at(chosen), THEME["gain"], weight="bold", size=12.5 if wide else 10.5, gap=13)
     for number, ((method, alpha), spot) in enumerate(shown.items()):
         if alpha is None:
-            marker = _MARKERS.get(method, _OTHERS[number % len(_OTHERS)])
+            mark = words.known(method).mark or _MARKS[number % len(_MARKS)]
             _cross(axes, spot, THEME["ink"], 0.22)
-            axes.plot(*_at(spot), marker, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
+            axes.plot(*_at(spot), mark, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
             name = words.method(method)
             labels.put(
                 name if wide else name.replace(", ", ",\n"),
@@ -122,7 +122,8 @@ def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) ->
     present = [method for method in board.sweeps if any(name == method for name, _ in spots)]
     for row, method in enumerate(present):
         place = (0.36 * row, 1.03) if wide else (0.0, 1.02 + 0.045 * (len(present) - 1 - row))
-        axes.text(*place, f"●  {words.method(method)}{words.HEADS.get(method, '')}", transform=axes.transAxes, color=_colour(board, method),
+        name = words.known(method)
+        axes.text(*place, f"●  {name.name}{name.head}", transform=axes.transAxes, color=_colour(board, method),
                   fontsize=11 if wide else 9.5, fontweight="bold", va="bottom")  # fmt: skip
     if wide:
         axes.text(

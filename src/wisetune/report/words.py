@@ -4,39 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 ALPHA, DASH, MINUS, NBSP = "\u03b1", "\u2013", "\u2212", "\u00a0"
 """The letter, the dash of ranges, a minus sign as wide as the plus, a space at which no line breaks."""
 
+
+class Method(NamedTuple):
+    """What pages know of a method: its short name, what it does, what becomes of the head along its sweep, its mark in pictures."""
+
+    name: str
+    meaning: str
+    head: str = ""
+    mark: str = ""
+
+
 METHODS = {
-    "wise-ft-lp": "WiSE-FT-LP",
-    "wise-ft": "WiSE-FT",
-    "ft": "full fine-tuning",
-    "lp": "linear probing",
-    "lp-ft": "LP-FT",
-    "ft-low-lr": "fine-tuning, low rate",
+    "wise-ft-lp": Method(
+        "WiSE-FT-LP",
+        "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1), then the head trained anew",
+        head=": head trained anew",
+    ),
+    "wise-ft": Method(
+        "WiSE-FT",
+        "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1), with the fine-tuned head kept",
+        head=": head kept",
+    ),
+    "ft": Method("full fine-tuning", "every weight trained on the task", mark="D"),
+    "lp": Method("linear probing", "pre-trained backbone left as it is, only the head trained", mark="s"),
+    "lp-ft": Method("LP-FT", "linear probing first, then full fine-tuning from there", mark="^"),
+    "ft-low-lr": Method("fine-tuning, low rate", "full fine-tuning at a lower learning rate", mark="v"),
 }
-"""Short names, in the order in which pages list them."""
-
-MEANINGS = {
-    "wise-ft-lp": "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1), then the head trained anew",
-    "wise-ft": "the same mixed backbone with the fine-tuned head kept",
-    "ft": "every weight trained on the task",
-    "lp": "pre-trained backbone left as it is, only the head trained",
-    "lp-ft": "linear probing first, then full fine-tuning from there",
-    "ft-low-lr": "full fine-tuning at a lower learning rate",
-}
-
-HEADS = {"wise-ft-lp": ": head trained anew", "wise-ft": ": head kept"}
-"""What becomes of the head along a sweep, behind its name."""
+"""In the order in which pages list them."""
 
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
 NOTHING = DASH
 
 
+def known(name: str) -> Method:
+    """What pages know of a method; an unknown one is called by its own name."""
+    return METHODS.get(name) or Method(name, "")
+
+
 def method(name: str) -> str:
-    """A method's short name; an unknown one is its own name."""
-    return METHODS.get(name, name)
+    """A method's short name."""
+    return known(name).name
 
 
 def split(name: str) -> str:
