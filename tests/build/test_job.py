@@ -310,6 +310,7 @@ def test_a_plan_counts_and_trains_nothing(tmp_path):
 def test_every_story_is_a_job(tmp_path, story, best):
     finished = pico.runner(tmp_path, story, **QUICK | {"corruption": Corruption(items=4)}).run()
     assert finished.results.study.recommended.method == best
+    assert ("alpha" in finished.results.study.selection) == bool(finished.results.chosen) == bool(story.sweeps)
     assert {name for name, *_ in places(finished.results)} == {method.name for method in story.recipes(pico.setting())}
     for place, count in places(finished.results).items():
         assert count == (36 if place[2] == "corruption" else 2), place
@@ -318,6 +319,7 @@ def test_every_story_is_a_job(tmp_path, story, best):
 def test_a_job_without_probes_recommends_without_a_choice(tmp_path):
     finished = pico.runner(tmp_path, WiseFt((0.5,)), **QUICK | {"measures": ()}).run()
     assert finished.results.chosen == []
+    assert "alpha" not in finished.results.study.selection
     assert finished.results.study.probes == []
 
 

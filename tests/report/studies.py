@@ -139,6 +139,21 @@ def study(
     )
 
 
+def unswept(story: str, reference: str) -> Results:
+    """A story without a sweep: its model, and the one that this is compared with."""
+    made = study((0,))
+    rows = [row for row in made.rows if row.method in (story, reference) and row.alpha is None]
+    said = {"story": story, "headline": story, "sweeps": [], "reference": reference, "recommended": Recommended(story, None)}
+    return dataclasses.replace(made, study=dataclasses.replace(made.study, **said, selection="nothing"), rows=rows, chosen=[], audits={})
+
+
+def unchosen() -> Results:
+    """A sweep of which no alpha could be chosen: its end is recommended."""
+    made = study((0,), probes=False)
+    said = dataclasses.replace(made.study, recommended=Recommended("wise-ft-lp", 1.0), selection="nothing")
+    return dataclasses.replace(made, study=said, chosen=[])
+
+
 def hostile() -> Results:
     """A study whose class and file names try to become markup."""
     names = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script><b>bold", *CLASSES[3:]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
-from studies import study
+import pytest
+from studies import study, unswept
 
 from wisetune.report.card import model_card
 from wisetune.report.markdown import markdown, together
@@ -55,6 +57,18 @@ def test_several_runs_are_one_table_each_with_its_recommended_model_and_baseline
     assert {row[2] for row in mine[1:]} == {"full fine-tuning", "linear probing", "LP-FT", "fine-tuning, low rate"}
     assert text.count("wisetune run demo:scans") == 2
     assert "12 clouds: test split: 804 clouds; 1 seed." in text
+
+
+@pytest.mark.parametrize(("story", "reference"), [("ft", "ft"), ("lp-ft", "lp")])
+def test_a_story_without_a_sweep_says_nothing_of_one(story: str, reference: str) -> None:
+    results = unswept(story, reference)
+    for text in (markdown(results, "One model"), model_card(results, {})):
+        assert not re.findall(r"(?i)\b(alphas?|chosen|sweeps?|rules?)\b|α", text)
+    assert ("| accuracy against linear probing |" in markdown(results, "")) == (story != reference)
+
+
+def test_the_chosen_model_has_its_name_under_corruption() -> None:
+    assert "\n| WiSE-FT-LP at the chosen α\u00a0=\u00a00.4 | " in markdown(study(), "Corrupted").split("## Under corruption")[1]
 
 
 def test_the_card_counts_the_parts_that_there_are() -> None:

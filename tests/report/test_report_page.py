@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from studies import bare, hostile, study
+from studies import bare, hostile, study, unchosen, unswept
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
@@ -130,6 +131,35 @@ def test_missing_pieces_still_give_a_page(made: Results) -> None:
     assert "h1" in found.tags
     assert ("canvas" in found.tags) == bool(made.clouds)
     assert found.tags.count("script") == (3 if made.clouds else 0)
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"<(style|script)\b.*?</\1>", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(("story", "reference"), [("ft", "ft"), ("lp", "lp"), ("lp-ft", "lp")])
+def test_a_story_without_a_sweep_says_nothing_of_one(story: str, reference: str) -> None:
+    text = without_code(page(unswept(story, reference)))
+    assert not re.findall(r"(?i)\b(alphas?|chosen|chose|sweeps?|rules?)\b|[α★]", text)
+    name = {"ft": "full fine-tuning", "lp": "linear probing", "lp-ft": "LP-FT"}[story]
+    assert f"Accuracy, {name}</span>" in text
+    assert ("The trade-off" in text) == ("difference:" in text) == ("differences to" in text) == (story != reference)
+
+
+def test_a_sweep_without_a_choice_has_its_curve_and_no_star() -> None:
+    text = without_code(page(unchosen()))
+    assert "Along alpha" in text
+    assert "No alpha was chosen; every number here is from the test split" in text
+    assert "Accuracy, WiSE-FT-LP at α\u00a0=\u00a01</span>" in text
+    assert not re.findall(r"chosen(?!;)|★|Chosen|\brules?\b", text)
+
+
+def test_one_swept_method_is_not_both() -> None:
+    made = study((0,))
+    said = dataclasses.replace(made.study, sweeps=["wise-ft"], headline="wise-ft", recommended=None)
+    rows = [row for row in made.rows if row.method != "wise-ft-lp"]
+    assert "both methods" not in page(dataclasses.replace(made, study=said, rows=rows))
+    assert "both methods" in page(made)
 
 
 def test_plots_follow_the_page_into_the_dark() -> None:

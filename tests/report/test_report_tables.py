@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studies import ALPHAS, CLASSES, KINDS, TEST, bare, placed, record, study
+from studies import ALPHAS, CLASSES, KINDS, TEST, bare, placed, record, study, unchosen, unswept
 
 from wisetune.records import Record, difference_interval, mean_interval, mean_over_seeds, paired_difference, wilson
 from wisetune.report import Table, all_tables, summary, words
@@ -310,6 +310,33 @@ def test_summary_says_what_was_selected_on_what() -> None:
     assert any("One seed" in note for note in found["notes"])
     assert not summary(study())["notes"]
     json.dumps(found)
+
+
+def test_summary_without_a_sweep_is_about_its_model() -> None:
+    found = summary(unswept("lp-ft", "lp"))
+    assert (found["method"], found["rule"], found["alpha"]) == ("lp-ft", None, {})
+    assert found["sentences"][0].startswith("LP-FT has an accuracy of 7")
+    assert "; linear probing has an accuracy of" in found["sentences"][0]
+    assert found["sentences"][1].startswith("Against linear probing that is ")
+    assert found["sentences"][2].startswith("Every number here is from the test split, accuracy over 804 clouds")
+    assert found["gain"]["accuracy"]["value"] == pytest.approx(found["after"]["accuracy"]["value"] - found["before"]["accuracy"]["value"])
+
+
+def test_summary_of_the_reference_itself_compares_nothing() -> None:
+    found = summary(unswept("ft", "ft"))
+    assert found["after"] == found["before"]
+    assert found["gain"] == {"accuracy": None, "robustness": None}
+    only, where = found["sentences"]
+    assert only.startswith("Full fine-tuning has an accuracy of ")
+    assert ";" not in only
+    assert where.startswith("Every number here is from the test split")
+
+
+def test_summary_of_a_sweep_without_a_choice_says_so() -> None:
+    found = summary(unchosen())
+    assert (found["rule"], found["alpha"]) == (None, {"0": 1.0})
+    assert found["sentences"][0].startswith("WiSE-FT-LP at α\u00a0=\u00a01 has an accuracy of")
+    assert found["sentences"][-1].startswith("No alpha was chosen; every number here is from the test split")
 
 
 def test_summary_of_little() -> None:

@@ -34,6 +34,10 @@ from wisetune.stories.story import Method, Setting, Story
 
 _WORST = 6
 """Worst-classified clouds on the page."""
+_CHOICE = (
+    "alpha was chosen on validation data: accuracy on the validation part of the downstream task, robustness on the validation part of the "
+    "probes. "
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +134,7 @@ class Runner:
                     self._measure(method, seed, trees[seed, method], self.job.corruption)
         recipe = trees[self.job.seeds[0], best]
         results = Results(
-            study=self.study(command, best),
+            study=self.study(command, best, chose=bool(chosen)),
             stamp=self._stamp(trees),
             rows=self._rows,
             chosen=chosen,
@@ -206,7 +210,7 @@ class Runner:
         names = {method for _, method in self.trees()}
         return [method for method in (Method("lp"), Method("ft")) if method in names]
 
-    def study(self, command: str = "", best: Method | None = None) -> Study:
+    def study(self, command: str = "", best: Method | None = None, chose: bool = False) -> Study:
         """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
         warnings = [warning for data in self._loaded.values() for warning in _warnings(data)]
@@ -228,8 +232,8 @@ class Runner:
             rule=job.rule,
             corruption=None if job.corruption is None else str(job.corruption),
             selection=(
-                "alpha was chosen on validation data: accuracy on the validation part of the downstream task, robustness on the validation "
-                "part of the probes. Test parts were measured and not used for any choice. "
+                (_CHOICE if chose else "")
+                + "Test parts were measured and not used for any choice. "
                 + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
             ),
             recommended=None if best is None else Recommended(best.name, best.alpha),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wisetune.records import Record, Role, difference_interval, mean_interval, mean_over_seeds, paired_difference
-from wisetune.results import OVER_SEEDS, Chosen, Results, Row
+from wisetune.results import OVER_SEEDS, Chosen, Recommended, Results, Row
 
 ACCURACY: Role = "accuracy"
 CLASS_MEAN: Role = "class-mean"
@@ -58,6 +58,7 @@ class Board:
         of_task = [row for row in results.rows if row.record.role == ACCURACY] or results.rows
         self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
         self.rule, self.sweeps, self.reference = results.study.rule, results.study.sweeps, results.study.reference
+        self._measured = {(row.method, row.alpha) for row in results.rows}
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
         self._weights: dict[tuple[Model, int], str] = {}
         for row in results.rows:
@@ -74,6 +75,11 @@ class Board:
         """The method that the report recommends, or would."""
         said = self._recommended()
         return said[0] if said is not None else self.results.study.headline
+
+    @property
+    def chose(self) -> bool:
+        """Whether an alpha was chosen for that method: a story may have no sweep, and a sweep no probe to choose by."""
+        return bool(self.choices(self.headline, self.rule))
 
     def alphas(self, method: str) -> list[float]:
         """Every alpha measured for a swept method, ascending."""
@@ -104,7 +110,7 @@ class Board:
         return [choice for choice in self.results.chosen if (choice.method, choice.rule) == (method, rule)]
 
     def chosen(self, method: str | None = None, rule: str | None = None) -> Place:
-        """The chosen model of each seed, by default the recommended one; empty when nothing was chosen.
+        """The chosen model of each seed, by default the recommended one; empty when nothing was chosen or recommended.
 
         A choice that was made on all seeds together stands for each of them.
         """
@@ -122,8 +128,10 @@ class Board:
         return self.fixed(choice.method, choice.alpha) if choice.seed == OVER_SEEDS else {choice.seed: (choice.method, choice.alpha)}
 
     def _recommended(self) -> Model | None:
-        said = self.results.study.recommended
-        return (said.method, said.alpha) if said is not None and said.alpha in self.alphas(said.method) else None
+        """The model that the study names; without a sweep it can only be the one that the story is about."""
+        study = self.results.study
+        said = study.recommended or Recommended(study.headline, None)
+        return (said.method, said.alpha) if (said.method, said.alpha) in self._measured else None
 
     def chosen_rows(self, role: Role, split: str) -> dict[Model, list[Row]]:
         """Rows of records of a role by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""

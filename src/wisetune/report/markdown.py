@@ -8,14 +8,14 @@ from typing import Any
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board
 from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, sweep_table
-from wisetune.report.verdict import summary
+from wisetune.report.verdict import named, summary
 from wisetune.results import Results
 
 
 def markdown(results: Results, title: str) -> str:
     """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all on the split that is shown."""
     board, study, found = Board(results), results.study, summary(results)
-    task, than = study.task, words.method(board.reference)
+    task = study.task
     counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
     options = (("head", study.head), ("fine-tuning", study.fit), ("heads", study.head_fit))
     blocks = [
@@ -23,8 +23,8 @@ def markdown(results: Results, title: str) -> str:
         "\n".join([*found["sentences"], "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
         "Made by:",
         f"```sh\n{study.command}\n```",
-        "## Chosen models and baselines",
-        grid(("model", "accuracy", "robustness", f"accuracy against {than}", f"robustness against {than}"), _models(board)),
+        "## Chosen models and baselines" if results.chosen else "## Models",
+        grid(*_models(board)),
         *_along(board),
         *(
             ["## Under corruption", grid(("model", "clean", "mean of 35 corruptions"), _corruptions(board))]
@@ -47,11 +47,13 @@ def together(runs: Sequence[Results], title: str) -> str:
     boards = [Board(results) for results in runs]
     than = words.joined(dict.fromkeys(words.method(board.reference) for board in boards))
     counts = [f"{board.split} split: {words.clouds(*_measured(board))}; {words.counted(len(board.seeds), 'seed')}" for board in boards]
-    rules = words.joined(dict.fromkeys(board.rule for board in boards))
+    rules = dict.fromkeys(board.rule for board in boards if board.chose)
+    chosen = [f"Alpha was chosen on validation data by the {words.joined(rules)} rule."] if rules else []
     blocks = [
         f"# {title}",
-        f"Accuracy and robustness in percent, differences from {than} of the same run in points, all with 95 % intervals. Alpha was chosen on "
-        f"validation data by the {rules} rule.",
+        " ".join(
+            [f"Accuracy and robustness in percent, differences from {than} of the same run in points, all with 95 % intervals.", *chosen]
+        ),
         grid(
             ("task", "to train on", "model", "accuracy", "robustness", "difference in accuracy", "in robustness"),
             [row for board in boards for row in _run_rows(board)],
@@ -90,8 +92,12 @@ def _along(board: Board) -> Iterable[str]:
         yield from ("## The choice, on validation", grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)))
 
 
-def _models(board: Board) -> Iterable[Sequence[str]]:
-    yield from map(_model, baselines_table(board).rows)
+def _models(board: Board) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Columns and rows; nothing is compared where there is the reference alone."""
+    rows, than = baselines_table(board).rows, words.method(board.reference)
+    others = any(row["accuracy_gain"] is not None for row in rows)
+    against = (f"accuracy against {than}", f"robustness against {than}") if others else ()
+    return ("model", "accuracy", "robustness", *against), [_model(row)[: None if others else 3] for row in rows]
 
 
 def _model(row: dict[str, Any]) -> Sequence[str]:
@@ -116,7 +122,7 @@ def _choices(board: Board) -> Iterable[Sequence[str]]:
 
 def _corruptions(board: Board) -> Iterable[Sequence[str]]:
     for row in corruption_summary(board).rows:
-        yield (words.model(row["method"], row["alpha"]), _value(row, "clean"), _value(row, "corrupted"))
+        yield (named(board, row["method"], row["alpha"]), _value(row, "clean"), _value(row, "corrupted"))
 
 
 def _value(row: dict[str, Any], name: str) -> str:

@@ -16,7 +16,7 @@ from wisetune.report import words
 from wisetune.report.board import Board
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.tables import Table, all_tables, chosen_with_reasons
-from wisetune.report.verdict import alpha_words, notes, summary
+from wisetune.report.verdict import alpha_words, named, notes, summary
 from wisetune.results import Cloud, DataSet, Results, Study
 
 _MOST_POINTS = 4096
@@ -43,11 +43,13 @@ def page(results: Results) -> str:
     context = {
         "words": words,
         "raw": _raw,
-        "named": _named,
+        "named": named,
         "title": study.task.name or "your task",
         "board": board,
         "measured": {row.method for row in results.rows},
         "than": words.method(board.reference),
+        "apart": board.chosen() != board.fixed(board.reference),
+        "ours": "chosen model" if board.chose else named(board, b.CHOSEN, None),
         "summary": summary(results),
         "notes": notes(board),
         "chosen_alpha": alpha_words(board.chosen()),
@@ -111,16 +113,9 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _named(board: Board, method: str, alpha: float | None) -> str:
-    """A model in words; the recommended one with the alphas chosen for it."""
-    if method == b.CHOSEN:
-        return f"{words.method(board.headline)} at the chosen {alpha_words(board.chosen())}"
-    return words.model(method, alpha)
-
-
 def _sweep(board: Board, table: Table) -> list[dict[str, Any]]:
     """One line an alpha: the rows of each method side by side, and robustness once, for both methods share their backbones."""
-    chosen = {alpha for _, alpha in board.chosen().values()}
+    chosen = {alpha for _, alpha in board.chosen().values() if board.chose}
     lines: dict[float, dict[str, Any]] = {}
     for row in table.rows:
         if row["split"] == board.split:

@@ -25,13 +25,14 @@ Spot = tuple[Estimate, Estimate]
 
 
 def tradeoff_svgs(board: Board) -> dict[str, str]:
-    """The trade-off plot for wide pages and for phones; empty when nothing has both numbers."""
-    if not _spots(board):
+    """The trade-off plot for wide pages and for phones; empty when no two models have both numbers."""
+    if not _drawn(board):
         return {}
-    label = (
-        f"Accuracy against robustness on the {board.split} split: one curve for each method through alpha, baselines as separate marks. "
-    )
-    label += "The sweep table below holds the same numbers."
+    label = f"Accuracy against robustness on the {board.split} split: "
+    if any(alpha is not None for _, alpha in _spots(board)):
+        label += "one curve for each method through alpha, baselines as separate marks. The sweep table below holds the same numbers."
+    else:
+        label += "a mark for each model. The table of models below holds the same numbers."
     drawn = functools.partial(_tradeoff, board)
     return {
         "wide": svg("tradeoff", _WIDE, functools.partial(drawn, wide=True), label),
@@ -40,8 +41,8 @@ def tradeoff_svgs(board: Board) -> dict[str, str]:
 
 
 def tradeoff_png(board: Board) -> bytes | None:
-    """The wide trade-off plot as a PNG; None when nothing has both numbers."""
-    return png(_WIDE, functools.partial(_tradeoff, board, wide=True)) if _spots(board) else None
+    """The wide trade-off plot as a PNG; None when no two models have both numbers."""
+    return png(_WIDE, functools.partial(_tradeoff, board, wide=True)) if _drawn(board) else None
 
 
 def curve_svgs(board: Board) -> dict[str, str]:
@@ -73,6 +74,11 @@ def _spots(board: Board) -> dict[b.Model, Spot]:
     return {model: spot for model, spot in found.items() if spot}
 
 
+def _drawn(board: Board) -> bool:
+    """Whether there is anything to trade: a single model has nothing to be compared with."""
+    return len(_spots(board)) > 1
+
+
 def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     axes = figure.add_subplot()
     spots = _spots(board)
@@ -86,7 +92,7 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in points
     shown = {model: spot for model, spot in spots.items() if spot[1].value >= floor}
     labels = Labels(axes, [_at(spot) for spot in shown.values()], 10.5 if wide else 9.5)
-    tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen())
+    tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen()) if board.chose else None
     if tuned:
         _better(axes, tuned, words.method(board.reference), wide)
         axes.add_patch(_ellipse(tuned, THEME["ink"], 0.08))
@@ -194,7 +200,7 @@ def _better(axes: Axes, tuned: Spot, reference: str, wide: bool) -> None:
 
 def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide: bool) -> None:
     """The alphas along the curves; every second one where there is little room, and not again the one that is marked as chosen."""
-    marked = set(board.chosen().values())
+    marked = set(board.chosen().values()) if board.chose else set()
     for method in board.sweeps:
         path = {alpha: spot for (name, alpha), spot in shown.items() if name == method and alpha is not None}
         for number, (alpha, spot) in enumerate(path.items()):
@@ -223,7 +229,7 @@ def _curves(board: Board, figure: Figure, wide: bool) -> None:
     panels = 2 if board.probes else 1
     grid = figure.subplots(1 if wide else panels, panels if wide else 1, squeeze=False)
     left, *right = grid.ravel().tolist()
-    chosen = [alpha for _, alpha in board.chosen().values() if alpha is not None]
+    chosen = [alpha for _, alpha in board.chosen().values() if alpha is not None] if board.chose else []
     for method in board.sweeps:
         _curve(left, board, b.ACCURACY, method, _colour(board, method), words.method(method))
     _finish(left, "Accuracy on your task (%)", chosen)

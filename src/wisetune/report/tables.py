@@ -69,7 +69,8 @@ def baselines_table(board: Board) -> Table:
         {"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method), board.split)}
         for method in board.baselines()
     ]
-    return Table("baselines", f"Chosen models and baselines, {board.split} split", columns, rows)
+    heading = "Chosen models and baselines" if board.results.chosen else "Models"
+    return Table("baselines", f"{heading}, {board.split} split", columns, rows)
 
 
 def chosen_table(board: Board) -> Table:

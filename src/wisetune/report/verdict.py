@@ -15,16 +15,15 @@ def summary(results: Results) -> dict[str, Any]:
 
     ``before`` is the study's reference (full fine-tuning as a rule), ``after`` the chosen model, ``linear_probing`` the pre-trained backbone
     as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
-    minus before.
+    minus before, and None where they are one. Where no alpha was chosen ``rule`` is None; without a sweep ``alpha`` is empty.
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
-    tuned = {seed: model for seed, model in before.items() if seed in after}
-    gain = {name: _plain(board.difference(name, after, tuned), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
+    gain = {name: _plain(_gain(board, name, after, before), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
     return {
         "method": board.headline,
-        "rule": board.rule,
-        "alpha": {str(seed): model[1] for seed, model in sorted(after.items())},
+        "rule": board.rule if board.chose else None,
+        "alpha": {str(seed): alpha for seed, (_, alpha) in sorted(after.items()) if alpha is not None},
         "selected_on": "val",
         "shown_on": board.split,
         "seeds": len(board.seeds),
@@ -49,7 +48,8 @@ def notes(board: Board) -> list[str]:
             "another seed would train other models. Run with more seeds to see that spread."
         )
     if board.split != "test" and board.results.rows:
-        found.append("There is no test split here: the numbers are those of the validation split on which alpha was chosen, and too good.")
+        why = "on which alpha was chosen, and too good" if board.chose else "and too good where anything was selected on it"
+        found.append(f"There is no test split here: the numbers are those of the validation split, {why}.")
     return found
 
 
@@ -59,27 +59,48 @@ def alpha_words(place: Place) -> str:
     return words.equals(alphas[0], alphas[-1]) if alphas else words.NOTHING
 
 
+def named(board: Board, method: str, alpha: float | None) -> str:
+    """A model in words; the recommended one with the alphas chosen for it."""
+    if method != b.CHOSEN:
+        return words.model(method, alpha)
+    place = board.chosen()
+    if board.chose:
+        return f"{words.method(board.headline)} at the chosen {alpha_words(place)}"
+    return words.joined(dict.fromkeys(words.model(*model) for model in place.values()))
+
+
 def _verdict(board: Board, after: Place, before: Place) -> list[str]:
     scores, reference = _scored(board, before), words.method(board.reference)
     if not after:
         known = f"{reference[0].upper()}{reference[1:]} has {scores}. " if scores else ""
-        return [f"{known}No alpha was chosen in this study, so there is nothing to recommend."]
-    first = f"{words.method(board.headline)} at {alpha_words(after)} has {_scored(board, after)}"
-    first += f"; {reference} has {scores}" if scores else ""
+        why = "No alpha was chosen in this study, so there" if board.sweeps else "There"
+        return [f"{known}{why} is nothing to recommend."]
+    swept = any(alpha is not None for _, alpha in after.values())
+    name = f"{words.method(board.headline)}{f' at {alpha_words(after)}' if swept else ''}"
+    first = f"{name[0].upper()}{name[1:]} has {_scored(board, after)}"
+    first += f"; {reference} has {scores}" if scores and after != before else ""
     changes = [
         f"{words.difference(found.value, found.low, found.high)} points of {name} ({_judged(found)})"
         for name in (b.ACCURACY, b.ROBUSTNESS)
-        if (found := board.difference(name, after, {seed: model for seed, model in before.items() if seed in after}))
+        if (found := _gain(board, name, after, before))
     ]
     return [f"{first}.", *([f"Against {reference} that is {words.joined(changes)}."] if changes else [])]
 
 
 def _where(board: Board) -> str:
-    chosen = f"Alpha was chosen on the validation split by the {board.rule} rule" if board.chosen() else ""
+    chosen = f"Alpha was chosen on the validation split by the {board.rule} rule" if board.chose else ""
+    if board.sweeps and not board.chose and board.chosen():
+        chosen = "No alpha was chosen"
     shown = f"every number here is from the {words.split(board.split)} split" if board.results.rows else "nothing was measured"
     measured = board.mean(b.ACCURACY, board.chosen() or board.fixed(board.reference))
     shown += f", accuracy over {words.clouds(measured.n, measured.objects)}" if measured else ""
     return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
+
+
+def _gain(board: Board, name: str, after: Place, before: Place) -> Estimate | None:
+    """How far the model is above the reference; None where it is the reference."""
+    tuned = {seed: model for seed, model in before.items() if seed in after}
+    return None if after == tuned else board.difference(name, after, tuned)
 
 
 def _judged(found: Estimate) -> str:

@@ -19,7 +19,7 @@ def write_report(results: Results, out: Path) -> list[Path]:
     """Write ``report.html``, ``results.json``, ``tables/*.csv``, ``tables/tables.json`` and ``tradeoff.png`` into the folder ``out``.
 
     What a killed run was writing there is removed.
-    ``tradeoff.png`` is left out when no model has both an accuracy and a robustness. Returns the files written, the page first.
+    ``tradeoff.png`` is left out when no two models have both an accuracy and a robustness. Returns the files written, the page first.
 
     Raises:
         StorageError: a file could not be written; files of an earlier report are then still whole.
