@@ -20,6 +20,7 @@ SplitName = Literal["train", "val", "test"]
 class Split:
     """Clouds of equal size with labels, which nobody changes: digests are kept.
 
+    The arrays are not marked read-only: torch, whose tensors share their memory, warns of arrays that are.
     ``names`` says where each came from (a path relative to the folder, or an id).
     ``groups`` says what each is a scan of, where that is known: clouds of one object are siblings and say less than as many others would.
     """
