@@ -1,6 +1,6 @@
 # Two commands do everything; each makes the virtual environment .venv on first use.
 PYTHON ?= python3
-SHARED ?=
+DATA ?=
 BIN := .venv/bin
 STAMP := .venv/installed
 
@@ -24,8 +24,8 @@ check: $(STAMP)  ## lint, format, types, floors
 bench: $(STAMP)  ## the benchmarks' smoke run; see docs/performance.md for the real ones
 	$(BIN)/python -m benchmarks.smoke
 
-results: $(STAMP)  ## docs/results, in an hour or two; SHARED=DIR is the folder with the research data
-	scripts/make_results.sh $(SHARED)
+results: $(STAMP)  ## docs/results, in an hour or two; DATA=DIR is the folder with the research data
+	scripts/make_results.sh $(DATA)
 
 clean:  ## everything that the other targets made
 	rm -rf .venv out

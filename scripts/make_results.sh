@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The pages and pictures of docs/results, from nothing: about an hour and a half on two cores. Killed, the same command goes on where it was.
-# First argument: the folder with the research data (data/*.npz); without it only the pages that need none are made.
+# First argument: the folder that holds dales_objects.npz, modelnet10.npz and infomr_shapedb.npz; without it only the pages that need none are made.
 set -euo pipefail
+given=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-data=${1:+$1/data}
 wisetune=${WISETUNE:-.venv/bin/wisetune}
 out=out/results pages=docs/results
 mkdir -p "$pages"
@@ -28,7 +28,9 @@ for labelled in 5 20 50; do
 done
 page labelled "Where the trade-off begins" "${runs[@]}" "$out/demo"
 
-[ -n "$data" ] || { say "no research data given: the pages on real scans stay as they are"; exit 0; }
+[ -n "$given" ] || { say "no research data given: the pages on real scans stay as they are"; exit 0; }
+data=$out/data # so that the pages name no folder of this machine
+ln -sfn "$given" "$data"
 
 real() { # NAME TITLE FORMATS... -- OPTIONS OF RUN...: an archive written out as a folder of files, and the main job on that folder
     local name=$1 title=$2 formats=()
