@@ -246,6 +246,15 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     assert "training: full(point-mae#random:0)" in meter.said
 
 
+@pytest.mark.parametrize("story", [Ft(), Lp(), LpFt()], ids=str)
+def test_so_it_does_without_a_sweep(tmp_path, story):
+    meter = Counting()
+    runner = pico.runner(tmp_path, story, meter, **FULL | {"corruption": Corruption(items=4)})
+    expected = work(runner)
+    runner.run()
+    assert meter.done == expected
+
+
 def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_path, monkeypatch):
     class Stop(Counting):
         def advance(self, clouds: float) -> None:

@@ -178,6 +178,12 @@ def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes(), a.name
 
 
+def test_a_picture_of_an_earlier_report_does_not_stay_where_there_is_none_now(tmp_path: Path) -> None:
+    assert tmp_path / "tradeoff.png" in write_report(study((0,)), tmp_path)
+    write_report(unswept("ft", "ft"), tmp_path)
+    assert not (tmp_path / "tradeoff.png").exists()
+
+
 def test_the_report_can_be_drawn_again_from_its_numbers(tmp_path: Path) -> None:
     made = study((0,))
     write_report(made, tmp_path)

@@ -16,6 +16,7 @@ from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
+from wisetune.stories.story import Method
 from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def work(runner: Runner) -> float:
         total += len(todo) * measure.cost(runner.downstream, runner.task)
     if runner.job.corruption is not None:
         each = runner.job.corruption.cost(runner.downstream, runner.task)
-        total += each * len(runner.job.seeds) * (1 + len(runner.corrupted_methods()))
+        # The recommended model beside the baselines: a mix where there is a sweep, else the one that the story is about.
+        story = runner.job.story
+        headline = Method(story.headline, 0.5 if story.headline in story.sweeps else None)
+        total += each * len(runner.job.seeds) * len({*runner.corrupted_methods(), headline})
     return total
 
 

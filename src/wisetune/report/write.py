@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from wisetune.files import clean, write_bytes
+from wisetune.files.atomic import discard
 from wisetune.report.board import Board
 from wisetune.report.page import page, tables_json
 from wisetune.report.plots import tradeoff_png
@@ -19,7 +20,8 @@ def write_report(results: Results, out: Path) -> list[Path]:
     """Write ``report.html``, ``results.json``, ``tables/*.csv``, ``tables/tables.json`` and ``tradeoff.png`` into the folder ``out``.
 
     What a killed run was writing there is removed.
-    ``tradeoff.png`` is left out when no two models have both an accuracy and a robustness. Returns the files written, the page first.
+    ``tradeoff.png`` is left out, and an older one removed, when no two models have both an accuracy and a robustness.
+    Returns the files written, the page first.
 
     Raises:
         StorageError: a file could not be written; files of an earlier report are then still whole.
@@ -35,6 +37,8 @@ def write_report(results: Results, out: Path) -> list[Path]:
     clean(out)
     for name, data in files.items():
         write_bytes(out / name, data)
+    if picture is None:
+        discard(out / "tradeoff.png")
     return [out / name for name in files]
 
 

@@ -215,7 +215,7 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
         kept.append(candidate)
     # Rounding makes equal robustness equal; a difference of dust must not outweigh accuracy.
     best = max(kept, key=lambda row: (round(row[2], 11), round(row[1], 11), row[0]))
-    seen = f" or more than {margin:g} points of loss are seen" if margin < float("inf") else ""
+    seen = f" or a loss of more than {margin:g} point{'s' * (margin != 1)} is seen" if margin < float("inf") else ""
     rule = f"the most robust alpha, from alpha 1 down, before a loss of accuracy against alpha 1 is shown (interval of the change){seen}"
     return Choice(*best, stopped_by, tuple(steps), rule, *finetuned[1:])
 
