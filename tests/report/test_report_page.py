@@ -70,7 +70,7 @@ def test_ids_are_unique(three: str) -> None:
 
 def test_sections_in_order(three: str) -> None:
     heads = [
-        *("The trade-off", "Along alpha", "Which test stopped the rule", "Chosen models and baselines", "Under corruption"),
+        *("The trade-off", "Along alpha", "Which tests decided", "Chosen models and baselines", "Under corruption"),
         *("What is taken for what", "The scans it got most wrong", "Protocol", "Reproduce", "Merge audit", "Training logs"),
     ]
     places = [three.index(f">{head}<") for head in heads]

@@ -93,7 +93,7 @@ def run(
     corruption
         Options of the corruption measure (items=0 takes all test clouds), or none.
     rule
-        How alpha is recommended: interval (most robust before a loss is shown, or over 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
+        How alpha is recommended: interval (the most robust with no loss shown and at most 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
     machine
         Where and how to run.
     """

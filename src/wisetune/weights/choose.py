@@ -103,7 +103,7 @@ class Choice:
 
     def explain(self) -> str:
         """The choice in plain words: the rule, one line a test, the result against the fine-tuned model."""
-        ends = {"accuracy": "accuracy fell too far", "robustness": "robustness fell", "end of grid": "no alpha was left"}
+        ends = {"accuracy": "accuracy fell too far", "robustness": "robustness fell", "end of grid": "every alpha was tried"}
         lines = [
             f"Rule: {self.rule}.",
             f"alpha 1 (fine-tuned): accuracy {_percent(self.finetuned_accuracy)}, robustness {_percent(self.finetuned_robustness)}.",
@@ -173,11 +173,12 @@ def greedy_alpha(
 
 
 def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
-    """The rule that knows how many items were measured: the most robust alpha before accuracy is lost.
+    """The rule that knows how many items were measured: the most robust alpha at which no accuracy is lost.
 
-    From alpha 1 down, a candidate is accepted while no loss of accuracy against the fine-tuned model is *shown* (the upper end of the
-    interval of the change is not below zero) and the loss that is *seen* is at most ``margin``. With many items the interval decides:
-    a small loss that is sure ends the search. With few items hardly any loss can be shown, and the margin decides. Of the accepted
+    A candidate is accepted if no loss of accuracy against the fine-tuned model is *shown* (the upper end of the interval of the change is
+    not below zero) and the loss that is *seen* is at most ``margin``. With many items the interval decides: a small loss that is sure is
+    one. With few items hardly any loss can be shown, and the margin decides. Every alpha is tried, not only those above the first that is
+    refused: accuracy along alpha is a curve with noise, and one dip close to alpha 1 says nothing of what lies beyond. Of the accepted
     alphas, alpha 1 among them, the most robust wins; ties go to the more accurate, then to the larger alpha.
 
     The interval of the change is, by what the curve has: ``right``: the paired interval, one-sided 95 %
@@ -198,7 +199,6 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
         raise UsageError(f"margin is {margin}; it must be 0 or more percentage points.")
     rows = _rows(curve)
     finetuned, kept = rows[0], [rows[0]]
-    stopped_by: Stop = "end of grid"
     steps: list[Step] = []
     for at, candidate in enumerate(rows[1:], start=1):
         low, high = (100 * bound for bound in _change(curve, at))
@@ -209,15 +209,13 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
         why += "; a loss is shown" if shown else f"; no loss is shown{f', but more than {margin:g} seen' if large else ''}"
         why += f"; robustness {_points(gain)}"
         steps.append(Step(*candidate, change, gain, good, why, low, high))
-        if not good:
-            stopped_by = "accuracy"
-            break
-        kept.append(candidate)
+        if good:
+            kept.append(candidate)
     # Rounding makes equal robustness equal; a difference of dust must not outweigh accuracy.
     best = max(kept, key=lambda row: (round(row[2], 11), round(row[1], 11), row[0]))
-    seen = f" or a loss of more than {margin:g} point{'s' * (margin != 1)} is seen" if margin < float("inf") else ""
-    rule = f"the most robust alpha, from alpha 1 down, before a loss of accuracy against alpha 1 is shown (interval of the change){seen}"
-    return Choice(*best, stopped_by, tuple(steps), rule, *finetuned[1:])
+    seen = f", or one of more than {margin:g} point{'s' * (margin != 1)} seen" if margin < float("inf") else ""
+    rule = f"of every alpha at which no loss of accuracy against alpha 1 is shown (interval of the change){seen}, the most robust"
+    return Choice(*best, "end of grid", tuple(steps), rule, *finetuned[1:])
 
 
 def _change(curve: Curve, at: int) -> tuple[float, float]:
