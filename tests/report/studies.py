@@ -147,11 +147,16 @@ def unswept(story: str, reference: str) -> Results:
     return dataclasses.replace(made, study=dataclasses.replace(made.study, **said, selection="nothing"), rows=rows, chosen=[], audits={})
 
 
+def recommended(method: str, alpha: float, *, probes: bool = True) -> Results:
+    """A sweep of which no alpha was chosen, and a place on it that is recommended."""
+    made = study((0,), probes=probes)
+    said = dataclasses.replace(made.study, headline=method, recommended=Recommended(method, alpha), selection="nothing")
+    return dataclasses.replace(made, study=said, chosen=[])
+
+
 def unchosen() -> Results:
     """A sweep of which no alpha could be chosen: its end is recommended."""
-    made = study((0,), probes=False)
-    said = dataclasses.replace(made.study, recommended=Recommended("wise-ft-lp", 1.0), selection="nothing")
-    return dataclasses.replace(made, study=said, chosen=[])
+    return recommended("wise-ft-lp", 1.0, probes=False)
 
 
 def hostile() -> Results:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from studies import bare, hostile, study, unchosen, unswept
+from studies import bare, hostile, recommended, study, unchosen, unswept
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
@@ -152,6 +152,14 @@ def test_a_sweep_without_a_choice_has_its_curve_and_no_star() -> None:
     assert "No alpha was chosen; every number here is from the test split" in text
     assert "Accuracy, WiSE-FT-LP at α\u00a0=\u00a01</span>" in text
     assert not re.findall(r"chosen(?!;)|★|Chosen|\brules?\b", text)
+
+
+def test_full_fine_tuning_by_another_name_is_not_compared_with_itself() -> None:
+    text = without_code(page(recommended("wise-ft", 1.0)))
+    tiles = text.split('<div class="tiles">')[1].split("</header>")[0]
+    assert "full fine-tuning:" not in tiles
+    assert "difference:" not in tiles
+    assert "Points by which the first is above" not in text
 
 
 def test_one_swept_method_is_not_both() -> None:

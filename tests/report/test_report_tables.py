@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studies import ALPHAS, CLASSES, KINDS, TEST, bare, placed, record, study, unchosen, unswept
+from studies import ALPHAS, CLASSES, KINDS, TEST, bare, placed, recommended, record, study, unchosen, unswept
 
 from wisetune.records import Record, difference_interval, mean_interval, mean_over_seeds, paired_difference, wilson
 from wisetune.report import Table, all_tables, summary, words
@@ -330,6 +330,32 @@ def test_summary_of_the_reference_itself_compares_nothing() -> None:
     assert only.startswith("Full fine-tuning has an accuracy of ")
     assert ";" not in only
     assert where.startswith("Every number here is from the test split")
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_the_end_of_the_curve_is_not_compared_with_itself(probes: bool) -> None:
+    """WiSE-FT at alpha 1 is full fine-tuning by another name: the same weights."""
+    made = recommended("wise-ft", 1.0, probes=probes)
+    found = summary(made)
+    assert found["gain"] == {"accuracy": None, "robustness": None}
+    first, itself, _ = found["sentences"]
+    assert first.startswith("WiSE-FT at α\u00a0=\u00a01 has an accuracy of ")
+    assert ";" not in first
+    assert itself == "It is full fine-tuning itself, so that there is nothing to compare."
+
+
+def test_robustness_of_one_backbone_is_not_compared_with_itself() -> None:
+    """WiSE-FT-LP at alpha 1 has a head of its own on the fine-tuned backbone."""
+    made = recommended("wise-ft-lp", 1.0)
+    found, (row,) = summary(made), [row for row in table(made, "sweep").rows if row["alpha"] == 1 and _is_shown(row, "wise-ft-lp")]
+    assert (found["gain"]["robustness"], row["robustness_gain"]) == (None, None)
+    assert found["gain"]["accuracy"]["value"] == row["accuracy_gain"]
+    assert "points of robustness" not in found["sentences"][1]
+    assert found["sentences"][1].endswith("; both have the same backbone.")
+
+
+def _is_shown(row: dict[str, Any], method: str) -> bool:
+    return (row["method"], row["split"]) == (method, "test")
 
 
 def test_summary_of_a_sweep_without_a_choice_says_so() -> None:

@@ -98,6 +98,17 @@ class Board:
         seen = [[{record.weights for record in self._probes(place[seed], seed)} for seed in sorted(place)] for place in (one, other)]
         return all(seen[0]) and seen[0] == seen[1]
 
+    def is_reference(self, place: Place) -> bool:
+        """Whether a model is the one that all are compared with, by whatever name."""
+        return bool(place) and all(self.same(model, (self.reference, None), seed) for seed, model in place.items())
+
+    def gain(self, quantity: str | tuple[str, str], place: Place, split: str | None = None) -> Estimate | None:
+        """How far a model is above the reference; None where it is that one, and of robustness where the backbone is the same."""
+        reference = dict.fromkeys(place, (self.reference, None))
+        if self.is_reference(place) or (quantity == ROBUSTNESS and self.same_backbone(place, reference)):
+            return None
+        return self.difference(quantity, place, reference, split)
+
     def _probes(self, model: Model, seed: int) -> list[Record]:
         return [record for split in ("test", "val") for record in self._records.get((ROBUSTNESS, model, seed, split), {}).values()]
 

@@ -48,7 +48,7 @@ def page(results: Results) -> str:
         "board": board,
         "measured": {row.method for row in results.rows},
         "than": words.method(board.reference),
-        "apart": board.chosen() != board.fixed(board.reference),
+        "apart": not board.is_reference(board.chosen()),
         "ours": "chosen model" if board.chose else named(board, b.CHOSEN, None),
         "summary": summary(results),
         "notes": notes(board),
@@ -152,7 +152,7 @@ def _heat(board: Board, table: Table) -> dict[str, Any]:
     apart = {
         model: {cell: ours[cell]["accuracy"] - theirs[cell]["accuracy"] for cell in ours if cell in theirs}
         for model, theirs in models.items()
-        if model != first and model == (board.reference, None)
+        if model != first and model == (board.reference, None) and not board.is_reference(board.chosen())
     }
     widths = sorted((row["accuracy_high"] - row["accuracy_low"]) / 2 for row in table.rows)
     sure = {"n": min((row["n"] for row in table.rows), default=0), "objects": next((row["objects"] for row in table.rows), None)}

@@ -233,12 +233,8 @@ def _model_columns() -> tuple[str, ...]:
 
 def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
     """Accuracy, robustness, and how far both are above the reference where it is not the same model or backbone."""
-    tuned = {seed: model for seed, model in board.fixed(board.reference).items() if seed in place}
-    is_tuned = all(board.same(model, tuned[seed], seed) for seed, model in place.items())
-    is_backbone = is_tuned or board.same_backbone(place, tuned)
     found = {"accuracy": board.mean(b.ACCURACY, place, split), "robustness": board.mean(b.ROBUSTNESS, place, split)}
-    found["accuracy_gain"] = None if is_tuned else board.difference(b.ACCURACY, place, tuned, split)
-    found["robustness_gain"] = None if is_backbone else board.difference(b.ROBUSTNESS, place, tuned, split)
+    found |= {f"{name}_gain": board.gain(name, place, split) for name in (b.ACCURACY, b.ROBUSTNESS)}
     found["class_mean"] = board.mean(b.CLASS_MEAN, place, split)
     fields = {key: value for name, estimate in found.items() for key, value in as_fields(name, estimate).items()}
     return fields | _counts(found["accuracy"])

@@ -15,11 +15,12 @@ def summary(results: Results) -> dict[str, Any]:
 
     ``before`` is the study's reference (full fine-tuning as a rule), ``after`` the chosen model, ``linear_probing`` the pre-trained backbone
     as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
-    minus before, and None where they are one. Where no alpha was chosen ``rule`` is None; without a sweep ``alpha`` is empty.
+    minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` is None;
+    without a sweep ``alpha`` is empty.
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
-    gain = {name: _plain(_gain(board, name, after, before), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
+    gain = {name: _plain(board.gain(name, after), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
     return {
         "method": board.headline,
         "rule": board.rule if board.chose else None,
@@ -78,13 +79,19 @@ def _verdict(board: Board, after: Place, before: Place) -> list[str]:
     swept = any(alpha is not None for _, alpha in after.values())
     name = f"{words.method(board.headline)}{f' at {alpha_words(after)}' if swept else ''}"
     first = f"{name[0].upper()}{name[1:]} has {_scored(board, after)}"
-    first += f"; {reference} has {scores}" if scores and after != before else ""
+    if board.is_reference(after):
+        return [
+            f"{first}.",
+            *([] if board.headline == board.reference else [f"It is {reference} itself, so that there is nothing to compare."]),
+        ]
+    first += f"; {reference} has {scores}" if scores else ""
     changes = [
         f"{words.difference(found.value, found.low, found.high)} points of {name} ({_judged(found)})"
         for name in (b.ACCURACY, b.ROBUSTNESS)
-        if (found := _gain(board, name, after, before))
+        if (found := board.gain(name, after))
     ]
-    return [f"{first}.", *([f"Against {reference} that is {words.joined(changes)}."] if changes else [])]
+    one = "; both have the same backbone" if changes and board.same_backbone(after, {seed: before[seed] for seed in after}) else ""
+    return [f"{first}.", *([f"Against {reference} that is {words.joined(changes)}{one}."] if changes else [])]
 
 
 def _where(board: Board) -> str:
@@ -95,12 +102,6 @@ def _where(board: Board) -> str:
     measured = board.mean(b.ACCURACY, board.chosen() or board.fixed(board.reference))
     shown += f", accuracy over {words.clouds(measured.n, measured.objects)}" if measured else ""
     return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
-
-
-def _gain(board: Board, name: str, after: Place, before: Place) -> Estimate | None:
-    """How far the model is above the reference; None where it is the reference."""
-    tuned = {seed: model for seed, model in before.items() if seed in after}
-    return None if after == tuned else board.difference(name, after, tuned)
 
 
 def _judged(found: Estimate) -> str:
