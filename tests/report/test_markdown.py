@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 import pytest
-from studies import study, unswept
+from studies import study, unchosen, unswept
 
 from wisetune.report.card import model_card
 from wisetune.report.markdown import markdown, together
@@ -65,6 +65,13 @@ def test_a_story_without_a_sweep_says_nothing_of_one(story: str, reference: str)
     for text in (markdown(results, "One model"), model_card(results, {})):
         assert not re.findall(r"(?i)\b(alphas?|chosen|sweeps?|rules?)\b|α", text)
     assert ("| accuracy against linear probing |" in markdown(results, "")) == (story != reference)
+
+
+def test_the_recommended_model_stands_in_its_tables_though_no_rule_chose_it() -> None:
+    alone, several = markdown(unchosen(), "One"), together([unchosen(), study((0,))], "Two")
+    assert "## Models\n\n| model |" in alone
+    assert "\n| WiSE-FT-LP (alpha 1) | " in alone
+    assert "| WiSE-FT-LP (alpha 1) | " in several
 
 
 def test_the_chosen_model_has_its_name_under_corruption() -> None:

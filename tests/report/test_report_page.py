@@ -151,6 +151,8 @@ def test_a_sweep_without_a_choice_has_its_curve_and_no_star() -> None:
     assert "Along alpha" in text
     assert "No alpha was chosen; every number here is from the test split" in text
     assert "Accuracy, WiSE-FT-LP at α\u00a0=\u00a01</span>" in text
+    assert '<th scope="row">WiSE-FT-LP</th><td>1</td>' in text
+    assert ">Models</h2>" in text
     assert not re.findall(r"chosen(?!;)|★|Chosen|\brules?\b", text)
 
 

@@ -365,6 +365,23 @@ def test_summary_of_a_sweep_without_a_choice_says_so() -> None:
     assert found["sentences"][-1].startswith("No alpha was chosen; every number here is from the test split")
 
 
+@pytest.mark.parametrize("method", ["wise-ft-lp", "wise-ft"])
+def test_the_recommended_model_stands_above_the_baselines_though_no_rule_chose_it(method: str) -> None:
+    made = recommended(method, 0.5)
+    found = table(made, "baselines")
+    first, *others = found.rows
+    assert (first["method"], first["rule"], first["alphas"]) == (method, None, [0.5])
+    assert first["accuracy"] == summary(made)["after"]["accuracy"]["value"]
+    assert {row["method"] for row in others} == {"ft", "lp", "lp-ft", "ft-low-lr"}
+    assert not any(row["alphas"] for row in others)
+    assert (found.heading, found.title) == ("Models", "Models, test split")
+
+
+def test_a_recommended_model_that_a_rule_chose_or_that_is_a_baseline_stands_once() -> None:
+    assert [row["rule"] for row in table(study((0,)), "baselines").rows[:5]] == ["greedy", "interval", "greedy", "interval", None]
+    assert [row["method"] for row in table(unswept("lp-ft", "lp"), "baselines").rows] == ["lp-ft", "lp"]
+
+
 def test_summary_of_little() -> None:
     assert "nothing to recommend" in summary(results([]))["sentences"][0]
     only_val = results([Row("ft", None, 0, record("accuracy", 0.7, 100, "val"))])

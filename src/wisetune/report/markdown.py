@@ -23,7 +23,7 @@ def markdown(results: Results, title: str) -> str:
         "\n".join([*found["sentences"], "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
         "Made by:",
         f"```sh\n{study.command}\n```",
-        "## Chosen models and baselines" if results.chosen else "## Models",
+        f"## {baselines_table(board).heading}",
         grid(*_models(board)),
         *_along(board),
         *(
@@ -103,7 +103,9 @@ def _models(board: Board) -> tuple[Sequence[str], list[Sequence[str]]]:
 def _model(row: dict[str, Any]) -> Sequence[str]:
     name = words.method(row["method"])
     if row["rule"]:
-        name += f", {row['rule']} rule (alpha {words.joined([words.alpha(alpha) for alpha in row['alphas']])})"
+        name += f", {row['rule']} rule"
+    if row["alphas"]:
+        name += f" (alpha {words.joined([words.alpha(alpha) for alpha in row['alphas']])})"
     return (name, _value(row, "accuracy"), _value(row, "robustness"), _change(row, "accuracy"), _change(row, "robustness"))
 
 

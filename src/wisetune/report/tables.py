@@ -21,16 +21,25 @@ _COUNTS = ("seeds", "n", "objects")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows with fixed columns; ``title`` says what they are. Values are fractions between 0 and 1 unless the column says else."""
+    """Rows with fixed columns; ``title`` says what they are. Values are fractions between 0 and 1 unless the column says else.
+
+    ``split`` is the one that all rows are of.
+    """
 
     name: str
-    title: str
+    heading: str
     columns: tuple[str, ...]
     rows: list[dict[str, Any]]
+    split: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading with the split."""
+        return f"{self.heading}, {self.split} split" if self.split else self.heading
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return dataclasses.asdict(self)
+        return {"name": self.name, "title": self.title, "columns": self.columns, "rows": self.rows}
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -58,19 +67,23 @@ def chosen_with_reasons(board: Board) -> list[tuple[dict[str, Any], str]]:
 
 
 def baselines_table(board: Board) -> Table:
-    """The methods without alpha on the split that is shown, below the chosen models they compete with."""
+    """The methods without alpha on the split that is shown, below the chosen models, or the recommended one, that they compete with."""
     columns = ("method", "rule", "alphas", *_model_columns())
     rows: list[dict[str, Any]] = []
     for choice in _choices(board):
         place = board.chosen(*choice)
         shown = sorted({alpha for _, alpha in place.values() if alpha is not None})
         rows.append({"method": choice[0], "rule": choice[1], "alphas": shown, **_model_fields(board, place, board.split)})
+    swept = {model for model in board.chosen().values() if model[1] is not None}
+    if swept and not board.chose:
+        shown = sorted(alpha for _, alpha in swept if alpha is not None)
+        rows.insert(0, {"method": board.headline, "rule": None, "alphas": shown, **_model_fields(board, board.chosen(), board.split)})
     rows += [
         {"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method), board.split)}
         for method in board.baselines()
     ]
     heading = "Chosen models and baselines" if board.results.chosen else "Models"
-    return Table("baselines", f"{heading}, {board.split} split", columns, rows)
+    return Table("baselines", heading, columns, rows, board.split)
 
 
 def chosen_table(board: Board) -> Table:
@@ -104,7 +117,7 @@ def probes_table(board: Board) -> Table:
             if estimate is not None:
                 row = {"probe": data, "measure": measure, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
                 rows.append(row | _counts(estimate))
-    return Table("probes", f"Robustness probe by probe, {board.split} split", columns, rows)
+    return Table("probes", "Robustness probe by probe", columns, rows, board.split)
 
 
 def corruption_table(board: Board) -> Table:
@@ -119,7 +132,7 @@ def corruption_table(board: Board) -> Table:
             estimate = from_rows(cell)
             row = {"method": method, "alpha": alpha, "kind": kind, "level": level, **as_fields("accuracy", estimate)}
             rows.append(row | _counts(estimate))
-    return Table("corruptions", f"Accuracy under corruption, {board.split} split", columns, rows)
+    return Table("corruptions", "Accuracy under corruption", columns, rows, board.split)
 
 
 def corruption_summary(board: Board) -> Table:
@@ -152,7 +165,7 @@ def corruption_summary(board: Board) -> Table:
             row["lost"] = whole.value - corrupted.value  # of other clouds: how sure that is, is not known
         rows.append(row | {"cells": max(map(len, cells.values()))} | _counts(corrupted))
     columns = ("method", "alpha", *(f"{name}{end}" for name in ("clean", "corrupted", "lost") for end in _BOUNDS), "cells", *_COUNTS)
-    return Table("corruption_summary", f"Clean and mean corrupted accuracy, {board.split} split", columns, rows)
+    return Table("corruption_summary", "Clean and mean corrupted accuracy", columns, rows, board.split)
 
 
 def transfer_table(board: Board) -> Table:
@@ -167,7 +180,7 @@ def transfer_table(board: Board) -> Table:
         estimate = from_rows(found)
         row = {"data": data, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
         rows.append(row | _counts(estimate))
-    return Table("transfer", f"The classifier on another set, shared classes, {board.split} split", columns, rows)
+    return Table("transfer", "The classifier on another set, shared classes", columns, rows, board.split)
 
 
 def confusion_table(board: Board) -> Table:
@@ -179,7 +192,7 @@ def confusion_table(board: Board) -> Table:
         for predicted, count in zip(classes, line, strict=True)
     ]
     columns = ("method", "alpha", "true", "predicted", "count")
-    return Table("confusion", f"Confusion, counts over all seeds, {board.split} split", columns, rows)
+    return Table("confusion", "Confusion, counts over all seeds", columns, rows, board.split)
 
 
 def class_table(board: Board) -> Table:
@@ -209,7 +222,7 @@ def class_table(board: Board) -> Table:
                 "taken_for": classes[worst] if confused and worst is not None else None,
             }
             rows.append(row | {"taken_for_count": line[worst] if confused and worst is not None else 0})
-    return Table("classes", f"Class by class, {board.split} split", columns, rows)
+    return Table("classes", "Class by class", columns, rows, board.split)
 
 
 def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]], int]]:
