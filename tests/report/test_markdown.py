@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 from studies import study, unchosen, unswept
@@ -51,12 +52,62 @@ def test_several_runs_are_one_table_each_with_its_recommended_model_and_baseline
         [cell.strip() for cell in line.split("|")[1:-1]] for line in markdown(few, "One").split("## Along")[0].splitlines() if "|" in line
     ]
     mine = rows[len(rows) // 2 :]
-    assert [row[1] for row in rows if row[1]] == [rows[0][1], "12 clouds"]
-    assert mine[0][2] == f"WiSE-FT-LP, {few.study.rule} rule (alpha 0.4)"
-    assert all(row[2:] in alone for row in mine)
-    assert {row[2] for row in mine[1:]} == {"full fine-tuning", "linear probing", "LP-FT", "fine-tuning, low rate"}
+    assert [row[2] for row in rows if row[0]] == [rows[0][2], "12 clouds"]
+    assert [row[0] for row in rows if row[0]] == ["1", "2"]
+    assert mine[0][3] == f"WiSE-FT-LP, {few.study.rule} rule (alpha 0.4)"
+    assert all(row[3:] in alone for row in mine)
+    assert {row[3] for row in mine[1:]} == {"full fine-tuning", "linear probing", "LP-FT", "fine-tuning, low rate"}
     assert text.count("wisetune run demo:scans") == 2
-    assert "12 clouds: test split: 804 clouds; 1 seed." in text
+    assert "\n2. demo:scans, 12 clouds: test split: 804 clouds; 1 seed (0). One seed: each model" in text
+
+
+def _told(text: str) -> tuple[str, str]:
+    """What stands below the table: of all runs, and of each."""
+    shared, each = text.split("\n\nIn all runs:\n\n")[1].split("\n\nMade by")[0].split("\n\n1. ")
+    return shared, "1. " + each
+
+
+def test_several_runs_say_once_what_all_share_and_of_each_what_it_alone_has() -> None:
+    few = dataclasses.replace(study((0,)), audits={"abc": [{"audit": "finite", "ok": False}]})
+    few = dataclasses.replace(few, study=dataclasses.replace(few.study, warnings=["Two clouds are equal."]))
+    text = together([study((0, 1, 2)), few], "Both")
+    shared, each = _told(text)
+    for fact in ("Probes: demo:objects (`svm:on=[demo:objects],c=0.01`), ", "Start: bundled:point-mae-mini (`point-mae:width=96,depth=6`)"):
+        assert fact in shared
+    for fact in ("alpha on the validation split (accuracy of the task,", "wisetune 0.1.0, python 3.11.7, ", "fine-tuning `adamw:"):
+        assert fact in shared
+        assert text.count(fact) == 1
+    one, other = each.splitlines()
+    assert one == "1. demo:scans, 700 clouds: test split: 804 clouds; 3 seeds (0, 1, 2)."
+    for fact in ("1 seed (0).", "One seed: each model was trained once.", "The audit of 1 merge failed (abc)", "Two clouds are equal."):
+        assert fact in other
+    assert "do not compare" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"start_weights": "other", "start": "mine.pt"}, "in accuracy or robustness: the runs started from different weights."),
+        ({"fit": "adamw:epochs=3"}, "in accuracy or robustness: the runs trained in different ways."),
+        ({"probes": []}, "in robustness: the runs have different probes."),
+        ({"reference": "lp"}, "in differences: these are from different models."),
+    ],
+)
+def test_several_runs_say_in_what_they_do_not_compare(changes: dict[str, Any], told: str) -> None:
+    other = study((0,))
+    other = dataclasses.replace(other, study=dataclasses.replace(other.study, **changes))
+    text = together([study((0,)), other], "Both")
+    assert text.count("do not compare") == 1
+    assert f"\n\nRows of different runs do not compare {told}\n\n" in text
+    assert ("No probes." in _told(text)[1]) == ("probes" in changes)
+
+
+def test_a_run_on_validation_does_not_compare_with_one_on_test() -> None:
+    made = study((0,))
+    held = dataclasses.replace(made, rows=[row for row in made.rows if row.record.split == "val"])
+    text = together([made, held], "Both")
+    assert "do not compare in accuracy: they are of different splits." in text
+    assert "There is no test split here" in _told(text)[1].splitlines()[1]
 
 
 @pytest.mark.parametrize(("story", "reference"), [("ft", "ft"), ("lp-ft", "lp")])

@@ -8,8 +8,8 @@ from typing import Any
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board
 from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, sweep_table
-from wisetune.report.verdict import named, summary
-from wisetune.results import Results
+from wisetune.report.verdict import named, notes, summary
+from wisetune.results import Results, Study
 
 
 def markdown(results: Results, title: str) -> str:
@@ -17,7 +17,6 @@ def markdown(results: Results, title: str) -> str:
     board, study, found = Board(results), results.study, summary(results)
     task = study.task
     counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
-    options = (("head", study.head), ("fine-tuning", study.fit), ("heads", study.head_fit))
     blocks = [
         f"# {title}",
         "\n".join([*found["sentences"], "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
@@ -34,19 +33,23 @@ def markdown(results: Results, title: str) -> str:
         "## Protocol",
         f"- Task: {task.name}, {len(task.classes)} classes; clouds: {counted}. Seeds: {', '.join(map(str, study.seeds))}.",
         *[f"- Probe: {probe.name}, {len(probe.classes)} classes (`{probe.spec}`)." for probe in study.probes],
-        f"- Start: {study.start} (`{study.architecture}`). {'; '.join(f'{name} `{value}`' for name, value in options)}.",
+        f"- Start: {study.start} (`{study.architecture}`). {'; '.join(f'{name} `{value}`' for name, value in _training(study))}.",
         f"- {study.selection}",
-        f"- {', '.join(f'{name} {value}' for name, value in results.stamp.items())}",
+        f"- {_stamp(results)}",
     ]
     text = "\n\n".join(blocks) + "\n"
     return text.replace("\n\n- ", "\n- ").replace("## Protocol\n- ", "## Protocol\n\n- ")
 
 
 def together(runs: Sequence[Results], title: str) -> str:
-    """Several studies in one table: of each the recommended model and the baselines, beside the clouds it was trained on; the commands below."""
+    """Several studies in one table: of each the recommended model and the baselines, beside the clouds it was trained on.
+
+    Below stand where the runs do not compare, what holds for all of them, what for each, and their commands.
+    """
     boards = [Board(results) for results in runs]
     than = words.joined(dict.fromkeys(words.method(board.reference) for board in boards))
-    counts = [f"{board.split} split: {words.clouds(*_measured(board))}; {words.counted(len(board.seeds), 'seed')}" for board in boards]
+    facts = [_facts(board) for board in boards]
+    shared = [fact for fact in facts[0] if all(fact in others for others in facts)]
     rules = dict.fromkeys(board.rule for board in boards if board.chose)
     chosen = [f"Alpha was chosen on validation data by the {words.joined(rules)} rule."] if rules else []
     blocks = [
@@ -55,22 +58,68 @@ def together(runs: Sequence[Results], title: str) -> str:
             [f"Accuracy and robustness in percent, differences from {than} of the same run in points, all with 95 % intervals.", *chosen]
         ),
         grid(
-            ("task", "to train on", "model", "accuracy", "robustness", "difference in accuracy", "in robustness"),
-            [row for board in boards for row in _run_rows(board)],
+            ("run", "task", "to train on", "model", "accuracy", "robustness", "difference in accuracy", "in robustness"),
+            [row for number, board in enumerate(boards, 1) for row in _run_rows(number, board)],
         ),
-        "\n".join(f"- {board.results.study.task.name}, {_trained(board)}: {line}." for board, line in zip(boards, counts, strict=True)),
-        "Made by:",
+        *([" ".join(apart)] if (apart := _apart(boards)) else []),
+        *(["In all runs:", "\n".join(f"- {fact}" for fact in shared)] if shared else []),
+        "\n".join(
+            f"{number}. {board.results.study.task.name}, {_trained(board)}: {' '.join(fact for fact in found if fact not in shared)}"
+            for number, (board, found) in enumerate(zip(boards, facts, strict=True), 1)
+        ),
+        "Made by, in the same order:",
         "\n".join(["```sh", *(results.study.command for results in runs), "```"]),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _run_rows(board: Board) -> Iterable[Sequence[str]]:
-    place = (board.results.study.task.name, _trained(board))
+def _facts(board: Board) -> list[str]:
+    """What a reader must know of one run's numbers, in sentences."""
+    study = board.results.study
+    seeds = f"{words.counted(len(board.seeds), 'seed')} ({', '.join(map(str, board.seeds))})"
+    probes = ", ".join(f"{probe.name} (`{probe.spec}`)" for probe in study.probes)
+    found = [
+        f"{board.split} split: {words.clouds(*_measured(board))}; {seeds}",
+        f"Probes: {probes}" if probes else "No probes",
+        f"Start: {study.start} (`{study.architecture}`)",
+        "Training: " + "; ".join(f"{name} `{value}`" for name, value in _training(study)),
+        study.selection,
+        *notes(board),
+        _stamp(board.results),
+    ]
+    return [f"{fact.removesuffix('.')}." for fact in found if fact]
+
+
+def _apart(boards: Sequence[Board]) -> list[str]:
+    """In what rows of different runs do not compare, and why."""
+    studies = [board.results.study for board in boards]
+    reasons = (
+        ("accuracy", "they are of different splits", [board.split for board in boards]),
+        ("accuracy or robustness", "the runs started from different weights", [(one.start_weights, one.architecture) for one in studies]),
+        ("accuracy or robustness", "the runs trained in different ways", [_training(one) for one in studies]),
+        ("robustness", "the runs have different probes", [sorted((probe.spec, probe.digest) for probe in one.probes) for one in studies]),
+        ("differences", "these are from different models", [board.reference for board in boards]),
+    )
+    return [
+        f"Rows of different runs do not compare in {what}: {why}." for what, why, found in reasons if any(one != found[0] for one in found)
+    ]
+
+
+def _training(study: Study) -> list[tuple[str, str]]:
+    options = (("head", study.head), ("fine-tuning", study.fit), ("at the low rate", study.gentle_fit), ("heads", study.head_fit))
+    return [(name, value) for name, value in options if value]
+
+
+def _stamp(results: Results) -> str:
+    return ", ".join(f"{name} {value}" for name, value in results.stamp.items())
+
+
+def _run_rows(number: int, board: Board) -> Iterable[Sequence[str]]:
+    place = (str(number), board.results.study.task.name, _trained(board))
     for row in baselines_table(board).rows:
         if row["rule"] is None or (row["method"], row["rule"]) == (board.headline, board.rule):
             yield (*place, *_model(row))
-            place = ("", "")
+            place = ("", "", "")
 
 
 def _trained(board: Board) -> str:

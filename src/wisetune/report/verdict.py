@@ -42,7 +42,9 @@ def notes(board: Board) -> list[str]:
     found = list(board.results.study.warnings)
     bad = [key for key, lines in board.results.audits.items() if not all(line.get("ok", True) for line in lines)]
     if bad:
-        found.append(f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); see the merge audit below.")
+        found.append(
+            f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); the merge audit of the report says where."
+        )
     if len(board.seeds) == 1:
         found.append(
             "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
