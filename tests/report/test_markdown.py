@@ -129,6 +129,13 @@ def test_the_chosen_model_has_its_name_under_corruption() -> None:
     assert "\n| WiSE-FT-LP at the chosen α\u00a0=\u00a00.4 | " in markdown(study(), "Corrupted").split("## Under corruption")[1]
 
 
+def test_as_many_corruptions_are_told_as_there_were() -> None:
+    made = study((0,))
+    rows = [row for row in made.rows if row.record.detail.get("kind") in (None, "clean", "jitter")]
+    assert "| mean of 35 corruptions |" in markdown(made, "")
+    assert "| mean of 5 corruptions |" in markdown(dataclasses.replace(made, rows=rows), "")
+
+
 def test_the_card_counts_the_parts_that_there_are() -> None:
     results = study((0,))
     task = dataclasses.replace(results.study.task, counts={"test": {"bag": 3, "bin": 4}})

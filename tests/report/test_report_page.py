@@ -172,6 +172,19 @@ def test_one_swept_method_is_not_both() -> None:
     assert "both methods" in page(made)
 
 
+def test_an_alpha_chosen_on_all_seeds_is_not_one_of_at_least_one_seed() -> None:
+    made = study()
+    assert "★ chosen. Means over" in page(made)
+    apart = dataclasses.replace(made, study=bare(), chosen=[one for one in made.chosen if one.seed >= 0])
+    assert "★ chosen for at least one seed. Means over" in page(apart)
+
+
+def test_what_the_picture_shows_is_not_told_to_lie_below_it() -> None:
+    for text in tradeoff_svgs(Board(study())).values():
+        (below,) = re.findall(r"WiSE-FT at α ≤ (\S+) lies below", text)
+        assert below == "0.4"  # alpha 0.5 is near the lower edge
+
+
 def test_plots_follow_the_page_into_the_dark() -> None:
     for text in tradeoff_svgs(Board(study((0,)))).values():
         assert "var(--ink)" in text

@@ -26,8 +26,8 @@ def markdown(results: Results, title: str) -> str:
         grid(*_models(board)),
         *_along(board),
         *(
-            ["## Under corruption", grid(("model", "clean", "mean of 35 corruptions"), _corruptions(board))]
-            if corruption_summary(board).rows
+            ["## Under corruption", grid(("model", "clean", f"mean of {words.counted(cells, 'corruption')}"), _corruptions(board))]
+            if (cells := max((row["cells"] for row in corruption_summary(board).rows), default=0))
             else []
         ),
         "## Protocol",

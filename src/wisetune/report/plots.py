@@ -107,14 +107,15 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
         axes.plot(*_at(chosen), "*", color=THEME["gain"], mec=THEME["paper"], mew=1.3, ms=22, zorder=8)
         labels.avoid(_at(chosen), 11)
         labels.put(f"chosen: {alpha_words(board.chosen())}", _at(chosen), THEME["gain"], weight="bold", size=12.5 if wide else 10.5, gap=13)
-    for number, ((method, alpha), spot) in enumerate(shown.items()):
+    # The reference is named first, while there is room.
+    for number, ((method, alpha), spot) in enumerate(sorted(shown.items(), key=lambda item: item[0] != (board.reference, None))):
         if alpha is None:
             mark = words.known(method).mark or _MARKS[number % len(_MARKS)]
             _cross(axes, spot, THEME["ink"], 0.22)
             axes.plot(*_at(spot), mark, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
             name = words.method(method)
             labels.put(
-                name if wide else name.replace(", ", ",\n"),
+                name if wide else _broken(name),
                 _at(spot),
                 THEME["ink"],
                 weight="bold" if method == board.reference else "normal",
@@ -172,7 +173,8 @@ def _limits(board: Board, axes: Axes, spots: dict[b.Model, Spot]) -> float:
     # Half an interval of room lets a reader see that most differences are smaller than what is known.
     room = max(spot[1].high - spot[1].low for spot in core) / 2
     bottom = max(min(spot[1].value for spot in spots.values()), low - room)
-    axes.set_ylim(100 * (bottom - 0.35 * room), 100 * (high + 1.15 * room))
+    bottom -= 0.35 * room
+    axes.set_ylim(100 * bottom, 100 * (high + 1.15 * room))
     left, right = min(spot[0].value for spot in spots.values()), max(spot[0].value for spot in spots.values())
     wider = max(spot[0].high - spot[0].low for spot in spots.values()) / 2
     axes.set_xlim(100 * (left - 0.9 * wider), 100 * (right + 0.9 * wider))
@@ -207,6 +209,11 @@ def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide
             end = alpha in (min(path), max(path))
             if marked != {(method, alpha)} and (end or wide or number % 2 == 0):
                 labels.put(f"{words.ALPHA} {alpha:g}" if end else f"{alpha:g}", _at(spot), _colour(board, method), size=9)
+
+
+def _broken(name: str) -> str:
+    """A name on two lines where one would be long for a narrow picture."""
+    return name.replace(", ", ",\n") if ", " in name or len(name) < 12 else name.replace(" ", "\n", 1)
 
 
 def _at(spot: Spot) -> tuple[float, float]:
