@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wisetune.errors import BadFile
 from wisetune.plain import from_plain
 from wisetune.records import Record
-from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Recommended, Results, Row, Study
+from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Recommended, Results, Row, Study, Words
 
 words = st.text(max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -28,6 +28,7 @@ studies = st.builds(
     recommended=st.none() | st.builds(Recommended, words, st.none() | numbers),
     warnings=st.lists(words, max_size=2),
     reproduce=st.lists(words, max_size=2),
+    methods=st.dictionaries(words, st.builds(Words, words, words, words), max_size=2),
 )
 results = st.builds(
     Results,
@@ -71,7 +72,16 @@ def whole() -> dict[str, Any]:
     record = Record("w", "m", "scans", "d", "test", "accuracy", 0.5, 2, 0.1, 0.9, {"confusion": [[1]], "right": "10"}, role="accuracy")
     values = dict.fromkeys(("story", "headline", "reference", "start", "architecture", "start_weights", "head", "fit", "gentle_fit"), "x")
     values |= dict.fromkeys(("head_fit", "rule", "corruption", "selection"), "x")
-    said = Study(**values, sweeps=["ft"], task=task, probes=[task], seeds=[0], recommended=Recommended("ft", 0.5), warnings=["w"])
+    said = Study(
+        **values,
+        sweeps=["ft"],
+        task=task,
+        probes=[task],
+        seeds=[0],
+        recommended=Recommended("ft", 0.5),
+        warnings=["w"],
+        methods={"ft": Words("f", "t", "h")},
+    )
     chosen = Chosen("ft", "greedy", 0, 0.5, "accuracy", "why", [{"alpha": 0.5, "accepted": True, "change_low": None}])
     cloud = Cloud("0.ply", "a", "b", 0.5, 0.1, [1, 2, 3])
     return Results(said, {}, [Row("ft", 0.5, 0, record)], [chosen], [cloud], {"a": [{"ok": True}]}, {"ft": [{"loss": 0.5}]}).to_json()
@@ -87,7 +97,7 @@ def spelled(place: tuple[Any, ...]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)[1:]
 
 
-NAMED = {"counts", "stamp", "protocol", "detail", "steps", "audits", "log"}
+NAMED = {"counts", "stamp", "protocol", "detail", "steps", "audits", "log", "methods"}
 """What holds names of somebody's choice, any of which may be missing."""
 PLACES = list(places(whole()))
 
@@ -117,7 +127,7 @@ def test_every_part_of_the_file_is_of_its_type(place):
     assert str(caught.value).startswith(f"{spelled(place)} is ")
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "\udcff", "3", '{"format": 2}', "{"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "\udcff", "3", f'{{"format": {FORMAT}}}', "{"])
 def test_a_file_that_holds_no_results_is_a_bad_file(text, tmp_path):
     file = tmp_path / "results.json"
     file.write_text(text, errors="surrogateescape")

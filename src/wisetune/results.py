@@ -14,7 +14,7 @@ from wisetune.errors import BadFile
 from wisetune.plain import BESIDE, from_plain
 from wisetune.records import Record
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what a file holds changes; a file of another format is refused."""
 OVER_SEEDS = -1
 """The seed of a choice that was made on the mean of all seeds."""
@@ -100,12 +100,21 @@ class Recommended:
 
 
 @dataclasses.dataclass(frozen=True)
+class Words:
+    """What pages say of a method: its short name, what it does, and in a legend after the name what becomes of the head along its sweep."""
+
+    name: str
+    meaning: str
+    head: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """The protocol of a job: everything a reader needs to judge and repeat it.
 
     ``headline`` is the method that the story is about, ``sweeps`` are the methods along alpha, ``reference`` is what all are compared with.
     ``start`` is what the weights were called when they were asked for, ``architecture`` their backbone, ``start_weights`` their digest.
-    ``selection`` says what was selected on what.
+    ``selection`` says what was selected on what. ``methods`` are the words for each; one without any is called by its own name.
     """
 
     story: str
@@ -129,6 +138,7 @@ class Study:
     warnings: list[str] = dataclasses.field(default_factory=list)
     command: str = ""
     reproduce: list[str] = dataclasses.field(default_factory=list)
+    methods: dict[str, Words] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

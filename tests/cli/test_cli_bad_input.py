@@ -36,7 +36,7 @@ def test_results_of_another_version_are_not_read_as_ours(finished, words):
     refused(wisetune(*words), 65, f"out/results.json: is of format 99, and this wisetune reads format {FORMAT}")
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 2}', "3"])
+@pytest.mark.parametrize("content", ["[]", "{}", f'{{"format": {FORMAT}}}', "3"])
 def test_results_that_are_none(finished, content):
     (finished / "out/results.json").write_text(content)
     refused(wisetune("report", "out"), 65, "out/results.json:", "run the run's command again")

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from terminal import refused, wisetune
 
+from wisetune.results import FORMAT
+
 
 def test_the_report_is_drawn_again_from_the_results_alone(finished):
     before = {path: path.read_bytes() for path in (finished / "out").rglob("*") if path.is_file()}
@@ -53,7 +55,7 @@ def test_a_slip_is_one_message(words, said):
     refused(wisetune("report", *words), 2, said)
 
 
-@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}", '{"format": 2, "rows": 3}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", "{}", f'{{"format": {FORMAT}, "rows": 3}}', "\x00"])
 @pytest.mark.parametrize("command", ["report", "show", "export"])
 def test_damaged_results_are_exit_code_65(finished, command, content):
     (finished / "out/results.json").write_text(content)

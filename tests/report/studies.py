@@ -11,6 +11,8 @@ import numpy as np
 
 from wisetune.records import Record, Role, wilson
 from wisetune.results import Chosen, Cloud, DataSet, Recommended, Results, Row, Study
+from wisetune.stories.story import WORDS
+from wisetune.stories.wise_ft_lp import WiseFtLp
 
 BEST = 0.4
 CLASSES = ("bag", "bin", "bookshelf", "cabinet", "chair", "desk", "display", "door", "pillow", "shelf", "sink", "sofa", "table", "toilet")
@@ -252,6 +254,7 @@ def bare(**said: Any) -> Study:
     plain = dict.fromkeys(("story", "start", "architecture", "start_weights", "head", "fit", "gentle_fit", "head_fit", "selection"), "")
     lists = {"sweeps": ["wise-ft-lp", "wise-ft"], "probes": [], "seeds": []}
     rest = {"headline": "wise-ft-lp", "reference": "ft", "task": empty, "rule": "greedy", "corruption": None}
+    rest["methods"] = WORDS | WiseFtLp().words
     return Study(**plain | lists | rest | said)
 
 

@@ -15,7 +15,7 @@ from wisetune.report import page, write_report
 from wisetune.report.board import Board
 from wisetune.report.page import without_tests
 from wisetune.report.plots import tradeoff_svgs
-from wisetune.results import Results
+from wisetune.results import Results, Words
 from wisetune.weights.choose import Curve, greedy_alpha
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background", "formaction"}
@@ -162,6 +162,21 @@ def test_full_fine_tuning_by_another_name_is_not_compared_with_itself() -> None:
     assert "full fine-tuning:" not in tiles
     assert "difference:" not in tiles
     assert "Points by which the first is above" not in text
+
+
+def test_a_method_from_elsewhere_has_the_words_of_its_story() -> None:
+    made = study((0,))
+    rows = [dataclasses.replace(row, method="my_lab:Mine") if row.method == "lp-ft" else row for row in made.rows]
+    unsaid = page(dataclasses.replace(made, rows=rows))
+    said = dataclasses.replace(
+        made.study, methods=made.study.methods | {"my_lab:Mine": Words("elastic <weights>", "a penalty on what moves")}
+    )
+    text = page(dataclasses.replace(made, rows=rows, study=said))
+    assert '<th scope="row">my_lab:Mine</th>' in unsaid
+    assert "my_lab:Mine" not in without_code(text)
+    assert '<th scope="row">elastic &lt;weights&gt;</th>' in text
+    names = re.findall(r"<dt>([^<]*)</dt>", text.split("What the methods do")[1].split("</details>")[0])
+    assert names == ["WiSE-FT-LP", "WiSE-FT", "full fine-tuning", "linear probing", "fine-tuning, low rate", "elastic &lt;weights&gt;"]
 
 
 def test_one_swept_method_is_not_both() -> None:

@@ -34,7 +34,7 @@ def test_numbers_are_spelled_in_one_way() -> None:
     assert [words.points(value) for value in (-0.0004, 0.0004, -0.01)] == ["0.0", "0.0", "−1.0"]
     assert words.joined(["a", "b", "c"]) == "a, b and c"
     assert (words.counted(1, "seed"), words.counted(12, "class")) == ("1 seed", "12 classes")
-    assert words.model("wise-ft-lp", 0.30) == "WiSE-FT-LP at α\u00a0=\u00a00.3"
+    assert Board(study((0,))).called("wise-ft-lp", 0.30) == "WiSE-FT-LP at α\u00a0=\u00a00.3"
 
 
 def test_one_seed_keeps_the_interval_of_the_items() -> None:

@@ -10,12 +10,12 @@ from wisetune.fit.finetune import Fit
 from wisetune.nets.heads import Mlp3Head
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Start, Tune, digest, walk
-from wisetune.report import words
+from wisetune.report.words import MARKS, MORE_MARKS
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
 from wisetune.stories.lp_ft import LpFt
 from wisetune.stories.stories import STORIES
-from wisetune.stories.story import Method, Setting, Story
+from wisetune.stories.story import WORDS, Method, Setting, Story
 from wisetune.stories.wise_ft import WiseFt
 from wisetune.stories.wise_ft_lp import WiseFtLp
 from wisetune.tune.full import Full
@@ -42,16 +42,20 @@ def test_ft_and_lp_are_one_tree_each():
     assert Lp().recipes(SETTING) == {Method("lp"): LP}
 
 
-def test_pages_know_every_method():
-    stories = [STORIES.parse(name) for name in STORIES.names()]
-    methods = {(method.name, method.name in story.sweeps) for story in stories for method in story.recipes(SETTING)}
-    assert {name for name, _ in methods} == set(words.METHODS)
-    for name, swept in methods:
-        assert words.METHODS[name].meaning
-        assert bool(words.METHODS[name].head) == swept
-        assert bool(words.METHODS[name].mark) != swept
-    marks = [known.mark for known in words.METHODS.values() if known.mark]
-    assert len(set(marks)) == len(marks)
+@pytest.mark.parametrize("name", STORIES.names())
+def test_a_story_has_words_for_every_method_and_says_of_a_sweep_what_becomes_of_the_head(name):
+    story = STORIES.parse(name)
+    said = WORDS | story.words
+    for method in {method.name for method in story.recipes(SETTING)}:
+        assert said[method].name != method
+        assert said[method].meaning
+        assert bool(said[method].head) == (method in story.sweeps)
+    assert set(story.words) <= {method.name for method in story.recipes(SETTING)}
+
+
+def test_methods_without_a_sweep_have_marks_of_their_own():
+    assert set(MARKS) == set(WORDS)
+    assert len({*MARKS.values(), *MORE_MARKS}) == len(MARKS) + len(MORE_MARKS)
 
 
 def test_lp_ft_goes_on_gently_from_the_probe_and_its_head():

@@ -30,7 +30,7 @@ from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study
 from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Store
-from wisetune.stories.story import Method, Setting, Story
+from wisetune.stories.story import WORDS, Method, Setting, Story
 
 _WORST = 6
 """Worst-classified clouds on the page."""
@@ -240,6 +240,9 @@ class Runner:
             warnings=list(dict.fromkeys([*job.warnings, *warnings])),
             command=command,
             reproduce=[command] if command else [],
+            methods={
+                name: words for name, words in (WORDS | job.story.words).items() if name in {method.name for _, method in self.trees()}
+            },
         )
 
     def _described(self, text: str, spec: str = "") -> DataSet:

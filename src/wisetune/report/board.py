@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wisetune.records import Record, Role, difference_interval, mean_interval, mean_over_seeds, paired_difference
-from wisetune.results import OVER_SEEDS, Chosen, Recommended, Results, Row
+from wisetune.report import words
+from wisetune.results import OVER_SEEDS, Chosen, Recommended, Results, Row, Words
 
 ACCURACY: Role = "accuracy"
 CLASS_MEAN: Role = "class-mean"
@@ -88,6 +89,21 @@ class Board:
     def baselines(self) -> list[str]:
         """The methods without alpha that were measured."""
         return list(dict.fromkeys(row.method for row in self.results.rows if row.alpha is None))
+
+    def words(self, method: str) -> Words:
+        """What pages say of a method; one that nothing is said of is called by its own name."""
+        return self.results.study.methods.get(method) or Words(method, "")
+
+    def called(self, method: str, alpha: float | None = None) -> str:
+        """A method's short name, with its alpha where it has one."""
+        name = self.words(method).name
+        return name if alpha is None else f"{name} at {words.equals(alpha)}"
+
+    def listed(self) -> list[Words]:
+        """The words of the methods that were measured: those along alpha, then the others."""
+        order = [*self.sweeps, *words.MARKS]
+        known = [name for name in self.results.study.methods if any(method == name for method, _ in self._measured)]
+        return [self.words(name) for name in sorted(known, key=lambda name: order.index(name) if name in order else len(order))]
 
     def same(self, one: Model, other: Model, seed: int) -> bool:
         """Whether two names mean one model: under both the same weights were measured, as at the ends of most curves."""

@@ -47,7 +47,7 @@ def together(runs: Sequence[Results], title: str) -> str:
     Below stand where the runs do not compare, what holds for all of them, what for each, and their commands.
     """
     boards = [Board(results) for results in runs]
-    than = words.joined(dict.fromkeys(words.method(board.reference) for board in boards))
+    than = words.joined(dict.fromkeys(board.called(board.reference) for board in boards))
     facts = [_facts(board) for board in boards]
     shared = [fact for fact in facts[0] if all(fact in others for others in facts)]
     rules = dict.fromkeys(board.rule for board in boards if board.chose)
@@ -118,7 +118,7 @@ def _run_rows(number: int, board: Board) -> Iterable[Sequence[str]]:
     place = (str(number), board.results.study.task.name, _trained(board))
     for row in baselines_table(board).rows:
         if row["rule"] is None or (row["method"], row["rule"]) == (board.headline, board.rule):
-            yield (*place, *_model(row))
+            yield (*place, *_model(board, row))
             place = ("", "", "")
 
 
@@ -135,7 +135,7 @@ def _along(board: Board) -> Iterable[str]:
     """The sweep and the choice; nothing where no alpha was measured."""
     methods = [method for method in board.sweeps if board.alphas(method)]
     if methods:
-        columns = ("alpha", *(f"{words.method(method)}: accuracy" for method in methods), "robustness")
+        columns = ("alpha", *(f"{board.called(method)}: accuracy" for method in methods), "robustness")
         yield from ("## Along alpha", grid(columns, _sweep(board, methods)))
     if board.results.chosen:
         yield from ("## The choice, on validation", grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)))
@@ -143,14 +143,14 @@ def _along(board: Board) -> Iterable[str]:
 
 def _models(board: Board) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Columns and rows; nothing is compared where there is the reference alone."""
-    rows, than = baselines_table(board).rows, words.method(board.reference)
+    rows, than = baselines_table(board).rows, board.called(board.reference)
     others = any(row["accuracy_gain"] is not None for row in rows)
     against = (f"accuracy against {than}", f"robustness against {than}") if others else ()
-    return ("model", "accuracy", "robustness", *against), [_model(row)[: None if others else 3] for row in rows]
+    return ("model", "accuracy", "robustness", *against), [_model(board, row)[: None if others else 3] for row in rows]
 
 
-def _model(row: dict[str, Any]) -> Sequence[str]:
-    name = words.method(row["method"])
+def _model(board: Board, row: dict[str, Any]) -> Sequence[str]:
+    name = board.called(row["method"])
     if row["rule"]:
         name += f", {row['rule']} rule"
     if row["alphas"]:
@@ -168,7 +168,7 @@ def _sweep(board: Board, methods: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _choices(board: Board) -> Iterable[Sequence[str]]:
     for row in chosen_table(board).rows:
-        yield (words.method(row["method"]), row["rule"], str(row["seed"]), words.alpha(row["alpha"]), row["stopped_by"])
+        yield (board.called(row["method"]), row["rule"], str(row["seed"]), words.alpha(row["alpha"]), row["stopped_by"])
 
 
 def _corruptions(board: Board) -> Iterable[Sequence[str]]:

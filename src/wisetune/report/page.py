@@ -46,8 +46,7 @@ def page(results: Results) -> str:
         "named": named,
         "title": study.task.name or "your task",
         "board": board,
-        "measured": {row.method for row in results.rows},
-        "than": words.method(board.reference),
+        "than": board.called(board.reference),
         "apart": not board.is_reference(board.chosen()),
         "ours": "chosen model" if board.chose else named(board, b.CHOSEN, None),
         "summary": summary(results),
@@ -79,7 +78,7 @@ def _environment() -> Environment:
         loader=PackageLoader("wisetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     own: dict[str, Callable[..., str]] = {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
-    own |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "method", "split")}
+    own |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "split")}
     for name, function in own.items():
         made.filters[name] = function
     return made

@@ -18,8 +18,6 @@ from wisetune.report.verdict import alpha_words
 _WIDE, _NARROW = (9.2, 6.0), (4.3, 5.4)
 _CURVES = (THEME["trained"], THEME["kept"], THEME["muted"])
 """The colours of the swept methods, the headline's first."""
-_MARKS = "Phx<>p"
-"""Of methods that have none of their own."""
 Spot = tuple[Estimate, Estimate]
 """Robustness and accuracy of one model."""
 
@@ -94,7 +92,7 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     labels = Labels(axes, [_at(spot) for spot in shown.values()], 10.5 if wide else 9.5)
     tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen()) if board.chose else None
     if tuned:
-        _better(axes, tuned, words.method(board.reference), wide)
+        _better(axes, tuned, board.called(board.reference), wide)
         axes.add_patch(_ellipse(tuned, THEME["ink"], 0.08))
     for method in board.sweeps:
         path = [_at(spot) for (name, _), spot in spots.items() if name == method]
@@ -110,10 +108,10 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     # The reference is named first, while there is room.
     for number, ((method, alpha), spot) in enumerate(sorted(shown.items(), key=lambda item: item[0] != (board.reference, None))):
         if alpha is None:
-            mark = words.known(method).mark or _MARKS[number % len(_MARKS)]
+            mark = words.MARKS.get(method) or words.MORE_MARKS[number % len(words.MORE_MARKS)]
             _cross(axes, spot, THEME["ink"], 0.22)
             axes.plot(*_at(spot), mark, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
-            name = words.method(method)
+            name = board.called(method)
             labels.put(
                 name if wide else _broken(name),
                 _at(spot),
@@ -129,7 +127,7 @@ def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) ->
     present = [method for method in board.sweeps if any(name == method for name, _ in spots)]
     for row, method in enumerate(present):
         place = (0.36 * row, 1.03) if wide else (0.0, 1.02 + 0.045 * (len(present) - 1 - row))
-        name = words.known(method)
+        name = board.words(method)
         axes.text(*place, f"●  {name.name}{name.head}", transform=axes.transAxes, color=_colour(board, method),
                   fontsize=11 if wide else 9.5, fontweight="bold", va="bottom")  # fmt: skip
     if wide:
@@ -156,7 +154,7 @@ def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, 
     left, right = axes.get_xlim()
     on_right = lost[-1][1][0].value * 100 < (left + right) / 2
     where = " this picture, " if wide else "\n"
-    text = f"{words.method(method)} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
+    text = f"{board.called(method)} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
     axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
               color=_colour(board, method), fontsize=9.5 if wide else 8.5)  # fmt: skip
 
@@ -238,7 +236,7 @@ def _curves(board: Board, figure: Figure, wide: bool) -> None:
     left, *right = grid.ravel().tolist()
     chosen = [alpha for _, alpha in board.chosen().values() if alpha is not None] if board.chose else []
     for method in board.sweeps:
-        _curve(left, board, b.ACCURACY, method, _colour(board, method), words.method(method))
+        _curve(left, board, b.ACCURACY, method, _colour(board, method), board.called(method))
     _finish(left, "Accuracy on your task (%)", chosen)
     for axes in right:
         if len(board.probes) > 1:

@@ -65,21 +65,21 @@ def alpha_words(place: Place) -> str:
 def named(board: Board, method: str, alpha: float | None) -> str:
     """A model in words; the recommended one with the alphas chosen for it."""
     if method != b.CHOSEN:
-        return words.model(method, alpha)
+        return board.called(method, alpha)
     place = board.chosen()
     if board.chose:
-        return f"{words.method(board.headline)} at the chosen {alpha_words(place)}"
-    return words.joined(dict.fromkeys(words.model(*model) for model in place.values()))
+        return f"{board.called(board.headline)} at the chosen {alpha_words(place)}"
+    return words.joined(dict.fromkeys(board.called(*model) for model in place.values()))
 
 
 def _verdict(board: Board, after: Place, before: Place) -> list[str]:
-    scores, reference = _scored(board, before), words.method(board.reference)
+    scores, reference = _scored(board, before), board.called(board.reference)
     if not after:
         known = f"{reference[0].upper()}{reference[1:]} has {scores}. " if scores else ""
         why = "No alpha was chosen in this study, so there" if board.sweeps else "There"
         return [f"{known}{why} is nothing to recommend."]
     swept = any(alpha is not None for _, alpha in after.values())
-    name = f"{words.method(board.headline)}{f' at {alpha_words(after)}' if swept else ''}"
+    name = f"{board.called(board.headline)}{f' at {alpha_words(after)}' if swept else ''}"
     first = f"{name[0].upper()}{name[1:]} has {_scored(board, after)}"
     if board.is_reference(after):
         return [

@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 ALPHA, DASH, MINUS, NBSP = "\u03b1", "\u2013", "\u2212", "\u00a0"
 """The letter, the dash of ranges, a minus sign as wide as the plus, a space at which no line breaks."""
 
 
-class Method(NamedTuple):
-    """What pages know of a method: its short name, what it does, what becomes of the head along its sweep, its mark in pictures."""
-
-    name: str
-    meaning: str
-    head: str = ""
-    mark: str = ""
-
-
-METHODS = {
-    "wise-ft-lp": Method(
-        "WiSE-FT-LP",
-        "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1), then the head trained anew",
-        head=": head trained anew",
-    ),
-    "wise-ft": Method(
-        "WiSE-FT",
-        "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1), with the fine-tuned head kept",
-        head=": head kept",
-    ),
-    "ft": Method("full fine-tuning", "every weight trained on the task", mark="D"),
-    "lp": Method("linear probing", "pre-trained backbone left as it is, only the head trained", mark="s"),
-    "lp-ft": Method("LP-FT", "linear probing first, then full fine-tuning from there", mark="^"),
-    "ft-low-lr": Method("fine-tuning, low rate", "full fine-tuning at a lower learning rate", mark="v"),
-}
-"""In the order in which pages list them."""
+MARKS = {"ft": "D", "lp": "s", "lp-ft": "^", "ft-low-lr": "v"}
+"""In pictures, and in the order in which pages list them after the sweeps; any other method comes last."""
+MORE_MARKS = "Phx<>p"
+"""Of methods that have none of their own."""
 
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
 NOTHING = DASH
 
 
-def known(name: str) -> Method:
-    """What pages know of a method; an unknown one is called by its own name."""
-    return METHODS.get(name) or Method(name, "")
-
-
-def method(name: str) -> str:
-    """A method's short name."""
-    return known(name).name
-
-
 def split(name: str) -> str:
     """A split's name in words."""
     return SPLITS.get(name, name)
-
-
-def model(name: str, alpha: float | None) -> str:
-    """A method with its alpha, where it has one."""
-    return method(name) if alpha is None else f"{method(name)} at {equals(alpha)}"
 
 
 def percent(value: float | None) -> str:

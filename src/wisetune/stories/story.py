@@ -6,10 +6,19 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 from wisetune.recipe import Mix, Recipe, Start, Tune
+from wisetune.results import Words
 from wisetune.spec import Spec
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.weights.wise import Wise
+
+WORDS = {
+    "ft": Words("full fine-tuning", "every weight trained on the task"),
+    "lp": Words("linear probing", "pre-trained backbone left as it is, only the head trained"),
+    "lp-ft": Words("LP-FT", "linear probing first, then full fine-tuning from there"),
+    "ft-low-lr": Words("fine-tuning, low rate", "full fine-tuning at a lower learning rate"),
+}
+"""Of the methods that several stories have."""
 
 
 class Method(NamedTuple):
@@ -52,6 +61,11 @@ class Story(Spec):
     def headline(self) -> str:
         """The method that the story is about, and recommends: the first sweep, else the method of its own name."""
         return self.sweeps[0] if self.sweeps else self.name
+
+    @property
+    def words(self) -> dict[str, Words]:
+        """What pages say of its own methods; those of ``WORDS`` have theirs already. A method without is called by its name there."""
+        return {}
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """The trees of one seed by method."""

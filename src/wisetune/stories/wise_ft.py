@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from wisetune.recipe import Recipe
+from wisetune.results import Words
 from wisetune.stories.story import Method, Setting, Story, fine_tuning, linear_probing, wise
 from wisetune.weights.alphas import grid, tidy
 
 Statistics = Literal["reestimated", "mixed"]
 """BatchNorm statistics of a mixed backbone: measured again on training clouds (as intended), or mixed like weights (as published)."""
+
+MIXED = "weights mixed between the pre-trained backbone (alpha 0) and the fine-tuned one (alpha 1)"
 
 
 def along(alphas: Iterable[float]) -> tuple[float, ...]:
@@ -39,6 +42,12 @@ class WiseFt(Story):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "alphas", along(self.alphas))
+
+    @property
+    def words(self) -> dict[str, Words]:
+        """Of its sweep."""
+        meaning = f"{MIXED}, with the fine-tuned head kept"
+        return {WiseFt.name: Words("WiSE-FT", meaning, head=": head kept")}
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """Fine-tuning, linear probing, and a tree for each alpha."""

@@ -6,8 +6,9 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from wisetune.recipe import Recipe
+from wisetune.results import Words
 from wisetune.stories.story import Method, Setting, Story, gentle_tuning, probing_then_tuning, wise_probed
-from wisetune.stories.wise_ft import Statistics, WiseFt, along
+from wisetune.stories.wise_ft import MIXED, Statistics, WiseFt, along
 from wisetune.weights.alphas import grid
 
 
@@ -30,6 +31,12 @@ class WiseFtLp(Story):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "alphas", along(self.alphas))
+
+    @property
+    def words(self) -> dict[str, Words]:
+        """Of both sweeps."""
+        meaning = f"{MIXED}, then the head trained anew"
+        return WiseFt().words | {WiseFtLp.name: Words("WiSE-FT-LP", meaning, head=": head trained anew")}
 
     def recipes(self, setting: Setting) -> dict[Method, Recipe]:
         """Baselines, WiSE-FT and WiSE-FT-LP at each alpha."""
