@@ -214,6 +214,7 @@ class Runner:
         """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
         warnings = [warning for data in self._loaded.values() for warning in _warnings(data)]
+        names = {method.name for _, method in self.trees()}
         return Study(
             story=str(job.story),
             headline=job.story.headline,
@@ -240,9 +241,7 @@ class Runner:
             warnings=list(dict.fromkeys([*job.warnings, *warnings])),
             command=command,
             reproduce=[command] if command else [],
-            methods={
-                name: words for name, words in (WORDS | job.story.words).items() if name in {method.name for _, method in self.trees()}
-            },
+            methods={name: words for name, words in (WORDS | job.story.words).items() if name in names},
         )
 
     def _described(self, text: str, spec: str = "") -> DataSet:
