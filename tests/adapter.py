@@ -11,6 +11,7 @@ import pico
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix
+from wisetune.spec import option
 from wisetune.stories.story import Method, Story, fine_tuning, linear_probing
 from wisetune.tune.full import Full
 from wisetune.weights.wise import Wise
@@ -54,7 +55,7 @@ class Factor(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Scaled(Full):
-    by: float = 0.5
+    by: float = option(0.5, absent=1.0)
 
     def graft(self, model):
         norm = model.backbone.norm

@@ -47,6 +47,12 @@ class Bounded(Spec):
     sizes: tuple[int, ...] = option((1, 2), least=1, most=1 << 20)
 
 
+@dataclasses.dataclass(frozen=True)
+class Grown(Spec):
+    rank: int
+    scale: float = option(2.0, absent=1.0)
+
+
 def reads_back(spec: Spec, text: str | None = None) -> bool:
     name, _, options = (text or str(spec)).partition(":")
     return name == spec.name and type(spec).from_options(options) == spec
@@ -55,6 +61,16 @@ def reads_back(spec: Spec, text: str | None = None) -> bool:
 def test_a_spec_of_defaults_is_spelled_by_its_name_alone():
     assert str(Probe()) == "probe"
     assert reads_back(Probe())
+
+
+def test_an_option_that_a_file_does_not_name_means_what_was_before_it():
+    """A command line means the default of today."""
+    assert Grown.from_options("rank=4") == Grown(4, 2.0)
+    assert Grown.from_options("rank=4", filed=True) == Grown(4, 1.0)
+    assert Grown.from_options("rank=4,scale=3", filed=True) == Grown(4, 3.0)
+    catalog = Catalog("thing", "wisetune.tune", Spec)
+    assert catalog.parse(f"{__name__}:Grown:rank=4").scale == 2.0
+    assert catalog.parse_imported(f"{__name__}:Grown:rank=4").scale == 1.0
 
 
 def test_only_what_differs_from_the_defaults_is_spelled_in_the_order_of_the_fields():

@@ -68,7 +68,7 @@ def option(
     The bounds of a tuple are those of each of its items.
 
     ``absent`` is the value that means what was done before there was such a field: at it the field does not enter digests, so that adding
-    it renames nothing that was stored. It stays when the default changes.
+    it renames nothing that was stored, and a file that does not name the option means it. It stays when the default changes.
     """
     bounds = Range(least, above, most, below)
     metadata = {"range": bounds} if bounds != Range() else {}
@@ -137,8 +137,10 @@ class Spec:
         return {"spec": self.name if type(self).__module__.startswith("wisetune.") else _address(type(self)), **options}
 
     @classmethod
-    def from_options(cls: type[S], text: str) -> S:
+    def from_options(cls: type[S], text: str, *, filed: bool = False) -> S:
         """Parse ``key=value,key=value`` into this spec; the first item may leave its key out.
+
+        ``filed`` options are from a file, which has all that there were (``in_full``): of one that came later it means what was done before.
 
         Raises:
             UsageError: an unknown option, a value of the wrong kind, or a required option that is missing.
@@ -159,6 +161,8 @@ class Spec:
             if key in given:
                 raise UsageError(f"'{cls.name}' was given '{dashed(key)}' twice; give it once.")
             given[key] = _read(_unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
+        if filed:
+            given = {name: field.metadata["absent"] for name, field in fields.items() if "absent" in field.metadata} | given
         missing = [
             name
             for name, field in fields.items()
@@ -286,12 +290,12 @@ class Catalog(Generic[S]):
         return self.entry(name).from_options(options)
 
     def parse_imported(self, text: str) -> S:
-        """As ``parse``, of a text in a file. A file must not choose what is imported: a class outside wisetune has to be there already."""
-        name, _ = self.divide(text)
+        """As ``parse``, of a text in a file (``filed``). A file must not choose what is imported: a class from outside has to be there already."""
+        name, options = self.divide(text)
         module, colon, _ = name.partition(":")
         if colon and module not in sys.modules:
             raise UsageError(f"its {self.noun} is '{name}', from outside wisetune; import {module} first if you trust it")
-        return self.parse(text)
+        return self.entry(name).from_options(options, filed=True)
 
 
 def dashed(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -16,6 +17,8 @@ from pico import bits
 from wisetune import load_model, resolve, save_model
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets import save
+from wisetune.nets.heads import HEADS, LinearHead
+from wisetune.spec import option
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 
@@ -70,6 +73,16 @@ def test_without_grafts_a_file_says_nothing_of_them(tmp_path):
     save_model(tmp_path / "m", tuned(Full(), Linear()))
     with safetensors.safe_open(tmp_path / "m", "pt") as file:
         assert "grafts" not in json.loads(file.metadata()["wisetune"])
+
+
+def test_options_that_came_after_a_file_mean_what_was_done_before(tmp_path, monkeypatch):
+    model = tuned(Scaled(1.0))
+    save_model(tmp_path / "m", model)
+    rewrite(tmp_path / "m", grafts=["adapter:Scaled"])
+    assert torch.equal(logits(load_model(tmp_path / "m")), logits(model))
+    later = {"name": "linear", "__annotations__": {"after": int}, "after": option(3, absent=2)}
+    monkeypatch.setitem(HEADS, "linear", dataclasses.dataclass(frozen=True)(type("Later", (LinearHead,), later)))
+    assert load_model(tmp_path / "m").head_spec.after == 2
 
 
 @pytest.mark.parametrize(

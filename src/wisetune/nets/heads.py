@@ -55,8 +55,8 @@ class Mlp3Head(Head):
 HEADS: dict[str, type[Head]] = {cls.name: cls for cls in (LinearHead, Mlp3Head)}
 
 
-def parse_head(text: str) -> Head:
-    """A head from its spelling.
+def parse_head(text: str, *, filed: bool = False) -> Head:
+    """A head from its spelling, on a command line or ``filed`` (see ``Spec.from_options``).
 
     Raises:
         UsageError: there is none of this name.
@@ -64,4 +64,4 @@ def parse_head(text: str) -> Head:
     name, _, options = text.partition(":")
     if name not in HEADS:
         raise UsageError(f"there is no head '{name}'. There are: {', '.join(HEADS)}.")
-    return HEADS[name].from_options(options)
+    return HEADS[name].from_options(options, filed=filed)

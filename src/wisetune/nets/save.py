@@ -123,7 +123,7 @@ def read_card(path: str | Path) -> Card:
         said = json.loads(text)
         if said.get("format") != FORMAT:
             raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
-        head = parse_head(said["head"]) if "head" in said else None
+        head = parse_head(said["head"], filed=True) if "head" in said else None
         classes = class_names(said["classes"]) if head else ()
         backbone, grafts = BACKBONES.parse_imported(said["backbone"]), tuple(str(text) for text in said.get("grafts", ()))
         card = Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts)
