@@ -140,8 +140,8 @@ def test_models_with_the_same_grafts_are_mixed():
     assert torch.equal(features(mix(start.backbone, end, 0.0)), features(start))
 
 
-def by_hand() -> Model:
-    model = tuned()
+def by_hand(*tunings) -> Model:
+    model = tuned(*tunings)
     Adapter().graft(model)
     return model
 
@@ -153,6 +153,7 @@ def by_hand() -> Model:
         (lambda: tuned(Scaled()), tuned, "the start has adapter:Scaled:by=0.5 grafted into it, and the fine-tuned model nothing"),
         (lambda: tuned(Scaled(2.0)), lambda: tuned(Scaled()), "has adapter:Scaled:by=2.0 grafted into it, and"),
         (tuned, by_hand, "the fine-tuned model 'blocks.blocks.0.adapter'"),
+        (lambda: tuned(Scaled()), lambda: by_hand(Scaled()), "the fine-tuned model adapter:Scaled:by=0.5, 'blocks.blocks.0.adapter'"),
     ],
 )
 @pytest.mark.parametrize("alpha", [0.0, 0.5])

@@ -78,6 +78,14 @@ class Preset:
     source: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Grafted:
+    """A backbone's note of a tuning that grafted into it: its spelling with every option, and the names of all that it added."""
+
+    tuning: str
+    names: tuple[str, ...]
+
+
 class Backbone(nn.Module):
     """Base of every backbone.
 
@@ -89,8 +97,8 @@ class Backbone(nn.Module):
     points: int
     head_name: ClassVar[str] = "head"
     """The head's prefix in the official state dict of this family's classifiers."""
-    grafts: tuple[str, ...] = ()
-    """The tunings that put modules into it after it was built, in order, each spelled with every option."""
+    grafts: tuple[Grafted, ...] = ()
+    """What tunings put into it after it was built, in order."""
 
     @property
     def spec(self) -> BackboneSpec:

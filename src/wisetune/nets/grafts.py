@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from wisetune.nets.backbone import Backbone, build_empty
 
 
-def additions(backbone: Backbone) -> tuple[str, ...]:
-    """Names of the modules, parameters and buffers of a backbone that its spec does not build, whoever put them there."""
-    plain = set(_names(build_empty(backbone.spec)))
-    return tuple(name for name in _names(backbone) if name not in plain)
+def parts(backbone: Backbone) -> dict[str, nn.Module | Tensor]:
+    """The modules, parameters and buffers of a backbone, by name; what has two names under both."""
+    return {
+        **dict(backbone.named_modules(remove_duplicate=False)),
+        **dict(backbone.named_parameters(remove_duplicate=False)),
+        **dict(backbone.named_buffers(remove_duplicate=False)),
+    }
+
+
+def unexplained(backbone: Backbone) -> tuple[str, ...]:
+    """Names of the parts of a backbone that neither its spec builds nor a tuning noted to have grafted."""
+    known = {*parts(build_empty(backbone.spec)), *(name for graft in backbone.grafts for name in graft.names)}
+    return tuple(name for name in parts(backbone) if name not in known)
 
 
 def told(backbone: Backbone) -> str:
-    """What was put into a backbone, in words for a message: the tunings that grafted, else the first of the names."""
-    added = additions(backbone)
-    return ", ".join(backbone.grafts) or (f"'{added[0]}'" if added else "nothing")
-
-
-def _names(backbone: Backbone) -> list[str]:
-    modules = [name for name, _ in backbone.named_modules()]
-    return [*modules, *(name for name, _ in backbone.named_parameters()), *(name for name, _ in backbone.named_buffers())]
+    """What was put into a backbone, in words for a message: the tunings that grafted, and the first of the names that they do not explain."""
+    others = [f"'{name}'" for name in unexplained(backbone)[:1]]
+    return ", ".join([*(graft.tuning for graft in backbone.grafts), *others]) or "nothing"

@@ -24,7 +24,7 @@ from wisetune.files import write_bytes
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, class_names
-from wisetune.nets.grafts import additions, told
+from wisetune.nets.grafts import told, unexplained
 from wisetune.nets.heads import Head, parse_head
 from wisetune.nets.model import Model, feature_width
 
@@ -72,17 +72,18 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
     """
     if model.head_spec is None or not model.classes:
         raise ValueError("this model does not know its head: build it as Model(backbone, head, head_spec, classes)")
-    if not model.backbone.grafts:
-        _refuse_additions(path, model.backbone, "Graft it by a tuning in a recipe, or take it out.")
+    if others := unexplained(model.backbone):
+        _refuse_additions(path, model.backbone, f"'{others[0]}'", "Graft it by a tuning in a recipe, or take it out.")
     said = {"head": model.head_spec.in_full(), "classes": list(model.classes)}
     if model.backbone.grafts:
-        said["grafts"] = list(model.backbone.grafts)
+        said["grafts"] = [graft.tuning for graft in model.backbone.grafts]
     return _write(Path(path), model.state_dict(), model.backbone.spec, said, about, half)
 
 
 def save_backbone(path: str | Path, backbone: Backbone, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
     """Write a backbone without a head, into which nothing was grafted; as ``save_model`` else."""
-    _refuse_additions(path, backbone, "Save the whole model, with its head.")
+    if backbone.grafts or unexplained(backbone):
+        _refuse_additions(path, backbone, told(backbone), "Save the whole model, with its head.")
     return _write(Path(path), backbone.state_dict(), backbone.spec, {}, about, half)
 
 
@@ -216,11 +217,10 @@ def _compare(path: Path, card: Card, model: Model | Backbone, found: Mapping[str
             raise WeightsError(f"{path} has '{name}' as {kind}, which holds no such values.")
 
 
-def _refuse_additions(path: str | Path, backbone: Backbone, do: str) -> None:
-    if additions(backbone):
-        raise UsageError(
-            f"{path}: {told(backbone)} was put into this backbone after {backbone.spec.name} built it, and a file of it could not be read again. {do}"
-        )
+def _refuse_additions(path: str | Path, backbone: Backbone, what: str, do: str) -> None:
+    raise UsageError(
+        f"{path}: {what} was put into this backbone after {backbone.spec.name} built it, and a file of it could not be read again. {do}"
+    )
 
 
 def _widened(value: Tensor) -> Tensor:

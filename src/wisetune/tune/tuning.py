@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import nn
+from torch import Tensor, nn
 
 from wisetune.errors import UsageError
+from wisetune.nets.backbone import Grafted
+from wisetune.nets.grafts import parts
 from wisetune.nets.model import Model
 from wisetune.spec import Spec
 
@@ -47,18 +49,19 @@ class Tuning(Spec):
         if not self.adds_modules:
             return
         backbone = model.backbone
-        there, buffers = dict(backbone.named_modules()), dict(backbone.named_buffers())
+        there = parts(backbone)
         self.graft(model)
-        now, stored = dict(backbone.named_modules()), backbone.state_dict()
-        gone = [name for name, module in there.items() if now.get(name) is not module]
+        now, stored = parts(backbone), backbone.state_dict()
+        gone = [name for name, part in there.items() if now.get(name) is not part]
         if gone:
             raise UsageError(
                 f"'{self}' grafts in the place of '{gone[0]}', which the backbone had before. Graft once, and under names of its own."
             )
-        lost = [name for name, _ in backbone.named_buffers() if name not in stored and name not in buffers]
+        added = tuple(name for name in now if name not in there)
+        lost = [name for name in added if isinstance(now[name], Tensor) and name not in stored]
         if lost:
             raise UsageError(f"'{self}' grafts the buffer '{lost[0]}', which no file would hold. Register it with persistent=True.")
-        backbone.grafts = (*backbone.grafts, self.in_full())
+        backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
 
     def in_training(self, model: Model) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
-from wisetune.nets.grafts import additions, told
+from wisetune.nets.grafts import told, unexplained
 from wisetune.nets.model import Model
 from wisetune.weights.merge import Missing, State, fresh_copy
 from wisetune.weights.wise import Wise
@@ -109,7 +109,7 @@ def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: H
 
 
 def _check_grafts(start: Backbone, finetuned: Backbone) -> None:
-    if (start.grafts, additions(start)) != (finetuned.grafts, additions(finetuned)):
+    if (start.grafts, unexplained(start)) != (finetuned.grafts, unexplained(finetuned)):
         raise WeightsError(
             f"the start has {told(start)} grafted into it, and the fine-tuned model {told(finetuned)}: what one of them lacks has no value between "
             "them. Mix models with the same grafts, or their state dicts, where missing= says what becomes of it."
