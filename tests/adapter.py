@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 
 import torch
@@ -79,6 +80,24 @@ class ScaledProbe(Scaled):
 class Forgetful(Full):
     def graft(self, model):
         model.backbone.norm.register_buffer("table", torch.ones(2), persistent=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loose(Full):
+    """A tensor that is in no state dict."""
+
+    def graft(self, model):
+        model.backbone.norm.factor = Factor(torch.ones(2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken(Full):
+    """Its option raises whatever it likes."""
+
+    kind: str = "ValueError"
+
+    def graft(self, _model):
+        raise getattr(builtins, self.kind)("out of order\nat large")
 
 
 def adapted(setting):

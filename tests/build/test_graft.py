@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pico
-from adapter import Adapter, Forgetful, Scaled, ScaledProbe
+from adapter import Adapter, Forgetful, Loose, Scaled, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build.builder import backbone_of
 from wisetune.build.grafts import grafts_of
@@ -121,6 +121,8 @@ def test_the_recipe_tells_what_the_backbone_notes(tmp_path, recipe):
 def test_a_tuning_whose_buffer_would_not_be_stored_is_refused_before_it_trains(tmp_path):
     with pytest.raises(UsageError, match=r"'adapter:Forgetful' grafts the buffer 'norm.table'.*persistent=True"):
         build(tmp_path, dataclasses.replace(ADAPTED, tuning=Forgetful()))
+    with pytest.raises(UsageError, match=r"'adapter:Loose' grafts the tensor 'norm.factor.by'.*a parameter or a buffer"):
+        build(tmp_path, dataclasses.replace(ADAPTED, tuning=Loose()))
     assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -135,5 +136,12 @@ class Backbone(nn.Module):
 
 def build_empty(spec: BackboneSpec) -> Backbone:
     """A backbone without memory for its values; fill it with ``load_state_dict(..., assign=True)``."""
-    with torch.device("meta"):
+    with on_meta():
         return spec.build().eval()
+
+
+@contextlib.contextmanager
+def on_meta() -> Iterator[None]:
+    """What is built inside has no memory for its values, and draws none."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        yield

@@ -21,7 +21,7 @@ from torch import Tensor
 from wisetune import runtime
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.files import write_bytes
-from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
+from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty, on_meta
 from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, class_names
 from wisetune.nets.grafts import told, unexplained
@@ -176,33 +176,32 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
     backbone = build_empty(card.backbone)
     model: Model | Backbone = backbone
     if card.head is not None:
-        with torch.device("meta"):
+        with on_meta():
             model = Model(backbone, card.head.build(feature_width(backbone), len(card.classes)), card.head, card.classes).eval()
-    plain = set(model.state_dict())
+    if graft is not None and isinstance(model, Model):
+        for tuning in card.grafts:
+            _regraft(path, model, tuning, graft)
     with safetensors.safe_open(path, "pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         found = {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}
-        _compare(path, card, model, {name: what for name, what in found.items() if name in plain or not card.grafts})
+        _compare(path, card, model, found)
         stored = {name: file.get_tensor(name).clone() for name in found}
     _refuse_not_finite(path, stored)
     if content_digest(stored) != card.digest:
         raise WeightsError(f"{path} is damaged: its values are not those that were written. Get it again from its source.")
-    values = {name: _widened(value) for name, value in stored.items()}
-    model.load_state_dict({name: value for name, value in values.items() if name in plain}, assign=True)
-    if card.grafts and graft is not None and isinstance(model, Model):
-        _regraft(path, card, model, graft)
-        _compare(path, card, model, found)
-        model.load_state_dict(values, assign=True)
+    model.load_state_dict({name: _widened(value) for name, value in stored.items()}, assign=True)
     return card, model.eval()
 
 
-def _regraft(path: Path, card: Card, model: Model, graft: Graft) -> None:
+def _regraft(path: Path, model: Model, tuning: str, graft: Graft) -> None:
     try:
-        with runtime.drawing(0, "graft"):
-            for tuning in card.grafts:
-                graft(model, tuning)
+        with on_meta():
+            graft(model, tuning)
     except UsageError as error:
         raise WeightsError(f"{path} does not say what model it holds: {error}") from None
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:  # of an option that the tuning does not bound
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WeightsError(f"{path} does not say what model it holds: '{tuning}' cannot be grafted ({why})") from error
 
 
 def _compare(path: Path, card: Card, model: Model | Backbone, found: Mapping[str, tuple[tuple[int, ...], str]]) -> None:

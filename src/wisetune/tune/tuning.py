@@ -7,7 +7,7 @@ import dataclasses
 from torch import Tensor, nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Grafted
+from wisetune.nets.backbone import Backbone, Grafted
 from wisetune.nets.grafts import parts
 from wisetune.nets.model import Model
 from wisetune.spec import Spec
@@ -32,7 +32,8 @@ class Tuning(Spec):
         They become submodules of the backbone, so that its keys stay and theirs are new, and are called by hooks that are *bound methods* of a
         module in the model: models are deep-copied, and a closure would go on calling the module of the original. Initial values are torch's:
         whoever grafts seeds it. What is grafted is stored whole; of the rest what training changed. So all that it computes with follows
-        from its options or is in the state dict.
+        from its options or is in the state dict. It also grafts into models on the meta device, whose tensors have no values, to look at what it
+        adds.
         """
 
     @property
@@ -44,12 +45,12 @@ class Tuning(Spec):
         """``graft``, noted in the backbone: its file has to say it, and models that are mixed have to agree on it.
 
         Raises:
-            UsageError: a graft in the place of something, as when it is grafted twice, or with a buffer that is not stored.
+            UsageError: a graft in the place of something, as when it is grafted twice, or with a tensor that is not stored.
         """
         if not self.adds_modules:
             return
         backbone = model.backbone
-        there = parts(backbone)
+        there, attributes = parts(backbone), _attributes(backbone)
         self.graft(model)
         now, stored = parts(backbone), backbone.state_dict()
         gone = [name for name, part in there.items() if now.get(name) is not part]
@@ -61,6 +62,9 @@ class Tuning(Spec):
         lost = [name for name in added if isinstance(now[name], Tensor) and name not in stored]
         if lost:
             raise UsageError(f"'{self}' grafts the buffer '{lost[0]}', which no file would hold. Register it with persistent=True.")
+        loose = [name for name, value in _attributes(backbone).items() if isinstance(value, Tensor) and attributes.get(name) is not value]
+        if loose:
+            raise UsageError(f"'{self}' grafts the tensor '{loose[0]}', which no file would hold. Make it a parameter or a buffer.")
         backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
 
     def in_training(self, model: Model) -> list[nn.Module]:
@@ -78,3 +82,8 @@ class Tuning(Spec):
             if value.requires_grad:
                 chosen[name] = value
         return chosen
+
+
+def _attributes(backbone: Backbone) -> dict[str, object]:
+    """What the modules of a backbone have beside their parts, by name."""
+    return {f"{name}.{key}": value for name, module in backbone.named_modules() for key, value in vars(module).items()}
