@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 from torch import Tensor, nn
 
@@ -45,12 +46,13 @@ class Tuning(Spec):
         """``graft``, noted in the backbone: its file has to say it, and models that are mixed have to agree on it.
 
         Raises:
-            UsageError: a graft in the place of something, as when it is grafted twice, or with a tensor that is not stored.
+            UsageError: a graft in the place of something, as when it is grafted twice, with a tensor that is not stored, or called by a hook that a
+                copy of the backbone would not have.
         """
         if not self.adds_modules:
             return
         backbone = model.backbone
-        there, attributes = parts(backbone), _attributes(backbone)
+        there, attributes, calls = parts(backbone), _attributes(backbone), _calls(model)
         self.graft(model)
         now, stored = parts(backbone), backbone.state_dict()
         gone = [name for name, part in there.items() if now.get(name) is not part]
@@ -65,6 +67,12 @@ class Tuning(Spec):
         loose = [name for name, value in _attributes(backbone).items() if isinstance(value, Tensor) and attributes.get(name) is not value]
         if loose:
             raise UsageError(f"'{self}' grafts the tensor '{loose[0]}', which no file would hold. Make it a parameter or a buffer.")
+        strange = [place for place, call in _calls(model).items() if calls.get(place) is not call and not _copied(backbone, place, call)]
+        if strange:
+            raise UsageError(
+                f"'{self}' grafts a call at '{strange[0]}' that a copy of the backbone would lack, or make to the original. What is called "
+                "at a module of the backbone must be a method of a module of the backbone."
+            )
         backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
 
     def in_training(self, model: Model) -> list[nn.Module]:
@@ -82,6 +90,23 @@ class Tuning(Spec):
             if value.requires_grad:
                 chosen[name] = value
         return chosen
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _calls(model: Model) -> dict[str, object]:
+    """What is called where a module of a model is, by place: hooks, and a ``forward`` in place of its class's."""
+    found: dict[str, object] = {}
+    for name, module in model.named_modules():
+        found |= {f"{name}.{kind.strip('_')}[{key}]": hook for kind in _HOOKS for key, hook in getattr(module, kind).items()}
+        found |= {f"{name}.forward": value for key, value in vars(module).items() if key == "forward"}
+    return found
+
+
+def _copied(backbone: Backbone, place: str, call: object) -> bool:
+    """Whether a deep copy of the backbone has this call, as one of its own."""
+    return place.startswith("backbone.") and isinstance(call, types.MethodType) and call.__self__ in set(backbone.modules())
 
 
 def _attributes(backbone: Backbone) -> dict[str, object]:
