@@ -35,12 +35,13 @@ class Adapter(Full):
         return name.startswith("head.") or ".adapter." in name
 
     def graft(self, model):
-        for block in model.backbone.blocks.blocks:
-            block.adapter = Bottleneck(model.backbone.width, self.rank)
+        for site in model.backbone.anatomy.sites if self.rank else ():
+            block = model.backbone.get_submodule(site.block)
+            block.adapter = Bottleneck(site.width, self.rank)
             block.register_forward_hook(block.adapter.after)
 
     def in_training(self, model):
-        return [model.head, *(block.adapter for block in model.backbone.blocks.blocks)]
+        return [model.head, *(module for module in model.backbone.modules() if isinstance(module, Bottleneck))]
 
 
 class Factor(nn.Module):

@@ -114,8 +114,20 @@ TUNED = Tune(ADAPTED, Full(), LinearHead(), DATA.training_digest, QUICK, head_fr
 
 @pytest.mark.parametrize("recipe", [START, ADAPTED, PROBED, TUNED, Mix((ADAPTED, TUNED), Wise(0.5))])
 def test_the_recipe_tells_what_the_backbone_notes(tmp_path, recipe):
-    noted = tuple(graft.tuning for graft in build(tmp_path, recipe).backbone.grafts)
-    assert grafts_of(recipe) == noted == (() if recipe == START else ("adapter:Adapter:rank=2",))
+    noted = build(tmp_path, recipe).backbone.grafts
+    assert grafts_of(recipe) == noted
+    assert tuple(graft.tuning for graft in noted) == (() if recipe == START else ("adapter:Adapter:rank=2",))
+
+
+def test_an_option_with_which_nothing_is_grafted_is_no_graft(tmp_path):
+    nothing = dataclasses.replace(ADAPTED, tuning=Adapter(0))
+    assert grafts_of(nothing) == ()
+    assert build(tmp_path, Mix((START, nothing), Wise(0.5))).backbone.grafts == ()
+    assert (
+        backbone_of(dataclasses.replace(ADAPTED, tuning=ScaledProbe()))
+        != START
+        == backbone_of(Tune(START, Linear(), LinearHead(), "", FIT))
+    )
 
 
 def test_a_tuning_whose_buffer_would_not_be_stored_is_refused_before_it_trains(tmp_path):
@@ -127,9 +139,10 @@ def test_a_tuning_whose_buffer_would_not_be_stored_is_refused_before_it_trains(t
 
 
 def test_what_is_grafted_twice_is_refused(tmp_path):
-    """The first adapter would go on being called, and be in no file."""
+    """The first adapter would go on being called, and be in no file. The first is not trained for it."""
     with pytest.raises(UsageError, match=r"grafts in the place of 'blocks.blocks.0.adapter'.* names of its own"):
         build(tmp_path, dataclasses.replace(TUNED, tuning=Adapter()))
+    assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
 
 
 def test_a_head_alone_trains_on_what_the_grafts_let_it_see(tmp_path):

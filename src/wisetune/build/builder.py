@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wisetune.build.grafts import check_mixes
+from wisetune.build.grafts import check_grafts, grafts_of
 from wisetune.build.meter import Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
@@ -76,13 +76,13 @@ class Builder:
         """The model of a recipe, built if the store does not have it.
 
         Raises:
-            UsageError: it mixes what cannot be mixed.
+            UsageError: it mixes what cannot be mixed, or a tuning cannot graft.
             TrainingError: a loss that is not finite.
             StorageError: the store cannot be written.
         """
         name = digest(recipe)
         if name not in self._models:
-            check_mixes(recipe)
+            check_grafts(recipe)
             self._models[name] = self._build(recipe, name).to(self.bank.device).eval()
         self._models.move_to_end(name)
         while len(self._models) > _KEPT:
@@ -195,7 +195,7 @@ class Builder:
 def backbone_of(recipe: Recipe) -> Recipe:
     """The recipe whose backbone a recipe's model has: what changes the head alone, and mixes at their ends, are looked through."""
     match recipe:
-        case Tune(tuning=Tuning() as tuning) if not tuning.moves_features and not tuning.adds_modules:
+        case Tune(tuning=Tuning() as tuning) if not tuning.moves_features and grafts_of(recipe) == grafts_of(recipe.start):
             return backbone_of(recipe.start)
         case Mix(merge=Wise(alpha=1.0), task=None):
             return backbone_of(recipe.parts[-1])

@@ -1,30 +1,56 @@
-"""What is grafted into the backbone of a recipe's model, told from the recipe alone: a mix that cannot be is refused before its parts are built."""
+"""What is grafted into the backbone of a recipe's model, told before anything is built: tunings graft into an empty one."""
 
 from __future__ import annotations
 
+import functools
+
 from wisetune.errors import UsageError
-from wisetune.recipe import Mix, Recipe, Tune, describe, walk
+from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty, on_meta
+from wisetune.nets.heads import LinearHead
+from wisetune.nets.model import Model, feature_width
+from wisetune.recipe import Mix, Recipe, Start, Tune, describe, walk
 from wisetune.tune.tuning import Tuning
 
 
-def grafts_of(recipe: Recipe) -> tuple[str, ...]:
-    """The tunings whose modules the model's backbone has, in order, each spelled with every option."""
-    match recipe:
-        case Tune(tuning=Tuning() as tuning):
-            return (*grafts_of(recipe.start), tuning.in_full()) if tuning.adds_modules else grafts_of(recipe.start)
-        case Mix():
-            return grafts_of(recipe.parts[-1])
-        case _:
-            return ()
-
-
-def check_mixes(recipe: Recipe) -> None:
-    """Every mix in a recipe is of parts with the same grafts.
+def grafts_of(recipe: Recipe) -> tuple[Grafted, ...]:
+    """What the model's backbone will note, in order.
 
     Raises:
-        UsageError: one has a graft that another lacks, which has no value between them; copied to all of the line it would be none.
+        UsageError: something cannot be grafted.
+    """
+    tunings: list[Tuning] = []
+    while not isinstance(recipe, Start):
+        if isinstance(recipe, Tune):
+            assert isinstance(recipe.tuning, Tuning)
+            tunings.insert(0, recipe.tuning)
+        recipe = recipe.start if isinstance(recipe, Tune) else recipe.parts[-1]
+    assert isinstance(recipe.backbone, BackboneSpec)
+    return _noted(recipe.backbone, tuple(tunings))
+
+
+def check_grafts(recipe: Recipe) -> None:
+    """Every tuning in a recipe can graft what it grafts, and every mix is of parts with the same grafts.
+
+    Raises:
+        UsageError: something cannot be grafted, or one part has a graft that another lacks, which has no value between them; copied to all of the
+            line it would be none.
     """
     for node in walk(recipe):
+        grafts_of(node)
         if isinstance(node, Mix) and len({grafts_of(part) for part in node.parts}) > 1:
-            parts = "; ".join(f"{describe(part)} has {', '.join(grafts_of(part)) or 'none'}" for part in node.parts)
+            parts = "; ".join(f"{describe(part)} has {_words(grafts_of(part))}" for part in node.parts)
             raise UsageError(f"{describe(node)} mixes backbones with different grafts: {parts}. Mix models with the same ones.")
+
+
+@functools.cache
+def _noted(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> tuple[Grafted, ...]:
+    with on_meta():
+        backbone = build_empty(spec)
+        model = Model(backbone, LinearHead().build(feature_width(backbone), 2), LinearHead(), ("a", "b"))
+        for tuning in tunings:
+            tuning.graft_into(model)
+    return backbone.grafts
+
+
+def _words(grafts: tuple[Grafted, ...]) -> str:
+    return ", ".join(graft.tuning for graft in grafts) or "none"

@@ -11,7 +11,7 @@ import torch
 
 from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
-from wisetune.build.grafts import check_mixes
+from wisetune.build.grafts import check_grafts
 from wisetune.build.meter import Meter
 from wisetune.data.task import Data
 from wisetune.errors import DataError, UsageError
@@ -106,12 +106,12 @@ class Runner:
         """Every tree of the job by seed and method.
 
         Raises:
-            UsageError: one mixes what cannot be mixed.
+            UsageError: one mixes what cannot be mixed, or a tuning cannot graft.
         """
         found: dict[tuple[int, Method], Recipe] = {}
         for seed in self.job.seeds:
             for method, recipe in self.job.story.recipes(self._setting(seed)).items():
-                check_mixes(recipe)
+                check_grafts(recipe)
                 found[seed, method] = recipe
         return found
 

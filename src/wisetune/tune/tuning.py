@@ -37,24 +37,18 @@ class Tuning(Spec):
         adds.
         """
 
-    @property
-    def adds_modules(self) -> bool:
-        """Whether it defines ``graft``."""
-        return type(self).graft is not Tuning.graft
-
     def graft_into(self, model: Model) -> None:
-        """``graft``, noted in the backbone: its file has to say it, and models that are mixed have to agree on it.
+        """``graft``, noted in the backbone if anything changes: its file has to say it, and models that are mixed have to agree on it.
 
         Raises:
             UsageError: a graft in the place of something, as when it is grafted twice, with a tensor that is not stored, or called by a hook that a
                 copy of the backbone would not have.
         """
-        if not self.adds_modules:
-            return
         backbone = model.backbone
         there, attributes, calls = parts(backbone), _attributes(backbone), _calls(model)
         self.graft(model)
         now, stored = parts(backbone), backbone.state_dict()
+        attributes_now, calls_now = _attributes(backbone), _calls(model)
         gone = [name for name, part in there.items() if now.get(name) is not part]
         if gone:
             raise UsageError(
@@ -64,16 +58,18 @@ class Tuning(Spec):
         lost = [name for name in added if isinstance(now[name], Tensor) and name not in stored]
         if lost:
             raise UsageError(f"'{self}' grafts the buffer '{lost[0]}', which no file would hold. Register it with persistent=True.")
-        loose = [name for name, value in _attributes(backbone).items() if isinstance(value, Tensor) and attributes.get(name) is not value]
+        loose = [name for name, value in attributes_now.items() if isinstance(value, Tensor) and attributes.get(name) is not value]
         if loose:
             raise UsageError(f"'{self}' grafts the tensor '{loose[0]}', which no file would hold. Make it a parameter or a buffer.")
-        strange = [place for place, call in _calls(model).items() if calls.get(place) is not call and not _copied(backbone, place, call)]
+        strange = [place for place, call in calls_now.items() if calls.get(place) is not call and not _copied(backbone, place, call)]
         if strange:
             raise UsageError(
                 f"'{self}' grafts a call at '{strange[0]}' that a copy of the backbone would lack, or make to the original. What is called "
                 "at a module of the backbone must be a method of a module of the backbone."
             )
-        backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
+        same = attributes_now.keys() == attributes.keys() and all(attributes_now[name] is value for name, value in attributes.items())
+        if added or calls_now != calls or not same:
+            backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
 
     def in_training(self, model: Model) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.
