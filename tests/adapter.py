@@ -44,6 +44,18 @@ class Adapter(Full):
         return [model.head, *(module for module in model.backbone.modules() if isinstance(module, Bottleneck))]
 
 
+@dataclasses.dataclass(frozen=True)
+class Inside(Full):
+    """Bottlenecks on the residual branches, where drop path leaves rows out; everything trains."""
+
+    def graft(self, model):
+        for site in model.backbone.anatomy.sites:
+            for name in (site.attn, site.mlp):
+                part = model.backbone.get_submodule(name)
+                part.adapter = Bottleneck(site.width, 2)
+                part.register_forward_hook(part.adapter.after)
+
+
 class Factor(nn.Module):
     """It has no parameter: nothing in a state dict tells of it."""
 

@@ -34,7 +34,7 @@ class Tuning(Spec):
         module in the model: models are deep-copied, and a closure would go on calling the module of the original. Initial values are torch's:
         whoever grafts seeds it. What is grafted is stored whole; of the rest what training changed. So all that it computes with follows
         from its options or is in the state dict. It also grafts into models on the meta device, whose tensors have no values, to look at what it
-        adds.
+        adds. With drop path in training on the CPU ``attn`` and ``mlp`` see the kept rows of a batch alone: what a graft there adds to has fewer.
         """
 
     def graft_into(self, model: Model) -> None:
