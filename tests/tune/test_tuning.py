@@ -80,6 +80,17 @@ def test_a_parameter_or_buffer_is_not_replaced(graft, name):
         By(graft).graft_into(model)
 
 
+def test_what_has_two_names_is_refused():
+    """A file has two tensors of it, and what is read from it would be trained as two."""
+
+    def shared(model):
+        first, second = model.backbone.blocks.blocks
+        first.adapter = second.adapter = Bottleneck(16, 2)
+
+    with pytest.raises(UsageError, match=r"'by' grafts 'blocks.blocks.0.adapter.down.weight' under another name too"):
+        By(shared).graft_into(tuned())
+
+
 @pytest.mark.parametrize(
     ("graft", "place"),
     [

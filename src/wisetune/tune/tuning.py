@@ -61,6 +61,11 @@ class Tuning(Spec):
         loose = [name for name, value in attributes_now.items() if isinstance(value, Tensor) and attributes.get(name) is not value]
         if loose:
             raise UsageError(f"'{self}' grafts the tensor '{loose[0]}', which no file would hold. Make it a parameter or a buffer.")
+        shared = [name for name in added if isinstance(now[name], Tensor) and sum(part is now[name] for part in now.values()) > 1]
+        if shared:
+            raise UsageError(
+                f"'{self}' grafts '{shared[0]}' under another name too, which no file would tell. Register it once, and hook it often."
+            )
         strange = [place for place, call in calls_now.items() if calls.get(place) is not call and not _copied(backbone, place, call)]
         if strange:
             raise UsageError(
@@ -107,4 +112,4 @@ def _copied(backbone: Backbone, place: str, call: object) -> bool:
 
 def _attributes(backbone: Backbone) -> dict[str, object]:
     """What the modules of a backbone have beside their parts, by name."""
-    return {f"{name}.{key}": value for name, module in backbone.named_modules() for key, value in vars(module).items()}
+    return {f"{name}.{key}".lstrip("."): value for name, module in backbone.named_modules() for key, value in vars(module).items()}
