@@ -115,7 +115,12 @@ def no_clouds() -> Split:
     return Split(np.zeros((0, POINTS, 3), np.float32), np.zeros(0, np.int64), ())
 
 
-TASKS: dict[str, Callable[[], Data]] = {"solids": data, "others": probe, "solids,val=0": lambda: data(val=0)}
+TASKS: dict[str, Callable[[], Data]] = {
+    "solids": data,
+    "others": probe,
+    "solids,val=0": lambda: data(val=0),
+    "solids,test=0": lambda: data(test=0),
+}
 
 
 def task(text: str, points: int) -> Data:

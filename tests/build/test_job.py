@@ -339,7 +339,23 @@ def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_
         pico.runner(tmp_path, STORY, measures=(Svm("solids,val=0"),))
     # What is only tested may do without.
     pico.runner(tmp_path, STORY, measures=(Transfer("solids,val=0"),))
+    with pytest.raises(DataError, match=r"measures on test clouds, and 'solids,test=0' has no test part"):
+        pico.runner(tmp_path, STORY, measures=(Transfer("solids,test=0"),))
     assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(pico.START)]
+
+
+def test_a_task_without_a_test_part_is_measured_on_val_and_the_protocol_says_so(tmp_path):
+    meter = Counting()
+    runner = pico.runner(tmp_path, Lp(), meter, on="solids,test=0", **QUICK | {"corruption": Corruption(items=4)})
+    expected = work(runner)
+    results = runner.run().results
+    assert meter.done == expected
+    assert {(row.record.role, row.record.split) for row in results.rows if row.record.role in ("accuracy", "corruption")} == {
+        ("accuracy", "val"),
+        ("corruption", "val"),
+    }
+    assert "no test part" in results.study.selection
+    assert "Test parts were measured" not in results.study.selection
 
 
 @pytest.mark.parametrize(

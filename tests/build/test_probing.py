@@ -31,7 +31,7 @@ class Pico(Task):
     """The pico world as a task."""
 
     name: ClassVar[str] = "pico"
-    which: Literal["solids", "others", "no test", "pairs", "scans"] = "solids"
+    which: Literal["solids", "others", "no test", "pairs", "scans", "two objects", "one class"] = "solids"
 
     def load(self, points: int) -> Data:
         assert points == pico.POINTS
@@ -41,6 +41,8 @@ class Pico(Task):
             "no test": lambda: pico.data(test=0),
             "pairs": lambda: pico.data(train=2),
             "scans": scans,
+            "two objects": two_objects,
+            "one class": lambda: pico.data(classes=["ball"]),
         }
         return made[self.which]()
 
@@ -206,6 +208,11 @@ def scans() -> Data:
     return dataclasses.replace(made, test=dataclasses.replace(made.test, groups=tuple(f"object {label}" for label in made.test.labels)))
 
 
+def two_objects() -> Data:
+    made = pico.data()
+    return dataclasses.replace(made, train=dataclasses.replace(made.train, groups=tuple(f"{row % 2}" for row in range(len(made.train)))))
+
+
 def test_without_random_backbones_there_is_no_difference(files):
     found = probed(files, random=0)
     assert [row.backbone for row in found.rows] == ["b1.safetensors", "b2.safetensors"]
@@ -264,8 +271,20 @@ def test_cross_validation_chooses_c_on_the_labelled_clouds(files):
     assert all(0 < value <= 0.1 for row in found.rows for value in row.c)
     with pytest.raises(UsageError, match=r"3-fold cross-validation, and --per-class is 2\. .*--c 0\.01"):
         probed(files[:1], Asked(TASK, "z", 2), c="cv")
-    with pytest.raises(DataError, match=r"a class of 'pico:which=pairs' has 2 training clouds\. Fix C: --c 0\.01"):
-        probed(files[:1], Asked(Pico("pairs"), "z", 5), c="cv")
+
+
+@pytest.mark.parametrize(
+    ("which", "c", "said"),
+    [
+        ("pairs", "cv", r"a class of 'pico:which=pairs' has 2 training clouds\. .*--c 0\.01"),
+        ("two objects", "cv", r"a class of '.*two objects' has 4 training clouds and all of them are scans of 2 objects\. .*--c 0\.01"),
+        ("one class", "0.01", r"the train part of '.*one class' has fewer than two"),
+    ],
+)
+def test_what_no_svm_can_learn_from_is_refused_before_features_are_computed(files, encoded, which, c, said):
+    with pytest.raises(DataError, match=said):
+        probed(files[:1], Asked(TASK, "z", 4), Asked(Pico(which), "z", 4), c=c)
+    assert not encoded
 
 
 def test_names_tell_files_apart(files, tmp_path):

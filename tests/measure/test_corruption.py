@@ -6,7 +6,7 @@ import torch
 
 import pico
 from wisetune.data.task import Split
-from wisetune.errors import UsageError
+from wisetune.errors import DataError, UsageError
 from wisetune.measure import corruption
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.subject import Subject
@@ -97,7 +97,21 @@ def test_a_subset_is_in_proportion_to_the_classes_and_in_order():
 
 def test_the_validation_part_may_be_asked_for(task):
     assert {record.split for record in Corruption(split="val", items=4).of(subject(), task, no_task)} == {"val"}
-    assert list(Corruption(split="val").of(subject(), pico.data(val=0), no_task)) == []
+
+
+def test_a_task_without_a_test_part_is_measured_on_val_as_its_accuracy_is():
+    task = pico.data(test=0)
+    Corruption(items=4).check(task, no_task)
+    assert Corruption(items=4).cost(task, no_task) == 36 * 4
+    records = list(Corruption(items=4).of(subject(), task, no_task))
+    assert {(record.split, record.n) for record in records} == {("val", 4)}
+    assert len(records) == 36
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_task_without_held_out_clouds_is_refused(split):
+    with pytest.raises(DataError, match=r"spoils held-out clouds, and 'solids' has none: give it a test part, for example test=0\.2"):
+        Corruption(split).check(pico.data(val=0, test=0), no_task)
 
 
 def test_nothing_of_corrupted_clouds_is_kept(task, monkeypatch):

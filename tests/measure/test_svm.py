@@ -11,6 +11,7 @@ from told import Told, data, split
 
 from wisetune.data.task import Data
 from wisetune.errors import DataError, UsageError
+from wisetune.measure import svm as svm_module
 from wisetune.measure.svm import FOLDS, GRID, Svm, folds
 from wisetune.runtime import generator
 
@@ -28,6 +29,7 @@ def features(noise: float, key: str = "svm") -> dict[str, np.ndarray]:
 
 def probed(spec: Svm, answers: dict[str, np.ndarray], probe=PROBE):
     asked = []
+    spec.check(DOWNSTREAM, lambda _: probe)
     found = list(spec.of(Told(answers), DOWNSTREAM, lambda text: asked.append(text) or probe))
     assert set(asked) == {spec.on}
     return found
@@ -171,11 +173,20 @@ def test_the_same_features_give_the_same_records():
 def test_too_few_clouds_for_cross_validation_are_refused_with_the_way_out():
     few = data("abc", [0, 0, 0, 1, 1, 1, 2, 2], [0], [0], name="few")
     with pytest.raises(
-        DataError, match=r"3-fold cross-validation, but a class of 'there' has 2 training clouds\. .*svm:on=\[there\],c=0\.01"
+        DataError, match=r"3-fold cross-validation, but a class of 'there' has 2 training clouds\. .*c=0\.01 .*--probe-c 0\.01 .*--c 0\.01"
     ):
         probed(Svm("there"), {}, few)
     answers = {few.train.digest: np.eye(8, dtype=np.float32), few.val.digest: np.zeros((1, 8)), few.test.digest: np.zeros((1, 8))}
     assert len(probed(Svm("there", "0.01"), answers, few)) == 4
+
+
+def test_folds_are_found_once_for_the_check_and_once_for_each_backbone(monkeypatch):
+    calls = []
+    monkeypatch.setattr(svm_module, "folds", lambda train: calls.append(1) or folds(train))
+    Svm("there").check(DOWNSTREAM, lambda _: PROBE)
+    for key in "ab":
+        list(Svm("there").of(Told(features(0.5, key)), DOWNSTREAM, lambda _: PROBE))
+    assert len(calls) == 1 + 2
 
 
 def test_too_few_objects_for_cross_validation_are_refused_too():

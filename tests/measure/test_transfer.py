@@ -70,8 +70,11 @@ def test_a_class_without_partner_is_an_error_unless_left_out_by_word():
         records(LOGITS, "on=there")
 
 
-def test_no_clouds_of_shared_classes_give_no_records():
-    other = data("ax", [0], [0], [1, 1])
+@pytest.mark.parametrize(("test", "has"), [([], "has no test part"), ([1, 1], "has test clouds only of classes that are not shared")])
+def test_no_test_clouds_of_shared_classes_are_refused(test, has):
+    other = data("ax", [0], [0], test)
+    with pytest.raises(DataError, match=rf"'transfer:on=there,map=shared' measures on test clouds, and 'there' {has}\. .*test=0\.2"):
+        Transfer("there", "shared").check(DOWNSTREAM, {"there": other}.__getitem__)
     assert list(Transfer("there", "shared").of(Told({}), DOWNSTREAM, {"there": other}.__getitem__)) == []
 
 

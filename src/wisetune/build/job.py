@@ -38,6 +38,8 @@ _CHOICE = (
     "alpha was chosen on validation data: accuracy on the validation part of the downstream task, robustness on the validation part of the "
     "probes. "
 )
+_TESTED = "Test parts were measured and not used for any choice. "
+_UNTESTED = "The downstream task has no test part: what is shown of it was measured on its validation part. "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +236,7 @@ class Runner:
             corruption=None if job.corruption is None else str(job.corruption),
             selection=(
                 (_CHOICE if chose else "")
-                + "Test parts were measured and not used for any choice. "
+                + (_TESTED if len(self.downstream.test) else _UNTESTED)
                 + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
             ),
             recommended=None if best is None else Recommended(best.name, best.alpha),

@@ -112,7 +112,7 @@ def probe(
 
     Raises:
         UsageError: no draws, or a C that cannot be.
-        DataError: a task without a test part, or with classes too small for cross-validation.
+        DataError: a task without a test part, with one class, or with too few clouds or objects for cross-validation.
     """
     if draws < 1:
         raise UsageError(f"--draws is {draws}; it must be at least 1.")
@@ -173,13 +173,9 @@ class _Stage:
     def check(self, c: str) -> None:
         if len(self.data.test) == 0:
             raise DataError(f"'{self.task}' has no test part to be tested on. Leave its test above 0, for example test=0.2.")
-        counts = np.bincount(self.data.train.labels)
-        fewest = int(counts[counts > 0].min(initial=len(self.data.train)))
-        if c == "cv" and fewest < FOLDS:
-            raise DataError(
-                f"--c cv chooses C by {FOLDS}-fold cross-validation, but a class of '{self.task}' has {fewest} training clouds. "
-                "Fix C: --c 0.01."
-            )
+        for rows in (rows for drawn in self.drawn.values() for rows in drawn):
+            labelled = dataclasses.replace(self.data, train=self.data.train.take(rows))
+            Svm(str(self.task), c).check(labelled, lambda _, data=labelled: data)
 
     def pose(self, turned: bool) -> tuple[str, Split, Split]:
         """The pose in words, the clouds that any draw labels, the test clouds."""

@@ -47,5 +47,5 @@ class Measure(Spec):
         return sum(len(part) for data in map(tasks, self.needs) for part in (data.train, data.val, data.test))
 
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
-        """The records of a subject that was tuned on ``downstream``."""
+        """The records of a subject that was tuned on ``downstream``; these data have passed ``check``, which is called once and not here."""
         raise NotImplementedError(f"{type(self).__name__} must define of")

@@ -66,19 +66,16 @@ class Svm(Measure):
             few = f"a class of '{self.on}' has {counts[counts > 0].min()} training clouds"
             few += "" if train.objects is None else f" and all of them are scans of {train.objects.max() + 1} objects"
             raise DataError(
-                f"'{self}' chooses C by {FOLDS}-fold cross-validation, but {few}. Fix it instead, for example svm:on=[{self.on}],c=0.01."
+                f"'{self}' chooses C by {FOLDS}-fold cross-validation, but {few}. Fix it instead: option c=0.01 of the measure, "
+                "--probe-c 0.01 of wisetune run, --c 0.01 of wisetune probe."
             )
 
-    def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
+    def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:  # noqa: ARG002 - the contract of every measure
         """Two records a split.
 
         For ``val``, on which alpha is chosen, the SVM learns from train; for ``test`` from train and val, which has then done its work.
-        C is chosen on train alone, once for both.
-
-        Raises:
-            DataError: too few classes, objects or clouds to train on.
+        C is chosen on train alone, once for both. The data have passed ``check``.
         """
-        self.check(downstream, tasks)
         data = tasks(self.on)
         c = self._best_c(subject, data.train) if self.c == "cv" else float(self.c)
         taught: dict[SplitName, list[Split]] = {"val": [data.train], "test": [data.train, data.val]}

@@ -10,6 +10,7 @@ import numpy as np
 
 from wisetune.data.classmap import match
 from wisetune.data.task import Data
+from wisetune.errors import DataError
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
 from wisetune.records import Record
@@ -33,8 +34,12 @@ class Transfer(Measure):
         return (self.on,)
 
     def check(self, downstream: Data, tasks: Tasks) -> None:
-        """The classes can be matched."""
-        match(downstream.classes, tasks(self.on).classes, self.map)
+        """The classes can be matched, and there are test clouds of shared ones."""
+        data = tasks(self.on)
+        shared = match(downstream.classes, data.classes, self.map)
+        if not (shared.rows[data.test.labels] >= 0).any():
+            has = "has no test part" if len(data.test) == 0 else "has test clouds only of classes that are not shared"
+            raise DataError(f"'{self}' measures on test clouds, and '{self.on}' {has}. Give it a test part, for example test=0.2.")
 
     def of(self, subject: Subject, downstream: Data, tasks: Tasks) -> Iterator[Record]:
         """Two records on the test split; the map is in their detail."""
