@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -174,6 +175,26 @@ def test_what_json_would_change_or_lose_is_refused(bad: dict[str, object], tmp_p
         store.put_records(DIGEST, KEY, [Record("w", "m", "d", "dd", "val", "n", 0.5, 1, 0.0, 1.0, bad)])  # type: ignore[arg-type]
     assert store.load_state(DIGEST) is None
     assert not store.has(DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"detail": {"level": 0.5}}, "detail.level is 0.5, and must be a whole number"),
+        ({"detail": {"kind": 3}}, "detail.kind is 3, and must be text"),
+        ({"detail": {"classes": [1, 2]}}, "detail.classes[0] is 1, and must be text"),
+        ({"n": 10.0}, "n is 10.0, and must be a whole number"),
+        ({"role": "robust"}, 'role is "robust", and must be one of "accuracy", '),
+        ({"detail": {"right": {1, 2}}}, "Object of type set is not JSON serializable"),
+    ],
+)
+def test_a_record_that_would_not_be_read_back_is_refused_by_its_measure_and_key(given, said, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    bad = dataclasses.replace(RECORDS[0], measure="my_lab.few:Shot", **given)
+    with pytest.raises(TypeError) as caught:
+        store.put_records(DIGEST, KEY, [*RECORDS, bad])
+    assert str(caught.value).startswith(f"the measure 'my_lab.few:Shot' made a record '{bad.name}' that cannot be kept: {said}")
+    assert store.get_records(DIGEST, KEY) is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a\0", "x" * 200, "a\n"])

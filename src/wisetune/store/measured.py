@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ def put(path: Path, records: Records, stamp: dict[str, Any]) -> None:
 
     Raises:
         StorageError: they could not be written; what was there still is.
-        TypeError: a record is not plain JSON.
+        TypeError: a record could not be read back: it is not plain JSON, or a value of it is of another type than ``Record`` says.
     """
-    value = {"weights": path.parent.name, "key": path.stem, "records": [record.to_json() for record in records], "stamp": stamp}
+    value = {"weights": path.parent.name, "key": path.stem, "records": list(map(_plain, records)), "stamp": stamp}
     atomic.write_bytes(path, sealed.seal(value))
 
 
@@ -62,6 +63,16 @@ def problems(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted(folder.glob("*.json")):
         if (wrong := sealed.wrong(functools.partial(_read, path))) is not None:
             yield path, wrong
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """Measures come from anywhere: what would not be read back is refused while it is known who made it, and not at every later run."""
+    plain = record.to_json()
+    try:
+        Record.from_json(json.loads(sealed.encode(plain)))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the measure '{record.measure}' made a record '{record.name}' that cannot be kept: {error}") from None
+    return plain
 
 
 def _read(path: Path) -> Records:

@@ -127,7 +127,7 @@ class Store:
 
         Raises:
             StorageError: it could not be written; what was there still is.
-            TypeError: a record is not plain JSON.
+            TypeError: a record could not be read back; the message names its measure and what of it.
         """
         measured.put(self._records(digest, key), records, stamp or {})
 
