@@ -45,6 +45,8 @@ class Bounded(Spec):
     count: int | None = option(None, least=2)
     offset: float = option(0.0, below=3)
     sizes: tuple[int, ...] = option((1, 2), least=1, most=1 << 20)
+    shares: tuple[float, ...] | None = option(None, least=0, most=1)
+    free: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +207,8 @@ def test_a_digest_is_sixteen_hex_digits_of_plain_json_and_does_not_change():
             "option 'sizes' of 'test_spec:Bounded' is 1+0; each must be a whole number, at least 1 and at most 1048576.",
         ),
         ({"sizes": (1, 2.0)}, "is 1+2.0; each must"),
-        ({"sizes": None}, "is none; each must"),
+        ({"sizes": None}, "is None; it must be a tuple, such as"),
+        ({"shares": (0.5, 2.0)}, "is 0.5+2.0; each must be a number, at least 0 and at most 1."),
     ],
 )
 def test_numbers_out_of_the_bounds_of_a_field_are_refused_where_the_spec_is_made(options, message):
@@ -219,6 +222,19 @@ def test_the_bounds_of_a_tuple_are_those_of_its_items_as_they_are_spelled_too():
     assert Bounded.from_options("sizes=1048576+1") == Bounded(sizes=(1 << 20, 1))
     with pytest.raises(UsageError, match="is 1048577; each must be a whole number, at least 1 and at most 1048576"):
         Bounded.from_options("sizes=1048577")
+
+
+def test_a_tuple_that_may_be_none_has_its_bounds():
+    assert Bounded(shares=(0.5, 1.0)).shares == (0.5, 1.0)
+    assert Bounded.from_options("shares=0.5+1.0") == Bounded(shares=(0.5, 1.0))
+    assert Bounded(shares=None).shares is None
+
+
+@pytest.mark.parametrize("name", ["sizes", "shares", "free"])
+@pytest.mark.parametrize("value", [3, [1, 2], "1+2"])
+def test_what_is_no_tuple_is_refused_where_one_is_declared(name, value):
+    with pytest.raises(UsageError, match=re.escape(f"option '{name}' of 'test_spec:Bounded' is {value!r}; it must be a tuple, such as")):
+        Bounded(**{name: value})
 
 
 def test_bounds_themselves_and_none_where_the_field_takes_it_are_accepted():

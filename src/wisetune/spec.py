@@ -90,25 +90,30 @@ class Spec:
             cls.name = _address(cls)
 
     def __post_init__(self) -> None:
-        """Check words where the field lists them (``Literal``) and numbers where it bounds them (``option``).
+        """Check words where the field lists them (``Literal``), numbers where it bounds them (``option``), and that a tuple is one.
 
         A subclass with checks of its own calls this first.
 
         Raises:
-            UsageError: a word that the field does not list, a number out of its bounds.
+            UsageError: a word that the field does not list, a number out of its bounds, something else where a tuple is declared.
         """
         hints = _hints(type(self))
         for field in dataclasses.fields(self):
             value, hint, bounds = getattr(self, field.name), hints[field.name], field.metadata.get("range")
             where = f"option '{dashed(field.name)}' of '{self.name}'"
+            kinds = _kinds(hint)
+            if value is None and type(None) in kinds:
+                continue
+            hint = next((kind for kind in kinds if kind is not type(None)), hint)
+            several = typing.get_origin(hint) is tuple
             if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
                 raise UsageError(_not_a_word(value, hint, where))
-            kinds = typing.get_args(hint) or (hint,)
-            if bounds is None or (value is None and type(None) in kinds):
+            if several and not isinstance(value, tuple):
+                raise UsageError(f"{where} is {value!r}; it must be a tuple, such as (1, 2) or (1,).")
+            if bounds is None:
                 continue
-            several, whole = typing.get_origin(hint) is tuple, float not in kinds
-            items = value if several and isinstance(value, tuple) else (value,)
-            if any(item not in bounds or (whole and not isinstance(item, int)) for item in items):
+            whole = float not in (typing.get_args(hint) if several else kinds)
+            if any(item not in bounds or (whole and not isinstance(item, int)) for item in (value if several else (value,))):
                 which = "each" if several else "it"
                 raise UsageError(f"{where} is {_spell(value)}; {which} must be a {'whole ' if whole else ''}number, {bounds}.")
 
@@ -320,6 +325,11 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """What a field may be: the members of a union, or the one kind."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
 def _declared(value: Any, hint: Any) -> Any:
     """A whole number given where the field declares float is that float: 0 and 0.0 are equal, and must digest equally."""
     arguments = typing.get_args(hint)
@@ -390,11 +400,11 @@ def _not_a_word(value: object, hint: Any, where: str) -> str:
 
 def _read(text: str, hint: Any, where: str) -> Any:
     """Text to the type that a field declares: bool, int, float, str, tuple of these, Literal, or None."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if text == "none" and type(None) in arguments:
+    origin, arguments, kinds = typing.get_origin(hint), typing.get_args(hint), _kinds(hint)
+    if len(kinds) > 1:
+        if text == "none" and type(None) in kinds:
             return None
-        return _read(text, next(kind for kind in arguments if kind is not type(None)), where)
+        return _read(text, next(kind for kind in kinds if kind is not type(None)), where)
     if origin is typing.Literal:
         if text not in arguments:
             raise UsageError(_not_a_word(text, hint, where))
