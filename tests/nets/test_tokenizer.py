@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -155,3 +156,66 @@ def test_a_layer_that_was_put_in_place_of_another_is_used():
     other.second_conv[3] = Twice(last.in_channels, last.out_channels, 1).double()
     other.second_conv[3].load_state_dict(last.state_dict())
     torch.testing.assert_close(other(offsets(3, 5, 7)), 2 * net(offsets(3, 5, 7)), **EXACT)
+
+
+class Wrap(nn.Module):
+    """A layer inside another module, as some libraries put them."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x):
+        return self.inside(x)
+
+
+OTHERS = {
+    "a convolution without bias": ("first_conv.0", lambda: nn.Conv1d(3, 6, 1, bias=False)),
+    "the second without bias": ("second_conv.0", lambda: nn.Conv1d(16, 10, 1, bias=False)),
+    "a wider kernel": ("first_conv.3", lambda: nn.Conv1d(6, 8, 3, padding=1)),
+    "a stride": ("second_conv.3", lambda: nn.Conv1d(10, 12, 1, stride=2)),
+    "padding": ("second_conv.3", lambda: nn.Conv1d(10, 12, 1, padding=1)),
+    "groups": ("second_conv.0", lambda: nn.Conv1d(16, 10, 1, groups=2)),
+    "a norm without weights": ("first_conv.1", lambda: nn.BatchNorm1d(6, affine=False)),
+    "a norm without statistics": ("second_conv.1", lambda: nn.BatchNorm1d(10, track_running_stats=False)),
+    "another norm": ("first_conv.1", lambda: nn.GroupNorm(2, 6)),
+    "nothing": ("second_conv.1", nn.Identity),
+    "a wrapped layer": ("first_conv.3", lambda: Wrap(nn.Conv1d(6, 8, 1))),
+    "a wrapped half": ("first_conv", lambda: Wrap(make().first_conv)),
+    "the other wrapped half": ("second_conv", lambda: Wrap(make().second_conv)),
+    "a longer half": ("second_conv", lambda: nn.Sequential(*make().second_conv, nn.ReLU())),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_whatever_stands_in_a_place_is_computed_as_it_says(other, training):
+    name, made = OTHERS[other]
+    net = make()
+    net.set_submodule(name, made().double())
+    net.train(training)
+    reference, again = copy.deepcopy(net), pickle.loads(pickle.dumps(net))
+    batch = offsets(3, 5, 7)
+    for one in (net, copy.deepcopy(net), again):
+        torch.testing.assert_close(one(batch), published(copy.deepcopy(reference), batch), **EXACT)
+    if not training:
+        assert net(offsets(2, 0, 7)).shape == (2, 0, 12)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "first_conv", "second_conv"])
+def test_an_instances_own_forward_is_called(name):
+    net, calls = make().eval(), []
+    layer = net.get_submodule(name)
+    forward = layer.forward
+    layer.forward = lambda x: calls.append(name) or forward(x)
+    net(offsets(3, 5, 7))
+    assert calls == [name]
+
+
+def test_layers_as_they_were_built_take_the_short_way(monkeypatch):
+    net = make()
+    net.second_conv[3] = nn.Conv1d(10, 14, 1).double()
+    net.first_conv[1] = nn.BatchNorm1d(6, momentum=None).double()
+    monkeypatch.setattr(MiniPointNet, "_published", lambda *_: pytest.fail("the long way"))
+    for one in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert one(offsets(3, 5, 7)).shape == (3, 5, 14)

@@ -9,7 +9,8 @@ The names and shapes of the parameters are the published ones; what is computed 
    rows before the map (``_moments``), so that nothing of the width c is written before it is known.
 4. A map followed by a maximum has a gradient only at the maximal rows (``linear_max``).
 
-Where somebody hooked into a layer, or put another in its place (a grafted tuning, a counter), it is computed as published, layer by layer.
+Where somebody hooked into a layer, or put another in its place that this algebra does not hold for (a grafted tuning, a counter), it is
+computed as published, layer by layer.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class MiniPointNet(nn.Module):
         """Tokens of patches given as points relative to their centres."""
         batch = offsets.shape[:-2]
         patches = offsets.reshape(math.prod(batch), *offsets.shape[-2:])
+        if not self._as_built():
+            tokens = self._published(patches)
+            return tokens.reshape(*batch, tokens.shape[-1])
         if not len(patches):
             return patches.new_zeros(*batch, self.width)
-        if not self._as_built():
-            return self._published(patches).reshape(*batch, -1)
         folded = self._folded()
         if torch.is_grad_enabled() or self.norm1.training or self.norm2.training:
             tokens = self._tokens(patches, *folded)
@@ -74,10 +76,15 @@ class MiniPointNet(nn.Module):
         return cast(nn.Conv1d, self.second_conv[3]).out_channels
 
     def _as_built(self) -> bool:
-        """Whether the layers are those that were built, and nobody waits for one to be called."""
+        """Whether the algebra holds for the layers there are, and nobody waits for one to be called."""
         halves = (self.first_conv, self.second_conv)
+        if not all(type(half) is nn.Sequential for half in halves):
+            return False
         layers = [layer for half in halves for layer in half]
-        return [type(layer) for layer in layers] == _LAYERS and not any(heard(module) for module in (*halves, *layers))
+        if [type(layer) for layer in layers] != _LAYERS or any(heard(module) or "forward" in vars(module) for module in (*halves, *layers)):
+            return False
+        convs, norms = (*layers[0::4], *layers[3::4]), layers[1::4]
+        return all(map(_is_linear, convs)) and all(map(_is_whole, norms))
 
     def _published(self, patches: Float[torch.Tensor, "r k 3"]) -> Float[torch.Tensor, "r d"]:
         local = self.first_conv(patches.transpose(1, 2))
@@ -110,6 +117,20 @@ class MiniPointNet(nn.Module):
         once = F.linear(overall, to_global, constant)
         scale, shift = _fold(self.norm2, lambda: image_statistics(hidden, per_point, once), r * k)
         return relu_linear_max(hidden, per_point * scale[:, None], once * scale + shift, weight4) + bias4
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a convolution is a linear map of the channels, and has a bias."""
+    conv = cast(nn.Conv1d, module)
+    ones = conv.kernel_size == conv.stride == (1,) and conv.groups == 1
+    return ones and conv.padding in ((0,), "same", "valid") and conv.bias is not None
+
+
+def _is_whole(module: nn.Module) -> bool:
+    """Whether a BatchNorm has weights and keeps running statistics."""
+    norm = cast(nn.BatchNorm1d, module)
+    kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    return norm.track_running_stats and all(value is not None for value in kept)
 
 
 def _map(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
