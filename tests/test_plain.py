@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
-from wisetune.plain import BESIDE, from_plain
+from wisetune.plain import BESIDE, from_plain, to_plain
 
 
 class Known(TypedDict, total=False):
@@ -57,7 +57,7 @@ def test_what_was_written_is_read():
         ({"counts": {"one": [1.5]}}, "counts.one[0] is 1.5, and must be a whole number"),
         ({"free": {"level": None}}, "free.level is null, and must be a whole number"),
         ({"maybe": "b"}, 'maybe is "b", and must be an object'),
-        ({"maybe": {"word": "b"}}, "maybe has no 'size'"),
+        ({"maybe": {"size": 1}}, "maybe has no 'word'"),
         ({"maybe": {"word": ["b"], "size": 1}}, 'maybe.word is ["b"], and must be one of "a", "b"'),
         ({"maybe": {"word": "b", "size": 1, "more": 2}}, "maybe has 'more', which is not a part of it"),
         ({"size": "0"}, 'size is "0", and must be a number'),
@@ -72,8 +72,20 @@ def test_what_is_wrong_is_said_with_its_place(changed, said):
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize("name", GOOD)
-def test_every_field_must_be_there(name):
+def test_a_dataclass_beside_others_survives_its_plain_values():
+    value = from_plain(Outer, GOOD)
+    assert to_plain(value) == GOOD
+    assert list(to_plain(value)) == list(GOOD)
+    assert to_plain({"a": [value.inner, (value.inner,)]}) == {"a": [{"word": "a", "size": None}, ({"word": "a", "size": None},)]}
+
+
+def test_a_field_with_a_default_may_be_absent():
+    without = {key: value for key, value in GOOD.items() if key != "size"} | {"maybe": {"word": "b"}}
+    assert from_plain(Outer, without) == Outer("x", True, {"one": [1, 2]}, {"level": 3, "else": [None]}, Inner("b"), Inner("a"))
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "size"])
+def test_every_field_without_a_default_must_be_there(name):
     with pytest.raises(ValueError, match=f"it has no '{name}'"):
         from_plain(Outer, {key: value for key, value in GOOD.items() if key != name})
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wisetune.errors import BadFile
 from wisetune.plain import from_plain
 from wisetune.records import Record
-from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Recommended, Results, Row, Study, Words
+from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Recommended, Results, Row, Step, Study, Words
 
 words = st.text(max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -30,12 +30,13 @@ studies = st.builds(
     reproduce=st.lists(words, max_size=2),
     methods=st.dictionaries(words, st.builds(Words, words, words, words), max_size=2),
 )
+steps = st.builds(Step, *[numbers] * 5, st.booleans(), words, st.none() | numbers, st.none() | numbers)
 results = st.builds(
     Results,
     study=studies,
     stamp=plain,
     rows=st.lists(st.builds(Row, words, st.none() | numbers, st.integers(), records), max_size=3),
-    chosen=st.lists(st.builds(Chosen, words, words, st.integers(), numbers, words, words, st.lists(plain, max_size=2)), max_size=2),
+    chosen=st.lists(st.builds(Chosen, words, words, st.integers(), numbers, words, words, st.lists(steps, max_size=2)), max_size=2),
     clouds=st.lists(st.builds(Cloud, words, words, words, numbers, numbers, st.lists(st.integers(), max_size=6)), max_size=2),
     audits=st.dictionaries(words, st.lists(plain, max_size=2), max_size=2),
     log=st.dictionaries(words, st.lists(st.dictionaries(words, numbers, max_size=2), max_size=2), max_size=2),
@@ -62,7 +63,7 @@ def test_the_file_says_its_format_and_another_is_refused(found):
     written = found.to_json()
     assert written["format"] == FORMAT
     for other in ({**written, "format": FORMAT + 1}, {key: value for key, value in written.items() if key != "format"}):
-        with pytest.raises(ValueError, match=rf"they are of format .*, and this version reads {FORMAT}"):
+        with pytest.raises(ValueError, match=rf"they are of format .*, and this version reads format {FORMAT}"):
             Results.from_json(other)
 
 
@@ -82,7 +83,7 @@ def whole() -> dict[str, Any]:
         warnings=["w"],
         methods={"ft": Words("f", "t", "h")},
     )
-    chosen = Chosen("ft", "greedy", 0, 0.5, "accuracy", "why", [{"alpha": 0.5, "accepted": True, "change_low": None}])
+    chosen = Chosen("ft", "greedy", 0, 0.5, "accuracy", "why", [Step(0.5, 0.9, 0.8, 0.0, 1.0, True, "so", -1.0, 1.0)])
     cloud = Cloud("0.ply", "a", "b", 0.5, 0.1, [1, 2, 3])
     return Results(said, {}, [Row("ft", 0.5, 0, record)], [chosen], [cloud], {"a": [{"ok": True}]}, {"ft": [{"loss": 0.5}]}).to_json()
 
@@ -97,19 +98,35 @@ def spelled(place: tuple[Any, ...]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)[1:]
 
 
-NAMED = {"counts", "stamp", "protocol", "detail", "steps", "audits", "log", "methods"}
+NAMED = {"counts", "stamp", "protocol", "detail", "audits", "log", "methods"}
 """What holds names of somebody's choice, any of which may be missing."""
+DEFAULTS = {"detail", "objects", "role", "spec", "change_low", "change_high", "recommended", "warnings", "command", "reproduce", "methods"}
+"""What has a default, which stands for it where it is missing."""
 PLACES = list(places(whole()))
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if isinstance(place[-1], str) and not NAMED & {*place[:-1]}], ids=spelled)
-def test_every_part_of_the_file_must_be_there(place):
-    values = whole()
-    *way, name = place
-    inside = values
-    for key in way:
+def without(place: tuple[Any, ...]) -> dict[str, Any]:
+    values = inside = whole()
+    for key in place[:-1]:
         inside = inside[key]
-    del inside[name]
+    del inside[place[-1]]
+    return values
+
+
+OURS = [place for place in PLACES if isinstance(place[-1], str) and not NAMED & {*place[:-1]}]
+
+
+@pytest.mark.parametrize("place", [place for place in OURS if place[-1] in DEFAULTS], ids=spelled)
+def test_a_file_from_before_there_was_a_field_is_read_with_its_default(place):
+    found = Results.from_json(without(place)).to_json()
+    for key in place:
+        found = found[key]
+    assert found in (None, "", [], {})
+
+
+@pytest.mark.parametrize("place", [place for place in OURS if place[-1] not in DEFAULTS], ids=spelled)
+def test_every_other_part_of_the_file_must_be_there(place):
+    values, name = without(place), place[-1]
     with pytest.raises(ValueError, match=rf"has no '{name}'" if place != ("format",) else "of format None"):
         Results.from_json(values)
 
@@ -140,4 +157,13 @@ def test_a_file_says_where_it_is_wrong(tmp_path):
     values["rows"][0]["value"] = "high"
     file.write_text(json.dumps(values))
     with pytest.raises(BadFile, match=r'results\.json: cannot be read as results \(rows\[0\]\.value is "high", and must be a number\)'):
+        Results.read(file)
+
+
+def test_a_file_of_another_format_says_which_and_what_to_do(tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(whole() | {"format": 1}))
+    with pytest.raises(
+        BadFile, match=rf"of format 1, and this version reads format {FORMAT}\) \(run the run's command again, .*that wrote it\)"
+    ):
         Results.read(file)

@@ -1,4 +1,7 @@
-"""From plain values, as a JSON file holds them, back to frozen dataclasses: every field is there, no other, and each is of its type."""
+"""Frozen dataclasses to plain values, as a JSON file holds them, and back: no field is there that is none, and each is of its type.
+
+A field with a default may be absent: a file from before there was such a field means its default.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,21 @@ BESIDE: dict[str, bool] = {"beside": True}
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 
+def to_plain(value: Any) -> Any:
+    """``dataclasses.asdict``, but that the fields of one ``BESIDE`` stand beside the others."""
+    if dataclasses.is_dataclass(value):
+        found = dict[str, Any]()
+        for field in dataclasses.fields(value):
+            plain = to_plain(getattr(value, field.name))
+            found |= plain if field.metadata.get("beside") else {field.name: plain}
+        return found
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()}
+    return type(value)(map(to_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
 def from_plain(kind: type[T], value: Any, where: str = "") -> T:
-    """The inverse of ``dataclasses.asdict``, after JSON.
+    """The inverse of ``to_plain``, after JSON.
 
     Fields may be of plain types, lists, dicts with text as keys, ``X | None``, ``Literal``, ``Any`` and other dataclasses. A field
     ``Annotated[dict[str, Any], Known]`` may hold anything, but where it holds a key of the TypedDict ``Known`` the value is of that type.
@@ -34,7 +50,7 @@ def from_plain(kind: type[T], value: Any, where: str = "") -> T:
             rest.clear()
         elif field.name in rest:
             found[field.name] = _read(hints[field.name], rest.pop(field.name), _under(where, field.name))
-        else:
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where or 'it'} has no '{field.name}'")
     if rest:
         raise ValueError(f"{where or 'it'} has '{next(iter(rest))}', which is not a part of it")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from wisetune.errors import UsageError
-from wisetune.plain import from_plain
+from wisetune.plain import from_plain, to_plain
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
@@ -69,7 +69,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return dataclasses.asdict(self)
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, values: Any) -> Record:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 from wisetune.errors import BadFile
-from wisetune.plain import BESIDE, from_plain
+from wisetune.plain import BESIDE, from_plain, to_plain
 from wisetune.records import Record
 
 FORMAT = 3
@@ -34,21 +34,25 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return {"method": self.method, "alpha": self.alpha, "seed": self.seed, **self.record.to_json()}
+        return to_plain(self)
 
 
-class Tested(TypedDict, total=False):
-    """What pages show of a test that a rule made (``weights.choose.Step``)."""
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One test that a rule made. Changes are in percentage points, the candidate minus what it was compared with.
+
+    ``change_low`` and ``change_high`` bound the change of accuracy where the rule uses intervals.
+    """
 
     alpha: float
     accuracy: float
     robustness: float
     accuracy_change: float
     robustness_change: float
-    change_low: float | None
-    change_high: float | None
     accepted: bool
     why: str
+    change_low: float | None = None
+    change_high: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Chosen:
     alpha: float
     stopped_by: str
     why: str
-    steps: list[Annotated[dict[str, Any], Tested]]
+    steps: list[Step]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,8 +163,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
-        plain = dataclasses.asdict(self)
-        return {"format": FORMAT, **plain, "rows": [row.to_json() for row in self.rows]}
+        return {"format": FORMAT, **to_plain(self)}
 
     @classmethod
     def from_json(cls, values: Any) -> Results:
@@ -171,7 +174,7 @@ class Results:
         """
         plain = dict(values) if isinstance(values, dict) else values
         if isinstance(plain, dict) and plain.pop("format", None) != FORMAT:
-            raise ValueError(f"they are of format {values.get('format')}, and this version reads {FORMAT}")
+            raise ValueError(f"they are of format {values.get('format')}, and this version reads format {FORMAT}")
         return from_plain(cls, plain)
 
     @classmethod
@@ -182,13 +185,10 @@ class Results:
             BadFile: it cannot be read, is of another format, or holds something else.
         """
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
-                wrong = f"is of format {values['format']}, and this wisetune reads format {FORMAT}"
-                raise BadFile(file, wrong, "use the wisetune that wrote it, or run the run's command again: it writes this file anew")
-            return cls.from_json(values)
+            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
-            raise BadFile(file, f"cannot be read as results ({error})", "run the run's command again; it writes this file anew") from None
+            do = "run the run's command again, which writes this file anew, or use the wisetune that wrote it"
+            raise BadFile(file, f"cannot be read as results ({error})", do) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,4 +234,4 @@ class Probing:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        return {"format": FORMAT, **to_plain(self)}

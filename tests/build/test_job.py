@@ -496,7 +496,7 @@ def test_scans_of_few_objects_show_less():
             dataclasses.replace(one, record=dataclasses.replace(one.record, detail=one.record.detail | detail)) for one in rows[::2]
         ] + rows[1::2]
         (step,) = choose(rows, (0,), "interval", WiseFt())[0][1].steps
-        return step["change_high"] - step["change_low"]
+        return step.change_high - step.change_low
 
     assert shown([at // 10 for at in range(200)]) > shown(None)
 

@@ -33,7 +33,9 @@ def test_a_class_that_is_only_in_train_does_not_spoil_the_page(world):
 def test_results_of_another_version_are_not_read_as_ours(finished, words):
     file = finished / "out/results.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    refused(wisetune(*words), 65, f"out/results.json: is of format 99, and this wisetune reads format {FORMAT}")
+    refused(
+        wisetune(*words), 65, f"out/results.json: cannot be read as results (they are of format 99, and this version reads format {FORMAT})"
+    )
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", f'{{"format": {FORMAT}}}', "3"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wisetune.records import Record, Role, wilson
-from wisetune.results import Chosen, Cloud, DataSet, Recommended, Results, Row, Study
+from wisetune.results import Chosen, Cloud, DataSet, Recommended, Results, Row, Step, Study
 from wisetune.stories.story import WORDS
 from wisetune.stories.wise_ft_lp import WiseFtLp
 
@@ -184,16 +184,15 @@ def _choices(seed: int, alpha: float) -> list[Chosen]:
                 _step(a, a >= pick, "accuracy +0.2 points against alpha 1, robustness +0.5 points against the alpha before") for a in tested
             ]
             if rule == "interval":
-                steps = [{**step, "change_low": -2.1, "change_high": 1.4 if step["accepted"] else -0.1} for step in steps]
+                steps = [dataclasses.replace(step, change_low=-2.1, change_high=1.4 if step.accepted else -0.1) for step in steps]
             why = f"Rule: {rule} from alpha 1 down.\nStopped because accuracy fell too far. Chosen: alpha {pick:g}."
             made.append(Chosen(method, rule, seed, pick, "accuracy", why, steps))
     return made
 
 
-def _step(alpha: float, accepted: bool, why: str) -> dict[str, Any]:
+def _step(alpha: float, accepted: bool, why: str) -> Step:
     change = 0.3 if accepted else -1.5
-    step = {"alpha": alpha, "accuracy": 0.755 + change / 100, "robustness": 0.72 + 0.02 * (1 - alpha), "accuracy_change": change}
-    return {**step, "robustness_change": 0.5, "accepted": accepted, "why": why, "change_low": None, "change_high": None}
+    return Step(alpha, 0.755 + change / 100, 0.72 + 0.02 * (1 - alpha), change, 0.5, accepted, why)
 
 
 def _confusion(rng: np.random.Generator, classes: Sequence[str], accuracy: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from wisetune.records import Record, wilson
 from wisetune.report import board as b
 from wisetune.report.board import Board, Estimate, Model, Place, as_fields, from_rows
-from wisetune.results import Chosen, Results, Row
+from wisetune.results import Chosen, Results, Row, Step
 
 _BOUNDS = ("", "_low", "_high", "_sd")
 _COUNTS = ("seeds", "n", "objects")
@@ -98,11 +98,9 @@ def chosen_table(board: Board) -> Table:
 
 def steps_table(board: Board) -> Table:
     """Every test each rule made on validation data; changes are in percentage points."""
-    fields = ("alpha", "accuracy", "robustness", "accuracy_change", "robustness_change", "change_low", "change_high", "accepted", "why")
-    rows = [_of(choice) | {field: step.get(field) for field in fields} for choice in _ordered(board) for step in choice.steps]
-    return Table(
-        "steps", "Every test the rules made on validation (changes in percentage points)", ("method", "rule", "seed", *fields), rows
-    )
+    columns = ("method", "rule", "seed", *(field.name for field in dataclasses.fields(Step)))
+    rows = [_of(choice) | dataclasses.asdict(step) for choice in _ordered(board) for step in choice.steps]
+    return Table("steps", "Every test the rules made on validation (changes in percentage points)", columns, rows)
 
 
 def probes_table(board: Board) -> Table:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from wisetune.errors import UsageError
 from wisetune.records import Z95_ONE_SIDED, difference_interval, paired_difference, wilson
+from wisetune.results import Step
 from wisetune.weights.alphas import tidy
 
 Stop = Literal["accuracy", "robustness", "end of grid"]
@@ -68,24 +69,6 @@ class Curve:
                 raise UsageError(f"at alpha {alpha:g} {sum(right):g} of {len(right)} right do not make the accuracy {accuracy}.")
             if self.groups is not None and len(self.groups) != len(right):
                 raise UsageError(f"at alpha {alpha:g} there are {len(right)} marks, but groups of {len(self.groups)} items.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One test that a rule made. Differences are in percentage points, the candidate minus what it was compared with.
-
-    ``change_low`` and ``change_high`` bound the change of accuracy where the rule uses intervals.
-    """
-
-    alpha: float
-    accuracy: float
-    robustness: float
-    accuracy_change: float
-    robustness_change: float
-    accepted: bool
-    why: str
-    change_low: float | None = None
-    change_high: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
