@@ -25,7 +25,7 @@ bench: $(STAMP)  ## the benchmarks' smoke run; see docs/performance.md for the r
 	$(BIN)/python -m benchmarks.smoke
 
 results: $(STAMP)  ## docs/results, in an hour or two; DATA=DIR is the folder with the research data
-	scripts/make_results.sh $(DATA)
+	scripts/make_results.sh $(if $(DATA),"$(DATA)")
 
 clean:  ## everything that the other targets made
 	rm -rf .venv out

@@ -2,6 +2,11 @@
 # The pages and pictures of docs/results, from nothing: about an hour and a half on two cores. Killed, the same command goes on where it was.
 # First argument: the folder that holds dales_objects.npz, modelnet10.npz and infomr_shapedb.npz; without it only the pages that need none are made.
 set -euo pipefail
+if [ -n "${1:-}" ]; then # before hours of work, not after them
+    for name in dales_objects modelnet10 infomr_shapedb; do
+        [ -f "$1/$name.npz" ] || { echo "make_results.sh: there is no file $1/$name.npz. Give the folder that holds it: make results DATA=DIR" >&2; exit 2; }
+    done
+fi
 given=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
 wisetune=${WISETUNE:-.venv/bin/wisetune}
