@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -96,8 +97,16 @@ def test_a_reader_that_goes_away_is_no_failure():
 
 def test_an_interrupt_is_one_line_and_exit_code_130(world):
     words = [*map(str, job("ft", fit="epochs=100000,augment=none")), "--quiet"]
+    # Where the tests run in the background the shell has them ignore interrupts, and a child would inherit that.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-m", "wisetune", *words]
     child = subprocess.Popen(
-        [sys.executable, "-m", "wisetune", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=heard,
     )
     try:
         while not list(world.glob("out/store/locks/*.lock")):  # it holds the run: the work has begun
