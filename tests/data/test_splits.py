@@ -73,7 +73,7 @@ def test_a_new_item_moves_few_others():
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=80), st.floats(0, 0.99), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_groups_stay_whole(items, share, seed):
     labels = np.array([group % 4 for _, group in items])
     groups = [str(group) for _, group in items]
