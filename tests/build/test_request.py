@@ -78,6 +78,7 @@ def test_without_a_probe_the_bundled_objects_are_the_probe_and_that_is_said():
         ({"fit": "epoch=3"}, "Did you mean 'epochs'"),
         ({"head_fit": "lr=x"}, "must be a number"),
         ({"corruption": "no"}, "option 'split' of 'corruption'"),
+        ({"rule": "intervall"}, "no rule 'intervall' for alpha. Did you mean 'interval'"),
         ({"seeds": ()}, "at least one training seed"),
     ],
 )

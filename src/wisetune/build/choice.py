@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 
+from wisetune.build.request import Rule
 from wisetune.errors import UsageError
 from wisetune.results import OVER_SEEDS, Chosen, Row
 from wisetune.stories.story import Method, Story
 from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
-
-Rule = Literal["interval", "greedy"]
 
 
 def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule, story: Story) -> tuple[list[Chosen], Method]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from wisetune.build.job import Job
     from wisetune.nets.pretrained import Pretrained
 
+Rule = Literal["interval", "greedy"]
 _PROBES = ("demo:objects",)
 NO_PROBE = "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK."
 
@@ -38,7 +39,7 @@ class Request:
     fit: str = "epochs=30,lr=0.001,drop-path=0.1"
     head_fit: str = "epochs=100,batch=64,lr=0.003,augment=none,warmup=0"
     corruption: str = "items=300"
-    rule: Literal["interval", "greedy"] = "interval"
+    rule: Rule = "interval"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -76,6 +77,9 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = ()) -
 
     if not request.seeds:
         raise UsageError("a job needs at least one training seed, and none was given.")
+    rules = get_args(Rule)
+    if request.rule not in rules:
+        raise UsageError(f"there is no rule '{request.rule}' for alpha.{did_you_mean(request.rule, rules)} There are: {', '.join(rules)}.")
     fit = Fit.from_options(request.fit)
     probes = [str(parse_task(text)) for text in request.probes or _PROBES]
     return Job(
