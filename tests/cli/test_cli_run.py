@@ -212,6 +212,15 @@ def test_an_out_that_cannot_be_written_is_exit_code_73():
     refused(wisetune(*job(out="solids.npz"), "--quiet"), 73, "--out solids.npz is a file, and a run needs a folder")
 
 
+@pytest.mark.parametrize("out", ["scans", "scans/out"])
+@pytest.mark.parametrize("asked", [{"on": "folder:scans"}, {"probe": "folder:scans"}], ids=["on", "probe"])
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry"])
+def test_an_out_in_a_data_folder_is_refused_and_nothing_is_written_there(world, out, asked, dry):
+    before = sorted((world / "scans").rglob("*"))
+    refused(wisetune(*job(**asked, out=out), "--quiet", *dry), 2, f"--out {out} lies in the data folder 'scans'")
+    assert sorted((world / "scans").rglob("*")) == before
+
+
 def test_an_out_of_something_else_is_left_alone(world):
     (world / "taken/store").mkdir(parents=True)
     (world / "taken/store/thesis.tex").write_text("all of it")

@@ -19,6 +19,7 @@ from wisetune.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from wisetune.build.job import Finished, Runner
+    from wisetune.data.task import Task
     from wisetune.store.locks import Tell
     from wisetune.store.store import Store
 
@@ -170,6 +171,8 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
         bar.stage("reading data")
         if out.exists() and not out.is_dir():
             raise StorageError(f"--out {out} is a file, and a run needs a folder. Choose another --out.")
+        for task in map(parse_task, {job.on, *(need for measure in job.measures for need in measure.needs)}):
+            _keep_apart(out, task)
         if machine.dry_run:
             with _seen(out / "store", bar.tell) as store:
                 return _plan(Runner(job, store, load_task, where, bar), machine)
@@ -188,6 +191,16 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
     else:
         _print_summary(found, out)
     return 0
+
+
+def _keep_apart(out: Path, task: Task) -> None:
+    """A run in a data folder would stand there as one more class, and the data could not be read again."""
+    from wisetune.data.folder import Folder
+
+    if isinstance(task, Folder) and out.resolve().is_relative_to(Path(task.path).expanduser().resolve()):
+        raise UsageError(
+            f"--out {out} lies in the data folder '{task.path}', where it would be taken for a class. Choose a folder beside it."
+        )
 
 
 @contextmanager
