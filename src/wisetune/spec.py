@@ -7,7 +7,7 @@
     folder:scan%5B1                a bracket without its other half: %5B is [, %5D is ], and %25 the percent sign of such a text
     my_lab.tuning:Mine:rank=4      a class outside wisetune: its module, its name, its options
 
-``Spec.parse`` and ``str`` are inverse; defaults are left out. A ``Catalog`` is a package in which each module is one entry.
+Reading (``Catalog.parse``) and ``str`` are inverse; defaults are left out.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib
-import importlib.util
 import json
-import pkgutil
 import re
 import sys
 import types
 import typing
-from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from wisetune.errors import UsageError, did_you_mean
 
 S = TypeVar("S", bound="Spec")
 _ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
-_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -87,7 +83,7 @@ class Spec:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "name" not in vars(cls):
-            cls.name = _address(cls)
+            cls.name = address(cls)
 
     def __post_init__(self) -> None:
         """Check words where the field lists them (``Literal``), numbers where it bounds them (``option``), and that a tuple is one.
@@ -139,7 +135,7 @@ class Spec:
         A class outside wisetune is its module and itself here, whatever it calls itself: it may call itself ``full``.
         """
         options = canonical_fields(self)
-        return {"spec": self.name if type(self).__module__.startswith("wisetune.") else _address(type(self)), **options}
+        return {"spec": self.name if type(self).__module__.startswith("wisetune.") else address(type(self)), **options}
 
     @classmethod
     def from_options(cls: type[S], text: str, *, filed: bool = False) -> S:
@@ -218,102 +214,14 @@ def _text(plain: Any) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 
-class Catalog(Generic[S]):
-    """The entries of one package: a module ``wise_ft.py`` holds the entry ``wise-ft``, a subclass of ``base``.
-
-    Modules whose names start with an underscore, and those named in ``machinery``, are not entries. Nothing is imported before
-    an entry is asked for. ``my_lab.tuning:Mine`` names an entry outside wisetune: the class ``Mine`` of the module ``my_lab.tuning``.
-    """
-
-    def __init__(self, noun: str, package: str, base: type[S], machinery: tuple[str, ...] = ()) -> None:
-        self.noun, self.package, self.base, self.machinery = noun, package, base, machinery
-
-    def names(self) -> list[str]:
-        """All entries, sorted, found by file name without importing them."""
-        path = importlib.import_module(self.package).__path__
-        found = [module.name for module in pkgutil.iter_modules(path)]
-        return sorted(dashed(name) for name in found if not name.startswith("_") and name not in self.machinery)
-
-    def entry(self, name: str) -> type[S]:
-        """The class behind a name.
-
-        Raises:
-            UsageError: no such entry; the message lists what there is.
-        """
-        if ":" in name:
-            return self._outside(name)
-        if name not in self.names():
-            hint = did_you_mean(name, self.names())
-            hint += " One of your own is spelled my_package.module:Class." if "." in name else ""
-            raise UsageError(f"there is no {self.noun} '{name}'.{hint} There are: {', '.join(self.names())}.")
-        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, self.base) and value.__module__ == module.__name__ and value.name == name:
-                return value
-        raise UsageError(f"module {module.__name__} defines no {self.noun} named '{name}'; set name = \"{name}\" on its class.")
-
-    def _outside(self, name: str) -> type[S]:
-        module_name, _, class_name = name.partition(":")
-        try:
-            module = importlib.import_module(module_name)
-        except (ImportError, ValueError, TypeError) as error:  # the last two: a name such as ./this is no module's
-            raise UsageError(
-                f"{self.noun} '{name}': the module '{module_name}' cannot be imported ({error}). "
-                "Install it, or name the folder in which it lies in PYTHONPATH."
-            ) from None
-        value = functools.reduce(lambda inside, part: getattr(inside, part, None), class_name.split("."), module)
-        if value is None:
-            mine = [known for known, kind in vars(module).items() if self._fits(kind) and kind.__module__ == module_name]
-            raise UsageError(f"the module '{module_name}' has no class '{class_name}'. Of this kind it has: {', '.join(mine) or 'none'}.")
-        if not self._fits(value):
-            raise UsageError(f"'{name}' is not a {self.noun}: it must be a subclass of {self.base.__module__}.{self.base.__name__}.")
-        if value.name != _address(value):
-            raise UsageError(
-                f"'{name}' calls itself '{value.name}', by which it cannot be found again. Leave name out of the class: outside wisetune "
-                f"a {self.noun} is called by its module and class."
-            )
-        return value
-
-    def _fits(self, value: object) -> TypeGuard[type[S]]:
-        return isinstance(value, type) and issubclass(value, self.base)
-
-    def divide(self, text: str) -> tuple[str, str]:
-        """A spelling as the entry's name (``module:Class`` outside wisetune, else without a colon) and its options; nothing is imported."""
-        name, _, options = text.strip().partition(":")
-        inside, _, rest = options.partition(":")
-        if name not in self.names() and _CLASS.fullmatch(inside) and ("." in name or (inside[0].isupper() and _is_module(name))):
-            return f"{name}:{inside}", rest
-        return name, options
-
-    def parse(self, text: str) -> S:
-        """From its spelling to the value.
-
-        Raises:
-            UsageError: unknown name or option, wrong kind of value.
-        """
-        name, options = self.divide(text)
-        return self.entry(name).from_options(options)
-
-    def parse_imported(self, text: str) -> S:
-        """As ``parse``, of a text in a file (``filed``). A file must not choose what is imported: a class from outside has to be there already."""
-        name, options = self.divide(text)
-        module, colon, _ = name.partition(":")
-        if colon and module not in sys.modules:
-            raise UsageError(f"its {self.noun} is '{name}', from outside wisetune; import {module} first if you trust it")
-        return self.entry(name).from_options(options, filed=True)
-
-
 def dashed(name: str) -> str:
     """A field's or module's name as it is spelled: ``best_of`` is ``best-of``."""
     return name.replace("_", "-")
 
 
-def _address(cls: type) -> str:
+def address(cls: type) -> str:
+    """What a class outside wisetune is called: its module and itself, ``my_lab.tuning:Mine``."""
     return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _is_module(name: str) -> bool:
-    return name in sys.modules or (name.isidentifier() and importlib.util.find_spec(name) is not None)
 
 
 def _options(cls: type[Spec]) -> str:

@@ -12,11 +12,11 @@ from adapter import Adapter, Forgetful, Loose, Scaled, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build.builder import backbone_of
 from wisetune.build.grafts import grafts_of
+from wisetune.catalog import Catalog
 from wisetune.errors import UsageError
 from wisetune.nets.create import fresh_head
 from wisetune.nets.heads import LinearHead
 from wisetune.recipe import Mix, Tune, digest, walk
-from wisetune.spec import Catalog
 from wisetune.store import Store
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wisetune.catalog import Catalog
 from wisetune.data.folder import Folder
 from wisetune.data.npz import Npz
 from wisetune.data.task import Task
 from wisetune.errors import UsageError
-from wisetune.spec import Catalog, quote
+from wisetune.spec import quote
 
 MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "splits", "task", "tasks", "write")
 TASKS = Catalog("task", "wisetune.data", Task, machinery=MACHINERY)

@@ -14,12 +14,12 @@ from typing import Literal
 
 from torch import nn
 
+from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
 from wisetune.nets.heads import Head, parse_head
 from wisetune.nets.model import Model, feature_width
 from wisetune.runtime import drawing
-from wisetune.spec import Catalog
 
 _MACHINERY = (
     *("backbone", "grafts", "heads", "linear_max", "masked", "model", "readout", "tokenizer", "transformer"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wisetune.spec import Catalog
+from wisetune.catalog import Catalog
 from wisetune.stories.story import Story
 
 STORIES: Catalog[Story] = Catalog("story", "wisetune.stories", Story, machinery=("story", "stories"))

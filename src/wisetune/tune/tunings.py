@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wisetune.spec import Catalog
+from wisetune.catalog import Catalog
 from wisetune.tune.tuning import Tuning
 
 TUNINGS: Catalog[Tuning] = Catalog("tuning", "wisetune.tune", Tuning, machinery=("saved", "tuning", "tunings"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wisetune.spec import Catalog
+from wisetune.catalog import Catalog
 from wisetune.weights.merge import Merge
 
 MERGES: Catalog[Merge] = Catalog(
