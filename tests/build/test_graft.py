@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pico
-from adapter import Adapter, Forgetful, Loose, Scaled, ScaledProbe
+from adapter import Adapter, Forgetful, Loose, Reading, Scaled, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build.builder import backbone_of
 from wisetune.build.grafts import grafts_of
@@ -136,6 +136,15 @@ def test_a_tuning_whose_buffer_would_not_be_stored_is_refused_before_it_trains(t
     with pytest.raises(UsageError, match=r"'adapter:Loose' grafts the tensor 'norm.factor.by'.*a parameter or a buffer"):
         build(tmp_path, dataclasses.replace(ADAPTED, tuning=Loose()))
     assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
+
+
+@pytest.mark.parametrize("way", ["item", "numpy"])
+def test_a_tuning_that_reads_values_while_it_grafts_is_refused(way):
+    """What it adds has to be known before anything is built."""
+    with pytest.raises(
+        UsageError, match=r"Reading.* reads values while it grafts \(.*\)\. What it adds is looked at on a model without values"
+    ):
+        grafts_of(dataclasses.replace(ADAPTED, tuning=Reading(way=way)))
 
 
 def test_what_is_grafted_twice_is_refused(tmp_path):

@@ -106,6 +106,25 @@ def test_what_a_copy_would_not_call_as_its_own_is_refused(graft, place):
         By(graft).graft_into(tuned())
 
 
+def extra(model):
+    model.head.extra = Bottleneck(16, 2)
+
+
+def another_head(model):
+    model.head = Bottleneck(16, 2)
+
+
+def beside(model):
+    model.register_buffer("table", torch.ones(2))
+
+
+@pytest.mark.parametrize(("graft", "name"), [(extra, "head.extra"), (another_head, "head"), (beside, "table")])
+def test_nothing_is_grafted_outside_the_backbone(graft, name):
+    """The file of a model has its backbone's grafts, and a head that its spec builds."""
+    with pytest.raises(UsageError, match=f"'by' grafts '{name}' outside the backbone"):
+        By(graft).graft_into(tuned())
+
+
 def test_hooks_that_were_there_are_not_the_grafts():
     model = tuned()
     model.backbone.norm.register_forward_hook(lambda *_: None)

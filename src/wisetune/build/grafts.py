@@ -16,7 +16,7 @@ def grafts_of(recipe: Recipe) -> tuple[Grafted, ...]:
     """What the model's backbone will note, in order.
 
     Raises:
-        UsageError: something cannot be grafted.
+        UsageError: something cannot be grafted, or not by shapes alone.
     """
     tunings: list[Tuning] = []
     while not isinstance(recipe, Start):
@@ -48,8 +48,20 @@ def _noted(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> tuple[Grafted, ..
         backbone = build_empty(spec)
         model = Model(backbone, LinearHead().build(feature_width(backbone), 2), LinearHead(), ("a", "b"))
         for tuning in tunings:
-            tuning.graft_into(model)
+            _by_shape(tuning, model)
     return backbone.grafts
+
+
+def _by_shape(tuning: Tuning, model: Model) -> None:
+    try:
+        tuning.graft_into(model)
+    except (NotImplementedError, RuntimeError, TypeError) as error:  # with these torch refuses the values of a meta tensor
+        if "meta" not in str(error).lower():
+            raise
+        raise UsageError(
+            f"'{tuning}' reads values while it grafts ({str(error).splitlines()[0]}). What it adds is looked at on a model without values "
+            "first: graft by shapes alone, and read values when the model is called."
+        ) from error
 
 
 def _words(grafts: tuple[Grafted, ...]) -> str:

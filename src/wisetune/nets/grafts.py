@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from wisetune.nets.backbone import Backbone, build_empty
 
 
-def parts(backbone: Backbone) -> dict[str, nn.Module | Tensor]:
-    """The modules, parameters and buffers of a backbone, by name; what has two names under both."""
+def parts(module: nn.Module) -> dict[str, nn.Module | Tensor]:
+    """The modules, parameters and buffers of a backbone or a head, by name; what has two names under both."""
     return {
-        **dict(backbone.named_modules(remove_duplicate=False)),
-        **dict(backbone.named_parameters(remove_duplicate=False)),
-        **dict(backbone.named_buffers(remove_duplicate=False)),
+        **dict(module.named_modules(remove_duplicate=False)),
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
     }
 
 

@@ -41,12 +41,18 @@ class Tuning(Spec):
         """``graft``, noted in the backbone if anything changes: its file has to say it, and models that are mixed have to agree on it.
 
         Raises:
-            UsageError: a graft in the place of something, as when it is grafted twice, with a tensor that is not stored, or called by a hook that a
-                copy of the backbone would not have.
+            UsageError: a graft in the place of something, as when it is grafted twice, into the head, with a tensor that is not stored, or called by
+                a hook that a copy of the backbone would not have.
         """
         backbone = model.backbone
-        there, attributes, calls = parts(backbone), _attributes(backbone), _calls(model)
+        there, attributes, calls, whole = parts(backbone), _attributes(backbone), _calls(model), parts(model)
         self.graft(model)
+        strays = [name for name, part in parts(model).items() if whole.get(name) is not part and name.split(".")[0] != "backbone"]
+        if strays:
+            raise UsageError(
+                f"'{self}' grafts '{strays[0]}' outside the backbone, and a head is no more than its spec says: no file would hold it. Graft into "
+                "the backbone."
+            )
         now, stored = parts(backbone), backbone.state_dict()
         attributes_now, calls_now = _attributes(backbone), _calls(model)
         gone = [name for name, part in there.items() if now.get(name) is not part]
