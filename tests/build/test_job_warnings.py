@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 import pico
 from wisetune.build.job import Runner
 from wisetune.build.meter import Silent
-from wisetune.data.task import Data
+from wisetune.data.check import shared, warned
+from wisetune.data.folder import Folder
+from wisetune.data.task import Data, Split
+from wisetune.measure.svm import Svm
 from wisetune.results import Words
 from wisetune.store import Store
 from wisetune.stories.ft import Ft
+from wisetune.stories.lp import Lp
 from wisetune.stories.story import WORDS, Method, Story, fine_tuning, gentle_tuning
 
 
@@ -41,8 +47,80 @@ def test_what_a_task_warns_of_is_told_and_stands_in_the_study(tmp_path):
     meter = Told()
     runner = Runner(pico.job(Ft(), warnings=("no probe",)), Store(tmp_path), load, pico.CPU, meter)
     runner.task("solids")
-    assert meter.lines == ["solids may leak"]
+    assert meter.lines == ["warning: solids may leak"]
     assert runner.study().warnings == ["no probe", "solids may leak"]
+
+
+def told(tmp_path, monkeypatch, **tasks: Data) -> list[str]:
+    """What a run of ``lp`` on the task ``on``, with a probe on the task ``probe``, warns of before anything is trained."""
+    known = {"on": pico.data(), "probe": pico.probe()} | tasks
+    monkeypatch.setattr(pico, "TASKS", {name: lambda data=data: data for name, data in known.items()})
+    meter = Told()
+    runner = pico.runner(tmp_path, Lp(), meter, on="on", measures=(Svm("probe", "0.01"),))
+    assert [f"warning: {warning}" for warning in runner.study().warnings] == meter.lines
+    return meter.lines
+
+
+def same(data: Data, where: str, rows: list[int], source: str, at: list[int], labels: bool = False) -> Data:
+    """Clouds of one part again in another: moved, scaled, in another order and under another name."""
+    part, other = data.split(where), data.split(source)
+    points = part.points.copy()
+    points[rows] = 3 * other.points[at][:, ::-1] + 1
+    given = part.labels.copy()
+    if not labels:
+        given[rows] = other.labels[at]
+    return dataclasses.replace(data, **{where: Split(points, given, part.names)})
+
+
+def test_sound_data_and_another_probe_warn_of_nothing(tmp_path, monkeypatch):
+    assert told(tmp_path, monkeypatch) == []
+
+
+def test_a_shape_in_train_and_test_is_a_leak_told_first(tmp_path, monkeypatch):
+    leaking = same(pico.data(), "test", [0, 5], "train", [0, 9])
+    small = dataclasses.replace(leaking, protocol={"skipped": ["a.ply: is cut off"], "warnings": ["of the task"]})
+    first, second, third = told(tmp_path, monkeypatch, on=small)
+    assert first.startswith("warning: solids: LEAK: the same shape is in test and train: results on it would be remembered, not learned [")
+    assert "and 1 more like it" in first
+    assert small.test.names[0] in first
+    assert second == "warning: solids: 1 file(s) could not be used and were left out: a.ply: is cut off."
+    assert third == "warning: of the task"
+
+
+def test_a_shape_of_two_classes_and_a_class_of_few(tmp_path, monkeypatch):
+    data = pico.data()
+    doubtful = same(data, "train", [0], "train", [1], labels=True)
+    (line,) = told(tmp_path / "a", monkeypatch, on=doubtful)
+    assert "two labels: the same shape is labelled ball and box" in line
+    one = np.array([row for row in range(len(data.train)) if data.classes[data.train.labels[row]] != "plate" or row < 4])
+    rest = {name: data.split(name).take(np.flatnonzero(data.split(name).labels != 3)) for name in ("val", "test")}
+    lines = told(tmp_path / "b", monkeypatch, on=dataclasses.replace(data, train=data.train.take(one), **rest))
+    assert any("small class: classes with fewer than 5 items: plate (1)" in line for line in lines)
+    assert any("1 class(es) have no items in test: plate" in line for line in lines)
+
+
+def test_a_probe_that_is_the_tasks_own_data_is_said_to_prove_nothing(tmp_path, monkeypatch):
+    (line,) = told(tmp_path / "all", monkeypatch, probe=pico.data())
+    assert line.startswith("warning: 84 of the 84 clouds of solids (svm) are in the task solids too: robustness on it rises with")
+    some = pico.probe()
+    points = np.concatenate([pico.data().test.points[:3], some.val.points[3:]])
+    some = dataclasses.replace(some, val=Split(points, some.val.labels, some.val.names))
+    (line,) = told(tmp_path / "some", monkeypatch, probe=some)
+    assert line.startswith("warning: 3 of the 72 clouds of others (svm) are in the task solids too")
+
+
+def test_the_same_file_drawn_anew_is_known_again(tmp_path):
+    """Other points are drawn from a file of another name: it is the file that is compared."""
+    for name, key in (("train/a/1", 0), ("train/a/2", 1), ("train/b/1", 2), ("train/b/2", 3), ("test/a/x", 1), ("test/b/y", 4)):
+        file = tmp_path / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.random.default_rng(key).normal(size=(300, 3)))
+    data = Folder(str(tmp_path), val=0).load(64)
+    assert not np.array_equal(data.train.points[data.train.names.index("train/a/2.npy")], data.test.points[0])
+    leak, *_ = warned(data)
+    assert "LEAK: the same shape is in test and train" in leak
+    assert "[test/a/x.npy, train/a/2.npy]" in leak
+    assert shared(data, Folder(str(tmp_path), val=0, seed=5).load(64)) == 6
 
 
 def test_a_study_has_the_words_of_its_story_for_the_methods_that_it_has(tmp_path):

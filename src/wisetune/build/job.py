@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
 from wisetune.build.grafts import check_grafts
 from wisetune.build.meter import Meter
+from wisetune.data.check import shared, warned
+from wisetune.data.files import PARTS
 from wisetune.data.task import Data
 from wisetune.errors import DataError, UsageError
 from wisetune.fit.finetune import Fit
@@ -79,6 +81,7 @@ class Runner:
     def __init__(self, job: Job, store: Store, tasks: Callable[[str, int], Data], device: torch.device, meter: Meter) -> None:
         self.job, self.store, self.meter, self.device = job, store, meter, device
         self._tasks, self._loaded = tasks, dict[str, Data]()
+        self.warnings = list(job.warnings)
         assert isinstance(job.start.backbone, BackboneSpec)
         start = build_empty(job.start.backbone)
         self.points, self.complete = start.points, not start.anatomy.fresh
@@ -90,6 +93,8 @@ class Runner:
                 )
         for measure in (*job.measures, *([job.corruption] if job.corruption else [])):
             measure.check(self.downstream, self.task)
+        for warning in dict.fromkeys(warning for measure in job.measures for warning in self._shared(measure)):
+            self._warn(warning)
         self.bank = FeatureBank(device)
         self.builder = Builder(store, self._by_digest, self.bank, meter)
         self._rows: list[Row] = []
@@ -100,9 +105,27 @@ class Runner:
         """A task by its spelling, loaded once."""
         if text not in self._loaded:
             self._loaded[text] = self._tasks(text, self.points)
-            for warning in _warnings(self._loaded[text]):
-                self.meter.tell(warning)
+            for warning in warned(self._loaded[text]):
+                self._warn(warning)
         return self._loaded[text]
+
+    def _warn(self, text: str) -> None:
+        """Say it now, and wherever the numbers stand."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.meter.tell(f"warning: {text}")
+
+    def _shared(self, measure: Measure) -> Iterator[str]:
+        """Where a measure looks at the task's own clouds as if they were others."""
+        for text in measure.needs:
+            other = self.task(text)
+            count, total = shared(self.downstream, other), sum(len(other.split(part)) for part in PARTS)
+            if count:
+                proves = "robustness on it rises with fine-tuning and proves nothing" if measure.of_backbone else "the numbers are too good"
+                yield (
+                    f"{count} of the {total} clouds of {other.name} ({measure.name}) are in the task {self.downstream.name} too: {proves}. "
+                    "Give data of other objects."
+                )
 
     def trees(self) -> dict[tuple[int, Method], Recipe]:
         """Every tree of the job by seed and method.
@@ -215,7 +238,6 @@ class Runner:
     def study(self, command: str = "", best: Method | None = None, chose: bool = False) -> Study:
         """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
-        warnings = [warning for data in self._loaded.values() for warning in _warnings(data)]
         names = {method.name for _, method in self.trees()}
         return Study(
             story=str(job.story),
@@ -240,7 +262,7 @@ class Runner:
                 + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
             ),
             recommended=None if best is None else Recommended(best.name, best.alpha),
-            warnings=list(dict.fromkeys([*job.warnings, *warnings])),
+            warnings=list(self.warnings),
             command=command,
             reproduce=[command] if command else [],
             methods={name: words for name, words in (WORDS | job.story.words).items() if name in names},
@@ -284,11 +306,6 @@ class Runner:
             )
             for row in rows
         ]
-
-
-def _warnings(data: Data) -> list[str]:
-    """What whoever reads numbers on these data should know."""
-    return [str(warning) for warning in data.protocol.get("warnings", ())]
 
 
 def _content(data: Data) -> tuple[str, str, str]:

@@ -11,16 +11,10 @@ from jaxtyping import Float64
 from wisetune.data.files import Item
 from wisetune.data.formats import Cloud, Shape
 from wisetune.data.task import SplitName
-from wisetune.points.normalise import normalise
+from wisetune.points.content import alike, signature
 
-SAME = 1e-3
-"""How far apart signatures of one shape may be; coordinates are in units of its radius."""
 FAR = 10.0
 """A box this many times larger or smaller than usual is pointed out."""
-_AXES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, -1, 0], [1, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]], float)
-_DIRECTIONS = np.concatenate([_AXES, [[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]])
-_DIRECTIONS /= np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True)
-_LEVELS = np.linspace(0, 1, 17)
 _ENOUGH = 8
 _UNITS = {"mm and m": 1000.0, "cm and m": 100.0, "inch and mm": 25.4, "mm and cm": 10.0, "inch and m": 39.37}
 
@@ -49,40 +43,19 @@ class Facts:
 
 
 def facts_of(item: Item, shape: Shape) -> Facts:
-    """Measure one shape.
-
-    The signature holds quantiles of the normalised points (of a mesh: its vertices) along 13 directions. Unlike a hash of rounded
-    coordinates it does not jump when a value lies at a rounding edge, so one shape saved as text and as float32 is known again. It does not
-    change with the order, the place or the size of the points; it does change when they are turned.
-    """
+    """Measure one shape; its signature is of its points, of a mesh of its vertices."""
     is_cloud = isinstance(shape, Cloud)
     points = shape.points if isinstance(shape, Cloud) else shape.vertices
-    unit = normalise(points, "sphere").astype(np.float64)
-    signature = np.quantile(unit @ _DIRECTIONS.T, _LEVELS, axis=0).ravel()
-    return Facts(item, is_cloud, len(points), shape.dropped if isinstance(shape, Cloud) else 0, np.ptp(points, axis=0), signature)
+    dropped = shape.dropped if isinstance(shape, Cloud) else 0
+    return Facts(item, is_cloud, len(points), dropped, np.ptp(points, axis=0), signature(points))
 
 
 def twins(facts: list[Facts]) -> list[list[Facts]]:
     """Groups of two or more that are the same shape."""
     if not facts:
         return []
-    table = np.stack([fact.signature for fact in facts])
-    # Same shapes have the same mean spread to within SAME: sorted by it, each is compared with few.
-    spread = np.abs(table).mean(axis=1)
-    order = np.argsort(spread, kind="stable")
-    table, ends = table[order], np.searchsorted(spread[order], spread[order] + SAME, side="right")
-    seen = np.zeros(len(facts), bool)
-    groups: list[list[Facts]] = []
-    for row in range(len(facts)):
-        if seen[row]:
-            continue
-        near = np.arange(row + 1, ends[row])
-        near = near[~seen[near]]
-        same = near[np.abs(table[near] - table[row]).max(axis=1, initial=0) <= SAME]
-        if len(same):
-            seen[same] = True
-            groups.append(sorted((facts[order[at]] for at in [row, *same]), key=lambda fact: fact.name))
-    return groups
+    groups = alike(np.stack([fact.signature for fact in facts]))
+    return [sorted((facts[row] for row in group), key=lambda fact: fact.name) for group in groups]
 
 
 def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:

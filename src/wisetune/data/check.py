@@ -1,20 +1,27 @@
-"""Everything that is wrong or suspicious about a data set, found without training; a bad file is a finding, never an exception."""
+"""Everything that is wrong or suspicious about a data set, found without training; a bad file is a finding, never an exception.
+
+``check`` looks at files. ``warned`` says what of it shows in data that are loaded already, for whoever reads numbers on them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from wisetune.data._facts import Facts, axes_swapped, facts_of, scale_outliers, twins
 from wisetune.data.classmap import plain
-from wisetune.data.files import FileTask, Opened
+from wisetune.data.files import PARTS, FileTask, Item, Opened
 from wisetune.data.folder import Folder
 from wisetune.data.splits import parted
-from wisetune.data.task import Task
+from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.data.tasks import parse_task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
+from wisetune.points.content import alike
 
 FEW = 5
 """Classes with fewer items than this are pointed out."""
@@ -59,6 +66,49 @@ def check(task: Task | str | Path, points: int = 1024) -> list[Finding]:
         wrong, do = (error.wrong, error.do) if isinstance(error, BadFile) else (str(error), "see docs: data sets")
         found.append(Finding("error", "layout", (), wrong, do))
     return sorted(found, key=lambda finding: (finding.severity, finding.kind, finding.files))
+
+
+def warned(data: Data) -> list[str]:
+    """What whoever reads numbers on these data should know, worst first and each kind once; what their task warned of is among it."""
+    facts = [fact for part in PARTS for fact in _loaded(data, part, data.split(part))]
+    kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in (*_duplicates(facts), *_groups(facts), *_class_sizes(facts, {})):
+        kinds[finding.kind, "" if finding.kind in ("two labels", "duplicate") else finding.message].append(finding)
+    found = sorted(kinds.values(), key=lambda same: (same[0].kind != "leak", same[0].severity, same[0].kind))
+    skipped = [str(text) for text in data.protocol.get("skipped", ())]
+    left_out = [f"{data.name}: {len(skipped)} file(s) could not be used and were left out: {_first(skipped, '; ')}."] if skipped else []
+    return [*(_summed(data, same) for same in found), *left_out, *map(str, data.protocol.get("warnings", ()))]
+
+
+def shared(data: Data, other: Data) -> int:
+    """How many clouds of ``other`` are in ``data`` too, whatever they are called and in whichever part."""
+    ours, theirs = (np.concatenate([part.signatures for part in map(one.split, PARTS) if len(part)]) for one in (data, other))
+    groups = alike(np.concatenate([ours, theirs]))
+    return sum(sum(row >= len(ours) for row in group) for group in groups if min(group) < len(ours))
+
+
+def _loaded(data: Data, part: SplitName, split: Split) -> list[Facts]:
+    """Loaded clouds as ``check`` knows those of files."""
+    groups = split.names if split.groups is None else split.groups
+    rows = zip(split.names, split.labels.tolist(), groups, split.points, split.signatures, strict=True)
+    return [
+        Facts(Item(name, data.classes[label], part, group), True, len(points), 0, np.ptp(points, axis=0).astype(np.float64), mark, part)
+        for name, label, group, points, mark in rows
+    ]
+
+
+def _summed(data: Data, same: list[Finding]) -> str:
+    """Findings of one kind in one line, the first of them by name."""
+    first = same[0]
+    files = f" [{_first(first.files)}]" if first.files else ""
+    more = f" and {len(same) - 1} more like it" if len(same) > 1 else ""
+    listed = "; wisetune data check lists all" if more and "task" in data.protocol else ""  # it takes files only
+    kind = first.kind.upper() if first.kind == "leak" else first.kind
+    return f"{data.name}: {kind}: {first.message}{files}{more} ({first.do}{listed})."
+
+
+def _first(words: Sequence[str], between: str = ", ") -> str:
+    return between.join(words[:3]) + (f"{between}and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def _opened(task: FileTask, found: list[Finding]) -> Opened:
@@ -113,25 +163,31 @@ def _classes(task: FileTask, good: list[Facts]) -> list[Finding]:
     if len(counts) < 2:
         there = f"only '{next(iter(counts))}'" if counts else "none"
         found.append(Finding("error", "one class", (), f"classes with readable items: {there}; classifying needs two", "add a class"))
-    alike: dict[str, list[str]] = defaultdict(list)
+    if len(counts) > 1 and max(counts.values()) > IMBALANCE * min(counts.values()):
+        (most, high), (least, low) = counts.most_common()[0], counts.most_common()[-1]
+        message = f"'{most}' has {high} items, '{least}' {low}; plain accuracy will mostly measure the large classes"
+        found.append(Finding("warning", "imbalance", (), message, "look at the mean over classes, or set per-class"))
+    return found + _class_sizes(good, {"val": task.val, "test": task.test})
+
+
+def _class_sizes(good: list[Facts], shares: Mapping[str, float]) -> list[Finding]:
+    """Classes that are small, missing from a part (that has a share, or anything in it), or perhaps one."""
+    found: list[Finding] = []
+    counts = Counter(fact.item.label for fact in good)
+    variants: dict[str, list[str]] = defaultdict(list)
     for name in sorted(counts):
-        alike[plain(name)].append(name)
-    for names in alike.values():
+        variants[plain(name)].append(name)
+    for names in variants.values():
         if len(names) > 1:
             message = f"class names differ only in case, spaces or dashes: {', '.join(map(repr, names))}"
             found.append(Finding("warning", "class variants", (), message, "put them together if they are one class"))
     small = [f"{name} ({counts[name]})" for name in sorted(counts) if counts[name] < FEW]
     if small:
         found.append(Finding("warning", "small class", (), f"classes with fewer than {FEW} items: {', '.join(small)}", "add items"))
-    if len(counts) > 1 and max(counts.values()) > IMBALANCE * min(counts.values()):
-        (most, high), (least, low) = counts.most_common()[0], counts.most_common()[-1]
-        message = f"'{most}' has {high} items, '{least}' {low}; plain accuracy will mostly measure the large classes"
-        found.append(Finding("warning", "imbalance", (), message, "look at the mean over classes, or set per-class"))
-    held_out = {"train": 1.0, "val": task.val, "test": task.test}
-    for part, share in held_out.items():
+    for part in PARTS:
         there = {fact.item.label for fact in good if fact.part == part}
         missing = sorted(set(counts) - there)
-        if missing and (share > 0 or there):
+        if missing and (part == "train" or shares.get(part, 0.0) > 0 or there):
             severity = "error" if part == "train" else "warning"
             message = f"{len(missing)} class(es) have no items in {part}: {', '.join(missing[:10])}"
             found.append(Finding(severity, "missing class", (), message, "add items, or have everything split anew"))

@@ -14,6 +14,7 @@ from wisetune.data.formats import Cloud, Shape, points_of
 from wisetune.data.splits import Part, assign, draw, few, numbered
 from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
+from wisetune.points.content import signature
 from wisetune.points.normalise import Frame, normalise
 from wisetune.runtime import generator
 from wisetune.spec import option
@@ -51,6 +52,7 @@ class FileTask(Task):
     """
 
     name: ClassVar[str] = ""
+    fewest_classes: ClassVar[int] = 2
     path: str
     seed: int = 0
     val: float = option(0.2, least=0, below=1)
@@ -110,6 +112,7 @@ class FileTask(Task):
             raise UsageError(f"clouds of {points} points were asked for; ask for at least 1.")
         kept: list[Item] = []
         clouds: list[Float32[np.ndarray, "p 3"]] = []
+        marks: list[Float64[np.ndarray, " s"]] = []
         bad: list[WisetuneError] = []
         skipped: list[str] = []
         repeated = 0
@@ -123,15 +126,22 @@ class FileTask(Task):
             else:
                 kept.append(item)
                 clouds.append(self.frame(shape, points, item.name))
+                marks.append(signature(shape.points if isinstance(shape, Cloud) else shape.vertices))
                 repeated += isinstance(shape, Cloud) and len(shape.points) < points
         if bad and not self.skip_bad:
             _refuse(bad)
         protocol = {"points": points, "repeated": repeated, "skipped": skipped}
-        return self._data(kept, clouds, points, protocol)
+        return self._data(kept, clouds, marks, protocol)
 
-    def _data(self, items: list[Item], clouds: list[Float32[np.ndarray, "p 3"]], points: int, protocol: dict[str, Any]) -> Data:
+    def _data(
+        self,
+        items: list[Item],
+        clouds: list[Float32[np.ndarray, "p 3"]],
+        marks: list[Float64[np.ndarray, " s"]],
+        protocol: dict[str, Any],
+    ) -> Data:
         classes, labels = numbered([item.label for item in items])
-        if len(classes) < 2:
+        if len(classes) < self.fewest_classes:
             there = f"only the class '{classes[0]}'" if classes else "no class"
             raise DataError(f"{self.path} has {there} with files that can be read; classifying needs two or more.")
         parts = self.split(items)
@@ -141,10 +151,9 @@ class FileTask(Task):
                 f"{self.path}: {len(untaught)} class(es) have items in val or test but none in train: {', '.join(untaught[:_SHOWN])}. "
                 "Add some to train, remove the class, or have everything split anew (npz: resplit=true)."
             )
-        held = np.stack(clouds)
         groups = tuple(item.group for item in items)
         known = groups if len(set(groups)) < len(groups) else None
-        every = Split(held.reshape(-1, points, 3), labels, tuple(item.name for item in items), known)
+        every = Split(np.stack(clouds), labels, tuple(item.name for item in items), known, np.stack(marks))
         splits = {part: every.take(np.flatnonzero(np.array(parts) == part)) for part in PARTS}
         splits["train"] = few(splits["train"], self.labelled, self.seed)
         given = {item.part for item in items}

@@ -84,18 +84,20 @@ class Folder(FileTask):
         return Opened(listing.items, lambda item: read(root / item.name))
 
     def load(self, points: int) -> Data:
-        """As every task from files; the protocol's ``warnings`` say where scans of one object may have been parted."""
-        data = super().load(points)
-        folders = self._parted(data)
-        if not folders:
-            return data
-        shown = ", ".join(folders[:3]) + (" ..." if len(folders) > 3 else "")
-        warning = (
-            f"{data.name}: {len(folders)} folder(s) inside class folders have files in more than one of train, val and test ({shown}). If the files "
-            "of such a folder are scans of one object, models are judged on objects that they were trained on, and the numbers are too good: "
-            "set group=folder, as in folder:DIR,group=folder."
-        )
-        return dataclasses.replace(data, protocol={**data.protocol, "warnings": [warning]})
+        """As every task from files; the protocol's ``warnings`` say which files were passed over, and where scans of one object may be parted."""
+        data, warnings = super().load(points), list[str]()
+        listing = self.listing()
+        if listing.ignored:
+            shown = ", ".join(listing.ignored[:3]) + (" ..." if len(listing.ignored) > 3 else "")
+            warnings.append(f"{data.name}: {len(listing.ignored)} file(s) are of no known kind and were passed over ({shown}).")
+        if folders := self._parted(data):
+            shown = ", ".join(folders[:3]) + (" ..." if len(folders) > 3 else "")
+            warnings.append(
+                f"{data.name}: {len(folders)} folder(s) inside class folders have files in more than one of train, val and test ({shown}). If the "
+                "files of such a folder are scans of one object, models are judged on objects that they were trained on, and the numbers are too "
+                "good: set group=folder, as in folder:DIR,group=folder."
+            )
+        return dataclasses.replace(data, protocol={**data.protocol, "warnings": warnings}) if warnings else data
 
     def _parted(self, data: Data) -> list[str]:
         """Folders inside class folders whose files are in more than one part."""

@@ -9,8 +9,9 @@ import json
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
+from wisetune.points.content import signature
 from wisetune.spec import Spec
 
 SplitName = Literal["train", "val", "test"]
@@ -23,12 +24,14 @@ class Split:
     The arrays are not marked read-only: torch, whose tensors share their memory, warns of arrays that are.
     ``names`` says where each came from (a path relative to the folder, or an id).
     ``groups`` says what each is a scan of, where that is known: clouds of one object are siblings and say less than as many others would.
+    ``marks`` are the signatures of the files that the points were drawn from; without them those of the points stand in.
     """
 
     points: Float32[np.ndarray, "n p 3"]
     labels: Int64[np.ndarray, " n"]
     names: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    marks: Float64[np.ndarray, "n s"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +47,15 @@ class Split:
     def take(self, rows: Int64[np.ndarray, " m"]) -> Split:
         """The clouds of these rows, in this order."""
         groups = None if self.groups is None else tuple(self.groups[row] for row in rows)
-        return Split(self.points[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups)
+        marks = None if self.marks is None else self.marks[rows]
+        return Split(self.points[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups, marks)
+
+    @functools.cached_property
+    def signatures(self) -> Float64[np.ndarray, "n s"]:
+        """Of each cloud what the same shape is known again by (``wisetune.points.content``), whatever was drawn of it."""
+        if self.marks is not None or not len(self):
+            return np.zeros((0, 0)) if self.marks is None else self.marks
+        return np.stack([signature(points) for points in self.points])
 
     @functools.cached_property
     def objects(self) -> Int64[np.ndarray, " n"] | None:
