@@ -15,8 +15,9 @@ Each message says what was asked, what is there, and what to do. Exit codes foll
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -84,6 +85,17 @@ class Busy(WisetuneError):
     """Another process is working on the same thing."""
 
     exit_code = 75
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Let an error that is met inside begin with what brought it: ``--probe folder:nowhere: there is no folder ...``; nothing with ''."""
+    try:
+        yield
+    except WisetuneError as error:
+        if what:
+            error.args = (f"{what}: {error}",)
+        raise
 
 
 def did_you_mean(word: str, among: Iterable[str]) -> str:

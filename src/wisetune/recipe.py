@@ -13,7 +13,7 @@ build of the libraries, one device kind and one thread count), so equal subtrees
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from wisetune.spec import Spec, canonical_fields, digest_of
@@ -116,3 +116,61 @@ def describe(recipe: Recipe) -> str:
             return f"{recipe.tuning}({describe(recipe.start)})"
         case Mix():
             return f"{recipe.merge}({', '.join(describe(part) for part in recipe.parts)})"
+
+
+def in_words(plain: Mapping[str, Any]) -> str:
+    """What the weights of a recipe are called, of its form in files (``to_json``): ``WiSE-FT-LP at alpha 0.3, seed 0``."""
+    node, seed = plain, None
+    while node["node"] != "start" and seed is None:
+        seed, node = node.get("seed"), node["start"] if node["node"] == "tune" else node["parts"][-1]
+    return _called(plain) + ("" if seed is None else f", seed {seed}")
+
+
+def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """The recipe line by line, each node before those that it is made of."""
+    indent = "  " * depth
+    match plain["node"]:
+        case "start":
+            yield f"{indent}start: {_called(plain)}"
+        case "tune":
+            fit = plain["fit"]
+            head = "its head" if plain["head_from"] == "start" else f"a fresh {plain['head']['spec']} head"
+            yield (
+                f"{indent}tune {plain['tuning']['spec']} from {head}: {fit.get('epochs')} epochs at lr {fit.get('lr')}, seed {plain['seed']}, "
+                f"on data {plain['task']}"
+            )
+            yield from tree_in_words(plain["start"], depth + 1)
+        case _:
+            statistics = "" if plain["task"] is None else f", BatchNorm statistics from data {plain['task']}"
+            alpha = f" at alpha {float(plain['merge']['alpha']):g}" if "alpha" in plain["merge"] else ""
+            yield f"{indent}mix {plain['merge']['spec']}{alpha}{statistics}"
+            for part in plain["parts"]:
+                yield from tree_in_words(part, depth + 1)
+
+
+def _called(node: Mapping[str, Any]) -> str:
+    """The method that a tree is, by the names in this module's docstring; what is none of them is said part by part."""
+    if node["node"] == "start":
+        return f"pre-trained {node['backbone']['spec']}#{node['weights'][:8]}"
+    if node["node"] == "mix":
+        if node["merge"]["spec"] == "wise":
+            return f"WiSE-FT at alpha {float(node['merge']['alpha']):g}"
+        return f"{node['merge']['spec']} of {' and '.join(map(_called, node['parts']))}"
+    tuning, parent = node["tuning"]["spec"], node["start"]
+    below = parent.get("tuning", {}).get("spec")
+    rate = f" (lr {node['fit'].get('lr')})"
+    match tuning, parent["node"], below:
+        case "full", "start", _:
+            return f"full fine-tuning{rate}"
+        case "full", _, "linear":
+            return f"LP-FT{rate}"
+        case "linear", "start", _:
+            return "linear probing"
+        case "linear", "tune", "full" if parent["start"]["node"] == "start":
+            return "WiSE-FT-LP at alpha 1"
+        case "linear", "mix", _ if parent["merge"]["spec"] == "wise":
+            return f"WiSE-FT-LP at alpha {float(parent['merge']['alpha']):g}"
+        case _, "start", _:
+            return tuning
+        case _:
+            return f"{tuning} of {_called(parent)}"

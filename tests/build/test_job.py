@@ -14,7 +14,7 @@ from wisetune.build import builder as builder_module
 from wisetune.build import job as job_module
 from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.meter import Silent
-from wisetune.build.work import plan, work
+from wisetune.build.work import found, plan, work
 from wisetune.errors import DataError, UsageError
 from wisetune.fit import loop
 from wisetune.measure.accuracy import Accuracy
@@ -243,7 +243,13 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     runner.run()
     # One model less is corrupted where the chosen one is a baseline: at alpha 0 it is linear probing.
     assert meter.done in {expected, expected - (36 * 4 if corrupted else 0)}
-    assert "training: full(point-mae#random:0)" in meter.said
+    assert "training full fine-tuning (lr 0.01), seed 0" in meter.said
+    assert any(said.startswith("training full fine-tuning (lr 0.01), seed 0: epoch 1 of 1, loss ") for said in meter.said)
+    assert "mixing WiSE-FT at alpha 0.5, seed 0" in meter.said
+    assert "measuring svm of WiSE-FT-LP at alpha 0.5, seed 0" in meter.said or "measuring svm of WiSE-FT at alpha 0.5, seed 0" in meter.said
+    if corrupted:
+        again = pico.runner(tmp_path, STORY, **FULL | {"corruption": corrupted})
+        assert work(again) == 0
 
 
 @pytest.mark.parametrize("story", [Ft(), Lp(), LpFt()], ids=str)
@@ -273,6 +279,7 @@ def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_pat
     again = pico.runner(tmp_path, Ft(), meter, **QUICK | {"fit": fit})
     expected = work(again)
     assert expected == whole - 2 * epoch
+    assert found(again) == ["Of full fine-tuning (lr 0.01), seed 0 2 of 3 epochs were done before; going on with epoch 3."]
     again.run()
     assert meter.done == expected
 

@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest
+from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, to_json
 from wisetune.runtime import drawing, generator, stamp
 from wisetune.store.store import Store
 from wisetune.tune.tuning import Tuning
@@ -152,9 +152,15 @@ class Builder:
         assert isinstance(recipe.fit, Fit)
         data = self.data(recipe.task)
         frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe))
-        self.meter.stage(f"training: {describe(recipe)}")
+        called = in_words(to_json(recipe))
+        self.meter.stage(f"training {called}")
         parameters = recipe.tuning.parameters(model)
         cost = 3.0 * len(data.train) if frozen is None else 0.0
+
+        def progress(done: int, epochs: int, line: Mapping[str, float]) -> None:
+            self.meter.stage(f"training {called}: epoch {done} of {epochs}, loss {line['loss']:.4f}")
+            self.meter.advance(cost)
+
         log = tune(
             model,
             parameters,
@@ -166,7 +172,7 @@ class Builder:
             in_training=recipe.tuning.in_training(model),
             bank=self.bank,
             resume=Resume(self.store, name),
-            progress=lambda done, total, line: self.meter.advance(cost),  # noqa: ARG005 - the loop's contract
+            progress=progress,
         )
         for value in model.parameters():
             value.requires_grad_(False)
@@ -176,7 +182,7 @@ class Builder:
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)
-        self.meter.stage(f"mixing: {describe(recipe)}")
+        self.meter.stage(f"mixing {in_words(to_json(recipe))}")
         states = [mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
         merged = recipe.merge.merge(states)
         alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None

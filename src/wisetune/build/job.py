@@ -26,7 +26,7 @@ from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
+from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, to_json, walk
 from wisetune.records import EDITION
 from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study
 from wisetune.runtime import stamp, together
@@ -200,7 +200,7 @@ class Runner:
         records = self.store.get_records(digest(of), key)
         if records is None:
             model = self.builder.model(recipe)
-            self.meter.stage(f"{measure.name} of {method.name}" + ("" if method.alpha is None else f" at alpha {method.alpha:g}"))
+            self.meter.stage(f"measuring {measure.name} of {in_words(to_json(recipe))}")
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
             self.store.put_records(digest(of), key, records, stamp(str(self.device)))

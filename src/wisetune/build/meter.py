@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 class Meter(Protocol):
     """Told what is done next and how many clouds were looked at; draws a bar, or nothing."""
 
-    def expect(self, clouds: float) -> None:
-        """How much there is to do in all."""
+    def expect(self, clouds: float, done: float = 0.0) -> None:
+        """How much there is to do in all, and how much of it was done before: the work begins now."""
 
     def stage(self, text: str) -> None:
         """What is being done now."""
@@ -25,7 +25,7 @@ class Meter(Protocol):
 class Silent:
     """A meter that shows nothing."""
 
-    def expect(self, clouds: float) -> None:
+    def expect(self, clouds: float, done: float = 0.0) -> None:
         """Nothing."""
 
     def stage(self, text: str) -> None:

@@ -61,11 +61,13 @@ def run_pretraining(
     key = digest_of(["pretrain", spec.canonical(), options.canonical(), [facts["digest"] for facts in seen]])
     store = Store(out / "store", tell=meter.tell)
     with store.lock("pretrain"):
-        meter.expect(float(total * options.epochs))
-        meter.stage(f"pre-training on {total} shapes")
         resume = Resume(store, key)
-        began = resume.load()
-        meter.advance(float(total * (began[1]["epoch"] if began else 0)))
+        kept = resume.load()
+        done = int(kept[1]["epoch"]) if kept else 0
+        if 0 < done < options.epochs:
+            meter.tell(f"{done} of {options.epochs} epochs were done before; going on with epoch {done + 1}.")
+        meter.stage(f"pre-training on {total} shapes")
+        meter.expect(float(total * options.epochs), float(total * done))
 
         def progress(done: int, epochs: int, line: Mapping[str, float]) -> None:
             meter.stage(f"epoch {done} of {epochs}, loss {line['loss']:.4f}")

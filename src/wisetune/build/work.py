@@ -15,8 +15,7 @@ from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
-from wisetune.stories.story import Method
+from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, to_json, walk
 from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -38,11 +37,25 @@ def work(runner: Runner) -> float:
         total += len(todo) * measure.cost(runner.downstream, runner.task)
     if runner.job.corruption is not None:
         each = runner.job.corruption.cost(runner.downstream, runner.task)
-        # The recommended model beside the baselines: a mix where there is a sweep, else the one that the story is about.
-        story = runner.job.story
-        headline = Method(story.headline, 0.5 if story.headline in story.sweeps else None)
-        total += each * len(runner.job.seeds) * len({*runner.corrupted_methods(), headline})
+        spoilt = {place for place, tree in trees.items() if runner.measured(tree, runner.job.corruption)}
+        for seed in runner.job.seeds:
+            total += each * sum((seed, method) not in spoilt for method in runner.corrupted_methods())
+            # The recommended model beside the baselines, of which it is not known before which it will be.
+            named = {(seed, method) for of, method in trees if of == seed and method.name == runner.job.story.headline}
+            total += each * (not named & spoilt and not named <= {(seed, method) for method in runner.corrupted_methods()})
     return total
+
+
+def found(runner: Runner) -> list[str]:
+    """What an earlier session left, in words; nothing where there is nothing."""
+    trees = set(runner.trees().values())
+    there = sum(runner.store.has(digest(tree)) for tree in trees)
+    lines = [f"{there} of {len(trees)} models are in the store already; going on."] if there else []
+    for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
+        if epoch := _begun(runner, node):
+            assert isinstance(node.fit, Fit)
+            lines.append(f"Of {in_words(to_json(node))} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}.")
+    return lines
 
 
 def plan(runner: Runner) -> dict[str, Any]:
@@ -73,8 +86,13 @@ def _cost(runner: Runner, node: Recipe) -> float:
     assert isinstance(node.tuning, Tuning)
     if not node.tuning.moves_features:
         return float(train)
-    begun = runner.store.load_state(digest(node))
-    return TRAIN * train * (node.fit.epochs - (begun[1]["epoch"] if begun else 0))
+    return TRAIN * train * (node.fit.epochs - _begun(runner, node))
+
+
+def _begun(runner: Runner, node: Tune) -> int:
+    """Epochs of a training that was killed."""
+    state = runner.store.load_state(digest(node))
+    return int(state[1]["epoch"]) if state else 0
 
 
 def _speed(runner: Runner) -> float:

@@ -7,9 +7,12 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 _PLAIN_EVERY_S = 10.0
+_TRUSTED = 0.02
+"""So much of what is left has to be done before it says how long the rest takes."""
 
 
 class Bar:
@@ -18,26 +21,26 @@ class Bar:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.total, self.done = 0.0, 0.0
-        self._text, self._started, self._shown = "", time.monotonic(), 0.0
+        self._before, self._text = 0.0, ""
+        self._started = self._moved = self._shown = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._live = Progress(
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            _Left(self),
             TextColumn("{task.description}", markup=False),
             console=self._console,
-            speed_estimate_period=120,
             transient=True,
             disable=quiet or not self._console.is_terminal,
         )
         self._task = self._live.add_task("", total=None)
 
-    def expect(self, clouds: float) -> None:
-        """How much there is to do in all, from now on."""
-        self.total = max(clouds, 1.0)
-        self._live.update(self._task, total=self.total)
+    def expect(self, clouds: float, done: float = 0.0) -> None:
+        """How much there is to do in all, and how much of it an earlier session did; the clock starts now."""
+        self.total, self.done, self._before = max(clouds, 1.0), done, done
+        self._started = self._moved = time.monotonic()
+        self._live.reset(self._task, total=self.total, completed=int(done), description=self._text)
 
     def stage(self, text: str) -> None:
         """What is being done now."""
@@ -48,6 +51,7 @@ class Bar:
     def advance(self, clouds: float) -> None:
         """So many more clouds are done."""
         self.done += clouds
+        self._moved = time.monotonic()
         self._live.update(self._task, completed=min(self.done, self.total))
         self._plain()
 
@@ -55,14 +59,22 @@ class Bar:
         """A line that the user should read."""
         print(text, file=sys.stderr, flush=True) if self._live.disable else self._console.print(text, markup=False, soft_wrap=True)
 
+    def left(self) -> float | None:
+        """Seconds to the end, by how fast this session is: what an earlier one did says nothing of that. None where little is done yet."""
+        here, rest = self.done - self._before, max(self.total - self.done, 0.0)
+        if here <= _TRUSTED * (here + rest):
+            return None
+        return max((self._moved - self._started) * rest / here - (time.monotonic() - self._moved), 0.0)
+
     def _plain(self) -> None:
-        now = time.monotonic() - self._started
+        now = time.monotonic()
         if self.quiet or self._console.is_terminal or now - self._shown < _PLAIN_EVERY_S:
             return
         self._shown = now
         share = min(self.done / self.total, 1.0) if self.total else 0.0
-        left = f", about {duration(now * (1 - share) / share)} left" if share > 0.02 else ""
-        print(f"{100 * share:3.0f} % after {duration(now)}{left}: {self._text}", file=sys.stderr, flush=True)
+        left = self.left()
+        rest = "" if left is None else f", about {duration(left)} left"
+        print(f"{100 * share:3.0f} % after {duration(now - self._started)}{rest}: {self._text}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Bar:
         self._live.start()
@@ -70,6 +82,19 @@ class Bar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
+
+
+class _Left(ProgressColumn):
+    """The bar's own estimate: rich's would count what an earlier session did."""
+
+    def __init__(self, bar: Bar) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def render(self, task: Task) -> Text:
+        """About how long it still takes."""
+        left = None if task.finished else self._bar.left()
+        return Text("" if left is None else f"{duration(left)} left", style="progress.remaining")
 
 
 def duration(seconds: float) -> str:
