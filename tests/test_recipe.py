@@ -9,7 +9,7 @@ import pytest
 from wisetune.fit.finetune import Fit
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.point_mae import PointMAESpec
-from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, parents, to_json, walk
+from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, parents, to_json, tree_in_words, walk
 from wisetune.spec import Spec, option
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
@@ -34,6 +34,8 @@ class Line(Spec):
 START = Start(Toy(), "random:0")
 FT = Tune(START, Toy(4), Toy(5), "0123456789abcdef", Toy(6), 7)
 MIX = Mix((START, FT), Line(), "0123456789abcdef")
+TOY = "test_recipe:Toy"
+"""Outside wisetune a spec is called by its module and class, in files too."""
 PROBED = Tune(MIX, Toy(8), Toy(9), "0123456789abcdef", Toy(10))
 
 
@@ -149,3 +151,33 @@ def test_equal_trees_built_apart_are_one():
 
 def test_a_tree_is_described_in_one_line():
     assert describe(PROBED) == "toy:size=8(line(toy#random:0, toy:size=4(toy#random:0)))"
+
+
+def test_recipes_are_called_by_the_methods_that_they_are():
+    start, head, task = Start(PointMAESpec(), "0123456789abcdef"), LinearHead(), "f" * 16
+    ft = Tune(start, Full(), head, task, Fit(lr=0.001), 2)
+    lp = Tune(start, Linear(), head, task, Fit(), 2)
+    mix = Mix((start, ft), Wise(0.3), task)
+    lp_ft = Tune(lp, Full(), head, task, Fit(lr=0.0001), 2, head_from="start")
+    called = {
+        start: "pre-trained point-mae#01234567",
+        ft: "full fine-tuning (lr 0.001), seed 2",
+        lp: "linear probing, seed 2",
+        lp_ft: "LP-FT (lr 0.0001), seed 2",
+        mix: "WiSE-FT at alpha 0.3, seed 2",
+        Tune(mix, Linear(), head, task, Fit(), 2): "WiSE-FT-LP at alpha 0.3, seed 2",
+        Tune(ft, Linear(), head, task, Fit(), 2): "WiSE-FT-LP at alpha 1, seed 2",
+        Tune(lp_ft, Linear(), head, task, Fit(), 2): "linear of LP-FT (lr 0.0001), seed 2",
+        PROBED: f"{TOY} of test_recipe:Line of pre-trained {TOY}#random:0 and {TOY}, seed 0",
+    }
+    assert {node: in_words(to_json(node)) for node in called} == called
+
+
+def test_a_tree_in_words_has_a_line_for_each_node():
+    assert list(tree_in_words(to_json(PROBED))) == [
+        f"tune {TOY} from a fresh {TOY} head: seed 0, on data 0123456789abcdef",
+        "  mix test_recipe:Line at alpha 0.5, BatchNorm statistics from data 0123456789abcdef",
+        f"    start: pre-trained {TOY}#random:0",
+        f"    tune {TOY} from a fresh {TOY} head: seed 7, on data 0123456789abcdef",
+        f"      start: pre-trained {TOY}#random:0",
+    ]

@@ -52,9 +52,21 @@ def test_streams_of_one_key_are_equal_and_do_not_touch_the_global_ones():
     assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before  # noqa: NPY002
 
 
+def test_a_gpu_is_called_by_its_kind(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"there is no such device, and torch finds no GPU here\. There are: auto, cpu\.$"):
+        runtime.device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UsageError, match=r"there is no such device; here it is 'cuda'\. There are: auto, cuda, cpu\.$"):
+        runtime.device("GPU")
+    with pytest.raises(UsageError, match=r"there is no such device; did you mean 'cuda'\. There are"):
+        runtime.device("cudaa")
+
+
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "warp", "", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(name):
-    with pytest.raises(UsageError, match=r"^device '.*' cannot be used here: [^\n]*\. Use --device cpu or --device auto\.$"):
+    with pytest.raises(UsageError, match=r"^device '.*' cannot be used here: [^\n]*\. There are: auto, [a-z, ]*cpu\.$"):
         runtime.device(name)
 
 

@@ -135,10 +135,8 @@ def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         case "tune":
             fit = plain["fit"]
             head = "its head" if plain["head_from"] == "start" else f"a fresh {plain['head']['spec']} head"
-            yield (
-                f"{indent}tune {plain['tuning']['spec']} from {head}: {fit.get('epochs')} epochs at lr {fit.get('lr')}, seed {plain['seed']}, "
-                f"on data {plain['task']}"
-            )
+            course = "".join(f"{name} {fit[name]}, " for name in ("epochs", "lr") if name in fit)
+            yield f"{indent}tune {plain['tuning']['spec']} from {head}: {course}seed {plain['seed']}, on data {plain['task']}"
             yield from tree_in_words(plain["start"], depth + 1)
         case _:
             statistics = "" if plain["task"] is None else f", BatchNorm statistics from data {plain['task']}"
@@ -158,7 +156,7 @@ def _called(node: Mapping[str, Any]) -> str:
         return f"{node['merge']['spec']} of {' and '.join(map(_called, node['parts']))}"
     tuning, parent = node["tuning"]["spec"], node["start"]
     below = parent.get("tuning", {}).get("spec")
-    rate = f" (lr {node['fit'].get('lr')})"
+    rate = f" (lr {node['fit']['lr']})" if "lr" in node["fit"] else ""
     match tuning, parent["node"], below:
         case "full", "start", _:
             return f"full fine-tuning{rate}"

@@ -10,13 +10,15 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 LIBRARIES = ("torch", "numpy", "numba", "scikit-learn", "safetensors")
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_GPU_WORDS = ("gpu", "nvidia", "metal", "apple")
 
 
 def version() -> str:
@@ -62,14 +64,24 @@ def device(name: str = "auto") -> torch.device:
     """
     import torch
 
+    there = [kind for kind, works in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if works]
+    there.append("cpu")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = there[0]
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"device '{name}' cannot be used here: {reason}. Use --device cpu or --device auto.") from None
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        if name.partition(":")[0] not in _DEVICES:
+            reason = f"there is no such device{_meant(name, there)}"
+        raise UsageError(f"device '{name}' cannot be used here: {reason}. There are: auto, {', '.join(there)}.") from None
     return torch.device(name)
+
+
+def _meant(name: str, there: list[str]) -> str:
+    if name.lower() not in _GPU_WORDS:
+        return did_you_mean(name, _DEVICES).replace(" Did", "; did", 1).rstrip("?")
+    return f"; here it is '{there[0]}'" if len(there) > 1 else ", and torch finds no GPU here"
 
 
 def together(stamps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -153,12 +153,17 @@ class Spec:
             key, equals, value = _partition(item)
             if not equals and position == 0 and fields:
                 key, value = next(iter(fields)), item
+            elif not equals and given and typing.get_origin(hints[last := next(reversed(given))]) is tuple:
+                raise UsageError(
+                    f"'{cls.name}' was given '{item}' after a comma, where another option begins. Join the values of '{dashed(last)}' by +: "
+                    f"{dashed(last)}={_spell(given[last])}+{item.strip()}."
+                )
             elif not equals:
-                raise UsageError(f"'{cls.name}' was given '{item}', but an option is spelled key=value. Options: {_options(cls)}.")
+                raise UsageError(f"'{cls.name}' was given '{item}', but an option is spelled key=value. Options: {option_names(cls)}.")
             key = key.strip().replace("-", "_")
             if key not in fields:
                 word, known = dashed(key), map(dashed, fields)
-                raise UsageError(f"'{cls.name}' has no option '{word}'.{did_you_mean(word, known)} Options: {_options(cls)}.")
+                raise UsageError(f"'{cls.name}' has no option '{word}'.{did_you_mean(word, known)} Options: {option_names(cls)}.")
             if key in given:
                 raise UsageError(f"'{cls.name}' was given '{dashed(key)}' twice; give it once.")
             given[key] = _read(_unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
@@ -224,8 +229,30 @@ def address(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _options(cls: type[Spec]) -> str:
+def option_names(cls: type[Spec]) -> str:
+    """The options of a spec, as they are spelled."""
     return ", ".join(dashed(field.name) for field in dataclasses.fields(cls)) or "none"
+
+
+def options_of(cls: type[Spec]) -> list[tuple[str, str, str]]:
+    """Of each option its name, its default (``needed`` where there is none) and what it takes, in words."""
+    rows: list[tuple[str, str, str]] = []
+    for field in dataclasses.fields(cls):
+        hint = _hints(cls)[field.name]
+        kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
+        takes = " or ".join(map(_in_words, kinds)) + (f", {bounds}" if (bounds := field.metadata.get("range")) else "")
+        takes += " or none" if type(None) in _kinds(hint) else ""
+        rows.append((dashed(field.name), "needed" if field.default is dataclasses.MISSING else _spell(field.default), takes))
+    return rows
+
+
+def _in_words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return ", ".join(map(str, arguments))
+    if origin is tuple:
+        return f"several joined by +, each {_in_words(arguments[0])}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
 @functools.cache

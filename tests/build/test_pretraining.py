@@ -11,7 +11,7 @@ from wisetune.build.meter import Silent
 from wisetune.build.pretraining import _shapes, held_out, run_pretraining
 from wisetune.data.formats import write
 from wisetune.data.tasks import parse_task
-from wisetune.errors import UsageError
+from wisetune.errors import DataError, UsageError
 from wisetune.fit.pretrain import Pretrain
 from wisetune.nets.save import read_card
 
@@ -95,6 +95,36 @@ def test_ids_name_an_object_whose_points_were_drawn_anew(tmp_path):
     assert used(one, two) == [3, 2]  # one's m1 is held out by two; two's m5 by one, and its m2 was seen in one
     scans = archive(tmp_path / "scans.npz", [cloud(key) for key in range(20, 24)], [], ["m5/0", "m5/1", "k1/0", "k1/1"])
     assert used(one, f"{scans},test=0") == [4, 2]
+
+
+def test_a_folder_without_classes_is_enough_and_what_it_holds_out_is_said(tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for key in range(10):
+        write(flat / f"{key}.ply", cloud(key))
+    (flat / "notes.txt.bak").touch()
+    told = Told()
+    shapes, (facts,) = _shapes([(f"folder:[{flat}]", "z")], pico.POINTS, told)
+    assert (sum(len(source.points) for source in shapes), facts["name"]) == (6, "folder:flat")
+    assert told.lines == [
+        "folder:flat: 6 shapes, 4 held out (2 val, 2 test; val=0,test=0 behind the task holds out none)",
+        "warning: folder:flat: 1 file(s) are of no known kind and were passed over (notes.txt.bak).",
+    ]
+    told = Told()
+    assert len(_shapes([(f"folder:[{flat}],val=0,test=0", "z")], pico.POINTS, told)[0][0].points) == 10
+    assert told.lines[0] == "folder:flat: 10 shapes"
+    with pytest.raises(DataError, match="has no sub-folders; each class needs one"):
+        parse_task(f"folder:[{flat}]").load(pico.POINTS)
+
+
+def test_one_class_is_enough_and_parts_that_are_given_stay(tmp_path):
+    for part, keys in (("train", range(4)), ("test", (7, 8))):
+        for key in keys:
+            (tmp_path / part / "thing").mkdir(parents=True, exist_ok=True)
+            write(tmp_path / part / "thing" / f"{key}.ply", cloud(key))
+    told = Told()
+    assert len(_shapes([(f"folder:[{tmp_path}],val=0.25", "z")], pico.POINTS, told)[0][0].points) == 3
+    assert told.lines == [f"folder:{tmp_path.name}: 3 shapes, 3 held out (1 val, 2 test; val=0 behind the task holds out none there)"]
 
 
 def test_rows_are_no_ids(tmp_path):

@@ -135,7 +135,7 @@ def test_the_meter_expects_what_is_looked_at(files, encoded):
     class Counter(Silent):
         expected = done = 0.0
 
-        def expect(self, clouds, done=0.0):
+        def expect(self, clouds):
             self.expected = clouds
 
         def advance(self, clouds):

@@ -13,7 +13,7 @@ from wisetune.build import request as module
 from wisetune.build.estimator import Classifier
 from wisetune.build.request import NO_PROBE, Request, weights_of
 from wisetune.cli import run as command
-from wisetune.errors import UsageError
+from wisetune.errors import DataError, UsageError
 from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
 
@@ -72,12 +72,12 @@ def test_without_a_probe_the_bundled_objects_are_the_probe_and_that_is_said():
         ({"on": "nowhere:x"}, "there is no task 'nowhere'"),
         ({"story": "wise"}, "there is no story 'wise'"),
         ({"start": "point-mae-min"}, "there are no weights"),
-        ({"probes": ("svm",)}, "neither a path that is there nor a task"),
+        ({"start": "random:point-mae-scanobjectnn"}, "the default probe.* has clouds of 1024 points, and .* takes 2048.*--probe TASK"),
         ({"measures": ("acuracy",)}, "Did you mean 'accuracy'"),
         ({"probe_c": "big"}, "option 'c' of 'svm'"),
         ({"fit": "epoch=3"}, "Did you mean 'epochs'"),
         ({"head_fit": "lr=x"}, "must be a number"),
-        ({"corruption": "no"}, "option 'split' of 'corruption'"),
+        ({"corruption": "no"}, "'no' is no option of the corruption measure; it can be none"),
         ({"rule": "intervall"}, "no rule 'intervall' for alpha. Did you mean 'interval'"),
         ({"seeds": ()}, "at least one training seed"),
     ],
@@ -87,8 +87,16 @@ def test_every_slip_is_found_before_data_are_loaded(changed, message):
         job_of(dataclasses.replace(BARE, **changed))
 
 
+def test_a_request_that_was_typed_names_the_option_of_a_slip():
+    with pytest.raises(DataError, match=r"^'svm' is neither a path that is there nor a task"):
+        job_of(dataclasses.replace(BARE, probes=("svm",)))
+    with pytest.raises(DataError, match=r"^--probe: 'svm' is neither"):
+        job_of(dataclasses.replace(BARE, probes=("svm",)), typed=True)
+    assert job_of(dataclasses.replace(BARE, start="random:point-mae-scanobjectnn", probes=("npz:a.npz",))).start.weights == "random:0"
+
+
 def test_data_that_the_caller_holds_need_no_spelling():
-    with pytest.raises(UsageError):
+    with pytest.raises(DataError):
         job_of(Request("arrays"))
     assert job_of(Request("arrays"), given=("arrays",)).on == "arrays"
 

@@ -53,4 +53,4 @@ def test_a_damaged_run_is_found_and_mended_by_its_command(finished):
 @pytest.mark.usefixtures("finished")
 @pytest.mark.parametrize("name", ["nowhere", "scans"])
 def test_a_folder_that_is_no_run_is_refused(name):
-    refused(wisetune("doctor", name), 2, f"'{name}' is not a run's folder: it has no store. Give the --out of wisetune run.")
+    refused(wisetune("doctor", name), 65, f"'{name}' is not a run's folder: it has no store. Give the --out of wisetune run.")

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import safetensors
 from terminal import refused, wisetune
+
+from wisetune.build.request import NO_PROBE
+from wisetune.results import Results
 
 
 def scans(world):
@@ -25,6 +31,43 @@ def test_the_card_says_what_the_model_is(finished):
     assert str(finished) not in card
 
 
+def test_what_is_there_is_not_written_over(finished):
+    assert wisetune("export", "out", "scans.safetensors").code == 0
+    assert wisetune("export", "out", "scans.safetensors").code == 0  # the same again
+    (finished / "scans.md").write_text("my notes")
+    before = (finished / "scans.safetensors").read_bytes()
+    refused(wisetune("export", "out", "scans.safetensors"), 2, "'scans.md' is there already and holds something else", "--force")
+    refused(wisetune("export", "out", "scans.safetensors", "--half"), 2, "'scans.safetensors' is there already and holds something else")
+    assert ((finished / "scans.md").read_text(), (finished / "scans.safetensors").read_bytes()) == ("my notes", before)
+    assert wisetune("export", "out", "scans.safetensors", "--half", "--force").code == 0
+    assert (finished / "scans.safetensors").stat().st_size < len(before)
+
+
+def test_the_card_has_the_numbers_of_its_own_seed_and_no_word_for_whoever_runs(finished):
+    results = Results.read(finished / "out/results.json")
+    best = results.study.recommended
+    (own,) = [
+        row.record.value
+        for row in results.rows
+        if (row.method, row.alpha, row.record.role, row.record.split) == (best.method, best.alpha, "accuracy", "test")
+    ]
+    # Another seed, all of whose answers are wrong: the mean is half of it.
+    other = [
+        replace(row, seed=1, record=replace(row.record, value=0.0, detail=row.record.detail | {"right": "0" * row.record.n}))
+        for row in results.rows
+        if "right" in row.record.detail
+    ]
+    study = replace(results.study, seeds=[0, 1], warnings=[NO_PROBE, "a leak"])
+    both = replace(results, study=study, rows=[*results.rows, *other])
+    (finished / "out/results.json").write_text(json.dumps(both.to_json()))
+    assert wisetune("export", "out", "scans.safetensors").code == 0
+    card = (finished / "scans.md").read_text().replace("\xa0", " ")
+    assert f"This file is the model of training seed 0, which has an accuracy of {100 * own:.1f} %" in card
+    assert "Over its 2 training seeds:" in card
+    assert "- a leak" in card
+    assert "--probe" not in card.partition("## Made with")[0]
+
+
 def test_half_precision_is_half_the_size_and_nearly_the_same_answer(finished):
     assert wisetune("export", "out", "whole.safetensors").code == 0
     assert wisetune("export", "out", "half.safetensors", "--half").code == 0
@@ -42,10 +85,10 @@ def test_half_precision_is_half_the_size_and_nearly_the_same_answer(finished):
     ("words", "code", "said"),
     [
         (("out", "scans.pth"), 2, "'scans.pth' must end in .safetensors"),
-        (("nowhere", "scans.safetensors"), 2, "there is no model at 'nowhere'"),
+        (("nowhere", "scans.safetensors"), 65, "there is no model at 'nowhere'"),
         (
             ("out/model.safetensors", "scans.safetensors"),
-            2,
+            65,
             "'out/model.safetensors' is not a run's folder. Give the --out of wisetune run",
         ),
         (("out", "deep/scans.safetensors"), 73, "There is no folder deep: make it, or choose another place"),

@@ -5,6 +5,8 @@ import json
 import pytest
 from terminal import built, refused, wisetune
 
+from wisetune._version import __version__
+
 
 @pytest.mark.usefixtures("finished")
 def test_list_names_everything_that_was_built():
@@ -12,9 +14,18 @@ def test_list_names_everything_that_was_built():
     assert (done.code, done.error) == (0, "")
     *lines, total = done.out.splitlines()
     rows = wisetune("list", "out", "--json").json
-    assert [set(row) for row in rows] == [{"digest", "recipe", "size", "created"}] * len(rows)
+    assert [set(row) for row in rows] == [{"digest", "name", "recipe", "size", "created"}] * len(rows)
     assert [line.split()[0] for line in lines] == [row["digest"] for row in rows]
-    assert [line.split("MB  ")[1] for line in lines] == [row["recipe"] for row in rows]
+    assert [line.split("MB  ")[1].split() for line in lines] == [f"{row['name']} {row['recipe']}".split() for row in rows]
+    assert {row["name"] for row in rows} == {
+        *(row["name"] for row in rows if row["name"].startswith("pre-trained point-mae#")),
+        "full fine-tuning (lr 0.01), seed 0",
+        "linear probing, seed 0",
+        "WiSE-FT at alpha 0, seed 0",
+        "WiSE-FT at alpha 0.5, seed 0",
+        "WiSE-FT-LP at alpha 0.5, seed 0",
+        "WiSE-FT-LP at alpha 1, seed 0",
+    }
     assert {row["recipe"].partition("(")[0] for row in rows} >= {"full", "linear", "wise"}
     assert total.startswith(f"{len(rows)} objects, ")
 
@@ -30,15 +41,24 @@ def test_show_repeats_what_the_run_found(first):
 
 
 @pytest.mark.usefixtures("finished")
-def test_show_of_an_object_is_its_recipe_its_tensors_and_its_log():
+def test_show_of_an_object_is_how_it_was_made_what_was_measured_and_its_log():
     rows = {row["recipe"].partition("(")[0]: row for row in wisetune("list", "out", "--json").json}
     tuned = wisetune("show", "out", rows["full"]["digest"])
     assert (tuned.code, tuned.error) == (0, "")
-    assert tuned.out.splitlines()[0] == f"{rows['full']['digest']}  {rows['full']['recipe']}"
-    assert "  blocks.blocks.0.attn.qkv.weight  [48, 16]\n" in tuned.out
+    first, second, *lines = tuned.out.splitlines()
+    assert first == f"{rows['full']['digest']}  full fine-tuning (lr 0.01), seed 0"
+    assert second.split(maxsplit=1) == ["recipe", rows["full"]["recipe"]]
+    assert lines[0].strip().startswith("tune full from a fresh linear head: epochs 2, lr 0.01, seed 0, on data ")
+    assert lines[1].strip().startswith("start: pre-trained point-mae#")
+    assert lines[2].startswith("made     20")
+    assert f"wisetune {__version__}" in lines[2]
+    assert any(line.startswith("  accuracy on npz:solids.npz, test: ") and line.endswith("n 24") for line in lines)
+    shape = "  blocks.blocks.0.attn.qkv.weight  [48, 16]\n"
+    assert shape not in tuned.out
+    assert shape in wisetune("show", "out", rows["full"]["digest"], "--shapes").out
     assert [line.split()[0] for line in tuned.out.splitlines() if "loss=" in line] == ["epoch=1", "epoch=2"]
     mixed = wisetune("show", "out", rows["wise"]["digest"], "--json").json
-    assert {"digest", "recipe", "size", "created", "log", "extra"} == set(mixed)
+    assert {"digest", "name", "recipe", "size", "created", "log", "extra", "stamp", "records"} == set(mixed)
     assert {"keys", "distance", "finite"} <= {line["audit"] for line in mixed["log"]}
 
 
@@ -63,7 +83,14 @@ def test_the_beginning_of_a_digest_is_enough_if_only_one_object_has_it():
 )
 @pytest.mark.usefixtures("finished")
 def test_a_folder_that_is_no_run_is_refused(words, said):
-    refused(wisetune(*words), 2, said)
+    refused(wisetune(*words), 65, said)
+
+
+def test_a_recipe_that_is_damaged_is_listed_by_what_the_manifest_says(finished):
+    digest = next(iter(built()))
+    (finished / "out/store/objects" / digest / "recipe.json").write_text("{}")
+    (row,) = [row for row in wisetune("list", "out", "--json").json if row["digest"] == digest]
+    assert row["name"] == row["recipe"]
 
 
 def test_a_damaged_object_is_not_shown(finished):

@@ -16,7 +16,7 @@ from children import environment
 from wisetune import errors
 from wisetune._version import __version__
 
-COMMANDS = ("demo", "run", "pretrain", "probe", "predict", "export", "report", "list", "show", "doctor")
+COMMANDS = ("demo", "run", "pretrain", "probe", "predict", "export", "report", "list", "show", "options", "doctor")
 EVERY = [[name] for name in COMMANDS] + [["data"], *(["data", name] for name in ("check", "simulate-scans", "export"))]
 
 
@@ -78,6 +78,15 @@ def test_no_command_is_help():
 )
 def test_what_the_parser_refuses_is_exit_code_2(words, said):
     refused(wisetune(*words), 2, said)
+
+
+@pytest.mark.parametrize("words", [("run",), ("run", "--on", "scans")])
+def test_a_run_without_a_story_lists_them_all(words):
+    done = wisetune(*words)
+    assert (done.code, done.out) == (2, "")
+    _, _, listed = done.error.partition("Stories:\n")
+    assert [line.split()[0] for line in listed.splitlines()[:-1]] == ["ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"]
+    assert "  lp          Only a head trains; the backbone, and so its robustness, stays as it was." in listed
 
 
 def test_as_a_module():

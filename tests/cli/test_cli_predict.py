@@ -78,8 +78,8 @@ def test_packed_scans_without_their_library_are_reported_and_the_others_are_pred
     ("words", "code", "said"),
     [
         (("out",), 2, "predict needs at least one file: wisetune predict RUN scan.ply ..."),
-        (("nowhere", "a.ply"), 2, "there is no model at 'nowhere'. Give the --out folder of a finished run, or an exported"),
-        (("scans", "a.ply"), 2, "there is no model at 'scans/model.safetensors'"),
+        (("nowhere", "a.ply"), 65, "there is no model at 'nowhere'. Give the --out folder of a finished run, or an exported"),
+        (("scans", "a.ply"), 65, "there is no model at 'scans/model.safetensors'"),
         (("out", "a.ply", "--device", "warp"), 2, "device 'warp' cannot be used here"),
         (("mine.safetensors", "a.ply"), 65, "mine.safetensors holds a backbone without a head"),
         (("solids.npz", "a.ply"), 65, "solids.npz was not written by wisetune"),

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
+from types import SimpleNamespace
 
 import pytest
 from terminal import job, refused, wisetune
 
 from wisetune.cli import bar
+from wisetune.fit import loop
 from wisetune.nets.save import load_backbone, read_card
 from wisetune.store import Store
 
@@ -51,15 +55,25 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
     def kill_in_the_second(self, clouds):
         advance(self, clouds)
         told.append(clouds)
-        if len(told) == 3:  # what was done before counts too
+        if len(told) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(bar.Bar, "advance", kill_in_the_second)
-    done = pretrain(epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(bar.Bar, "advance", kill_in_the_second)
+        hours = itertools.count()
+        patch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 3600.0 * next(hours)))  # every epoch is saved
+        done = pretrain(epochs=3)
     assert (done.code, done.out) == (130, "")
     assert done.error.splitlines()[-1] == "wisetune: interrupted; the same command goes on from here."
     assert not (world / "made/backbone.safetensors").exists()
-    assert pretrain(epochs=3).code == 0
+    half = wisetune("doctor", "made").out.splitlines()[-2]
+    assert half.startswith("made is half done: 2 of 3 epochs are done. Go on with: wisetune pretrain point-mae:points=64")
+    monkeypatch.setattr(bar, "_PLAIN_EVERY_S", -1.0)
+    again = pretrain(epochs=3)
+    assert again.code == 0
+    assert "2 of 3 epochs were done before; going on with epoch 3.\n" in again.error
+    assert re.search(r"^ 67 % after \d+ s: ", again.error, re.MULTILINE)
+    assert "half done" not in wisetune("doctor", "made").out
     straight, killed = (load_backbone(world / name / "backbone.safetensors").state_dict() for name in ("straight", "made"))
     assert all(value.equal(killed[name]) for name, value in straight.items())
 
@@ -71,11 +85,15 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
         (("point-mae", "--out", "made"), 2, "there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK"),
         (("point-may", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-may-mini'. Did you mean 'point-mae-mini'?"),
         (("--size", "huge", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-mae-huge'"),
-        (("--on", "nowhere", "--out", "made"), 2, "'nowhere' is neither a path that is there nor a task"),
-        (("--on", "solids.npz", "--out", "made", "--options", "epoch=3"), 2, "'masked' has no option 'epoch'. Did you mean 'epochs'?"),
+        (("--on", "nowhere", "--out", "made"), 65, "--on: 'nowhere' is neither a path that is there nor a task"),
+        (
+            ("--on", "solids.npz", "--out", "made", "--options", "epoch=3"),
+            2,
+            "--options: 'masked' has no option 'epoch'. Did you mean 'epochs'?",
+        ),
         (("--on", "solids.npz", "--out", "made", "--threads", "0"), 2, "--threads is 0; it must be at least 1"),
         (("--on", "solids.npz", "--out", "made", "--device", "warp"), 2, "device 'warp' cannot be used here"),
-        (("--on", "folder:nowhere", "--out", "made", "--quiet"), 65, "there is no folder 'nowhere'"),
+        (("--on-y", "folder:nowhere", "--out", "made", "--quiet"), 65, "--on-y: there is no folder 'nowhere'"),
     ],
 )
 def test_a_slip_is_one_message_and_writes_nothing(world, words, code, said):

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 from terminal import built, job, refused, wisetune
 
 from wisetune.cli import bar
+from wisetune.fit import loop
+from wisetune.results import Results
 from wisetune.store import Store
 
 SUMMARY = {"method", "rule", "alpha", "selected_on", "shown_on", "seeds", "before", "after", "linear_probing", "gain", "sentences", "notes"}
@@ -21,7 +25,9 @@ def test_findings_and_places_on_stdout_progress_on_stderr(first, finished):
     assert report == "Report: out/report.html"
     assert model == "Model:  out/model.safetensors   (wisetune predict out FILE...)"
     assert "% after" in first.error
-    assert ": training: full(" in first.error
+    assert ": training full fine-tuning (lr 0.01), seed 0: epoch 2 of 2, loss " in first.error
+    assert ": measuring svm of WiSE-FT at alpha 0.5, seed 0" in first.error.replace("WiSE-FT-LP", "WiSE-FT")
+    assert first.error.splitlines()[-1].startswith("Done after ")
     assert "% after" not in first.out
     for name in ("report.html", "results.json", "model.safetensors", "tables/tables.json", "tables/sweep.csv", "tradeoff.png"):
         assert (finished / "out" / name).stat().st_size > 0
@@ -31,6 +37,11 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(first, finishe
     before, model = built(), (finished / "out/model.safetensors").read_bytes()
     again = wisetune(*job("wise-ft-lp:alphas=0+0.5+1,baselines=false"))
     assert (again.code, again.out) == (0, first.out)
+    assert again.error.splitlines()[0] == "6 of 6 models are in the store already; going on."
+    assert again.error.splitlines()[-1].endswith(", with 6 models of an earlier session.")
+    results = Results.read(finished / "out/results.json")
+    assert results.resumed == 6
+    assert results.seconds is not None
     assert built() == before
     assert (finished / "out/model.safetensors").read_bytes() == model
 
@@ -53,6 +64,14 @@ def test_the_summary_as_json_and_nothing_else():
     assert 0 <= done.json["linear_probing"]["accuracy"]["value"] <= 1
     assert done.json["linear_probing"]["accuracy"]["n"] == 24
     assert "% after" in done.error
+
+
+@pytest.mark.usefixtures("world", "undrawn")
+def test_without_a_probe_that_is_said_once_and_not_before_an_error():
+    done = wisetune(*job("lp", from_="random:point-mae-mini", probe=None, head_fit="epochs=1", on="demo:scans,labelled=1"))
+    assert done.code == 0, done.error
+    assert (done.out.count("No --probe was given"), done.error.count("No --probe was given")) == (1, 0)
+    assert "No --probe was given" not in wisetune(*job("lp", probe=None, on="folder:nowhere")).error
 
 
 @pytest.mark.usefixtures("world", "chatty", "undrawn")
@@ -110,11 +129,21 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
         if len(epochs) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(bar.Bar, "advance", kill_in_the_third)
-    done = wisetune(*job("ft", fit=fit), "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(bar.Bar, "advance", kill_in_the_third)
+        hours = itertools.count()
+        patch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 3600.0 * next(hours)))  # every epoch is saved
+        done = wisetune(*job("ft", fit=fit), "--quiet")
     assert (done.code, done.out, done.error) == (130, "", "wisetune: interrupted; the same command goes on from here.\n")
     assert not built()
-    assert wisetune(*job("ft", fit=fit), "--quiet").code == 0
+    told = wisetune("doctor", "out").out.splitlines()
+    assert told[-2].startswith("out is half done: 0 of 1 models are built. Go on with: wisetune run ft --from mine.safetensors ")
+    assert wisetune("doctor", "out", "--json").json["left"] == told[-2].removeprefix("out is ")
+    again = wisetune(*job("ft", fit=fit))
+    assert again.code == 0
+    assert again.error.splitlines()[0] == "Of full fine-tuning (lr 0.01), seed 0 3 of 4 epochs were done before; going on with epoch 4."
+    assert wisetune("doctor", "out").out.splitlines()[-1] == "All is well."
+    assert "half done" not in wisetune("doctor", "out").out
     assert built().keys() == built("straight").keys()
     assert (world / "out/model.safetensors").read_bytes() == (world / "straight/model.safetensors").read_bytes()
 
@@ -128,25 +157,36 @@ def test_each_seed_is_trained():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"story": "wise-ft-pl"}, "there is no story 'wise-ft-pl'. Did you mean 'wise-ft-lp'? There are: ft, lp,"),
+        (
+            {"story": "wise-ft-pl"},
+            "there is no story 'wise-ft-pl'. Did you mean 'wise-ft-lp'? There are: ft Everything trains. lp Only a head",
+        ),
+        ({"story": "wise-ft:alphas=0,0.5,1"}, "Join the values of 'alphas' by +: alphas=0.0+0.5."),
+        ({"story": "wise-ft:alphas="}, "a sweep was given no alphas; give some, joined by +, for example alphas=0+0.5+1"),
         ({"story": "wise-ft:alphas=half"}, "option 'alphas' of 'wise-ft' is 'half'; it must be a number"),
         ({"story": "wise-ft:alpha=0.5"}, "'wise-ft' has no option 'alpha'. Did you mean 'alphas'?"),
         ({"from_": "point-mae-miny"}, "there are no weights 'point-mae-miny'. Did you mean 'point-mae-mini'?"),
         ({"from_": "random:point-mae-tiny"}, "there is no backbone 'point-mae-tiny'"),
         ({"backbone": "point-mae-mini"}, "'mine.safetensors' is point-mae:points=64"),
-        ({"on": "nowhere"}, "'nowhere' is neither a path that is there nor a task. Tasks: demo, folder, npz"),
         ({"on": "npz:solids.npz,val=2"}, "val"),
-        ({"probe": "nowhere"}, "'nowhere' is neither a path that is there nor a task"),
         ({"probe_c": "much"}, "much"),
-        ({"measure": "transfr:on=others.npz"}, "there is no measure 'transfr'. Did you mean 'transfer'?"),
-        ({"head": "mlp4"}, "mlp4"),
-        ({"fit": "epochs=2,augment=none,lrr=1"}, "'fit' has no option 'lrr'. Did you mean 'lr'?"),
+        ({"measure": "transfr:on=others.npz"}, "--measure: there is no measure 'transfr'. Did you mean 'transfer'?"),
+        ({"head": "mlp4"}, "--head: "),
+        ({"fit": "epochs=2,augment=none,lrr=1"}, "--fit: 'fit' has no option 'lrr'. Did you mean 'lr'?"),
         ({"fit": "select=first"}, "option 'select' of 'fit' is 'first'; it can be last, best"),
-        ({"head_fit": "epochs=none"}, "epochs"),
+        ({"head_fit": "epochs=none"}, "--head-fit: option 'epochs'"),
+        (
+            {"corruption": "foo"},
+            "--corruption: 'foo' is no option of the corruption measure; it can be none, or options such as items=300.",
+        ),
+        (
+            {"from_": "random:point-mae-modelnet-8k", "probe": None},
+            "has clouds of 1024 points, and the backbone of random:point-mae-modelnet-8k",
+        ),
         ({"corruption": "item=3"}, "'corruption' has no option 'item'. Did you mean 'items'?"),
         ({"seeds": 0}, "--seeds is 0; it must be at least 1"),
         ({"threads": 0}, "--threads is 0; it must be at least 1"),
-        ({"device": "warp"}, "device 'warp' cannot be used here"),
+        ({"device": "warp"}, "device 'warp' cannot be used here: there is no such device. There are: auto, "),
     ],
 )
 def test_a_slip_is_one_message_before_anything_is_read(world, changed, said):
@@ -158,12 +198,16 @@ def test_a_slip_is_one_message_before_anything_is_read(world, changed, said):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"on": "folder:nowhere"}, "there is no folder 'nowhere'. Name a folder with one sub-folder a class"),
+        ({"on": "nowhere"}, "--on: 'nowhere' is neither a path that is there nor a task. Tasks: demo, folder, npz"),
+        ({"probe": "nowhere"}, "--probe: 'nowhere' is neither a path that is there nor a task"),
+        ({"probe": "folder:nowhere"}, "--probe: there is no folder 'nowhere'"),
+        ({"measure": "transfer:on=folder:nowhere"}, "--measure transfer: there is no folder 'nowhere'"),
+        ({"on": "folder:nowhere"}, "--on: there is no folder 'nowhere'. Name a folder with one sub-folder a class"),
         ({"on": "folder:flat"}, "'flat' has no sub-folders; each class needs one"),
         ({"on": "folder:single,val=0,test=0"}, "only the class 'ball'"),
         ({"on": "npz:missing.npz"}, "missing.npz: cannot be opened: No such file"),
         ({"on": "npz:solids.npz,val=0"}, "has no validation part, on which alpha would be chosen: give a share above 0"),
-        ({"from_": "missing.safetensors"}, "missing.safetensors: there is no such file"),
+        ({"from_": "missing.safetensors"}, "--from: missing.safetensors: there is no such file"),
         ({"from_": "solids.npz", "backbone": "point-mae-mini"}, "solids.npz"),
         ({"from_": "torn.safetensors"}, "torn.safetensors: its header is longer than the file: it was cut off"),
         (

@@ -8,7 +8,7 @@ from wisetune.data.check import Finding, check
 from wisetune.data.folder import Folder
 from wisetune.data.formats import write
 from wisetune.data.task import Task
-from wisetune.errors import UsageError
+from wisetune.errors import DataError, UsageError
 from wisetune.runtime import generator
 
 BOXES = {"bench": (1.2, 0.4, 0.6), "pole": (0.2, 0.2, 3.0), "table": (1.5, 0.9, 0.7)}
@@ -219,7 +219,7 @@ def test_archives_are_checked_too(tmp_path):
 def test_what_is_not_read_from_files_is_refused():
     with pytest.raises(UsageError, match="not read from files"):
         check(Task())
-    with pytest.raises(UsageError, match="neither a path that is there"):
+    with pytest.raises(DataError, match="neither a path that is there"):
         check("/nowhere")
 
 

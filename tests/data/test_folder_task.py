@@ -316,7 +316,7 @@ def test_spelling(tmp_path, monkeypatch):
     assert parse_task("scans[1,seed=3") == Folder("scans[1", seed=3) == parse_task(str(Folder("scans[1", seed=3)))
     assert parse_task("x.npz") == Npz("x.npz") == parse_task("npz:x.npz")
     assert parse_task("x.npz,labels=coarse,per-class=5") == Npz("x.npz", labels="coarse", per_class=5)
-    with pytest.raises(UsageError, match="neither a path that is there nor a task"):
+    with pytest.raises(DataError, match="neither a path that is there nor a task"):
         parse_task("scan")
     with pytest.raises(UsageError, match=r"'x\.ply' is a single file"):
         parse_task("x.ply")

@@ -157,10 +157,15 @@ def test_alphas_are_tidied_sorted_and_end_with_1(kind):
     story = kind.from_options("alphas=0.30000000000000004+0+0.3")
     assert story.alphas == (0.0, 0.3, 1.0)
     assert story == kind((0.0, 0.3)) == kind((1, 0.3, 0))
-    assert kind(()).alphas == (1.0,)
     assert kind().alphas == grid(10)
     assert str(kind()) == kind.name
     assert [method.alpha for method in story.recipes(SETTING) if method.name == kind.name] == [0.0, 0.3, 1.0]
+
+
+@pytest.mark.parametrize("kind", [WiseFt, WiseFtLp])
+def test_a_sweep_without_alphas_is_refused(kind):
+    with pytest.raises(UsageError, match=r"was given no alphas; .* for example alphas=0\+0.5\+1"):
+        kind.from_options("alphas=")
 
 
 @pytest.mark.parametrize("kind", [WiseFt, WiseFtLp])

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,13 @@ import torch
 from wisetune.build.builder import Resume
 from wisetune.build.meter import Meter
 from wisetune.data._facts import Facts, facts_of, twins
+from wisetune.data._unlabelled import Unlabelled
 from wisetune.data.files import PARTS, FileTask, Item
 from wisetune.data.folder import Folder
 from wisetune.data.formats import Cloud, Shape
 from wisetune.data.task import Data, Task
 from wisetune.data.tasks import parse_task
-from wisetune.errors import UsageError, WisetuneError
+from wisetune.errors import UsageError, WisetuneError, naming
 from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.point_mae import PointMAESpec
@@ -45,8 +46,11 @@ def run_pretraining(
     *,
     half: bool = False,
     command: str = "",
+    begun: Callable[[str], None] = lambda _: None,
 ) -> tuple[Path, list[dict[str, float]]]:
     """Pre-train on the train parts of tasks and write ``out/backbone.safetensors`` with its log; returns the file and the log.
+
+    ``begun`` is told the name of the state in ``out/store`` before the first epoch.
 
     Raises:
         UsageError: a backbone that cannot be pre-trained, or nothing to learn from.
@@ -61,6 +65,7 @@ def run_pretraining(
     key = digest_of(["pretrain", spec.canonical(), options.canonical(), [facts["digest"] for facts in seen]])
     store = Store(out / "store", tell=meter.tell)
     with store.lock("pretrain"):
+        begun(key)
         resume = Resume(store, key)
         kept = resume.load()
         done = int(kept[1]["epoch"]) if kept else 0
@@ -96,17 +101,19 @@ def held_out(data: Data) -> str:
 
 def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tuple[list[Shapes], list[dict[str, Any]]]:
     """The train parts of tasks, without shapes that any of the tasks holds out, and each shape once."""
-    tasks = [parse_task(text) for text, _ in sources]
-    loaded = [_load(task, points) for task in tasks]
+    tasks = [_task(text, up) for text, up in sources]
+    loaded = [_load(task, points, up) for task, (_, up) in zip(tasks, sources, strict=True)]
     meter.stage("looking for shapes that are held out")
     kept = _unseen([_identified(task, data) for task, data in zip(tasks, loaded, strict=True)])
     shapes: list[Shapes] = []
     facts: list[dict[str, Any]] = []
-    for (_, up), data, names in zip(sources, loaded, kept, strict=True):
+    for (_, up), task, data, names in zip(sources, tasks, loaded, kept, strict=True):
         fresh = np.array([row for row, name in enumerate(data.train.names) if name in names], np.int64)
         left_out = len(data.train) - len(fresh)
         why = f", {left_out} left out that are held out or that an earlier task has" if left_out else ""
-        meter.tell(f"{data.name}: {len(fresh)} shapes{why}")
+        meter.tell(f"{data.name}: {len(fresh)} shapes{why}{_kept_back(task, data)}")
+        for warning in data.protocol.get("warnings", ()):
+            meter.tell(f"warning: {warning}")
         if len(fresh):
             part = data.train.take(fresh)
             shapes.append(Shapes(part.points.astype(np.float16), up))
@@ -120,10 +127,32 @@ def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tup
     return shapes, facts
 
 
-def _load(task: Task, points: int) -> Data:
+def _option(up: Up) -> str:
+    return "--on" if up == "z" else "--on-y"
+
+
+def _task(text: str, up: Up) -> Task:
+    """A task as it was asked for; of a folder the classes do not matter."""
+    with naming(_option(up)):
+        task = parse_task(text)
+    return Unlabelled.of(task) if isinstance(task, Folder) else task
+
+
+def _load(task: Task, points: int, up: Up) -> Data:
     """With a pool of points where the files have them; repeats would only make patches smaller than they look."""
-    data = task.load(POOL * points)
-    return task.load(points) if data.protocol.get("repeated", 0) else data
+    with naming(_option(up)):
+        data = task.load(POOL * points)
+        return task.load(points) if data.protocol.get("repeated", 0) else data
+
+
+def _kept_back(task: Task, data: Data) -> str:
+    """How many shapes the task holds out, and how to have them too."""
+    count = len(data.val) + len(data.test)
+    if not count:
+        return ""
+    drawn = [part for part in ("val", "test") if len(data.split(part)) and data.protocol.get(part) != "given"]
+    how = f"; {','.join(f'{part}=0' for part in drawn)} behind the task holds out none{'' if len(drawn) > 1 else ' there'}" if drawn else ""
+    return f", {count} held out ({len(data.val)} val, {len(data.test)} test{how if isinstance(task, FileTask) else ''})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, get_args
 
-from wisetune.errors import UsageError, did_you_mean
+from wisetune.errors import UsageError, did_you_mean, naming
 
 if TYPE_CHECKING:
     from wisetune.build.job import Job
+    from wisetune.measure.corruption import Corruption
+    from wisetune.measure.measure import Measure
     from wisetune.nets.pretrained import Pretrained
+    from wisetune.stories.story import Story
 
 Rule = Literal["interval", "greedy"]
 _PROBES = ("demo:objects",)
+_OPTIONS = {
+    "on": "--on",
+    "probes": "--probe",
+    "measures": "--measure",
+    "head": "--head",
+    "fit": "--fit",
+    "head_fit": "--head-fit",
+    "corruption": "--corruption",
+}
+"""How fields of a request are called on the command line."""
 NO_PROBE = "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK."
 
 
@@ -59,41 +73,105 @@ def weights_of(request: Request) -> Pretrained:
     return resolve(request.start, request.backbone)
 
 
-def job_of(request: Request, weights: Pretrained, given: Collection[str] = ()) -> Job:
+def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *, typed: bool = False) -> Job:
     """The job that a request means; the names in ``given`` are data that the caller holds, not tasks to be loaded.
+
+    Errors in a request that was ``typed`` name the option that brought them.
 
     Raises:
         UsageError: a word that means nothing; no data were loaded before it was found.
+        DataError: a path that is not there.
     """
     from wisetune.build.job import Job
     from wisetune.data.tasks import parse_task
     from wisetune.fit.finetune import Fit
-    from wisetune.measure.corruption import Corruption
     from wisetune.measure.measures import MEASURES
     from wisetune.measure.svm import Svm
     from wisetune.nets.heads import parse_head
     from wisetune.recipe import Start
-    from wisetune.stories.stories import STORIES
+
+    def of(field: str) -> AbstractContextManager[None]:
+        return naming(_OPTIONS[field] if typed else "")
 
     if not request.seeds:
         raise UsageError("a job needs at least one training seed, and none was given.")
     rules = get_args(Rule)
     if request.rule not in rules:
         raise UsageError(f"there is no rule '{request.rule}' for alpha.{did_you_mean(request.rule, rules)} There are: {', '.join(rules)}.")
-    fit = Fit.from_options(request.fit)
-    probes = [str(parse_task(text)) for text in request.probes or _PROBES]
+    if not request.probes:
+        _check_default_probe(request.start, weights)
+    with of("fit"):
+        fit = Fit.from_options(request.fit)
+    with of("head_fit"):
+        head_fit = Fit.from_options(request.head_fit)
+    on = request.on
+    if on not in given:
+        with of("on"):
+            on = str(parse_task(on))
+    measures: list[Measure] = []
+    for text in request.probes or _PROBES:
+        with of("probes"):
+            measures.append(Svm(str(parse_task(text)), request.probe_c))
+    for text in request.measures:
+        with of("measures"):
+            measures.append(MEASURES.parse(text))
+    with of("head"):
+        head = parse_head(request.head)
+    with of("corruption"):
+        corruption = _corruption(request.corruption)
     return Job(
-        story=STORIES.parse(request.story),
+        story=_story(request.story),
         start=Start(weights.spec, weights.digest),
-        on=request.on if request.on in given else str(parse_task(request.on)),
-        measures=(*(Svm(task, request.probe_c) for task in probes), *map(MEASURES.parse, request.measures)),
-        head=parse_head(request.head),
+        on=on,
+        measures=tuple(measures),
+        head=head,
         fit=fit,
         gentle_fit=dataclasses.replace(fit, lr=fit.lr / 10),
-        head_fit=Fit.from_options(request.head_fit),
+        head_fit=head_fit,
         seeds=request.seeds,
         rule=request.rule,
-        corruption=None if request.corruption == "none" else Corruption.from_options(request.corruption),
+        corruption=corruption,
         source=request.start,
         warnings=request.warnings,
     )
+
+
+def _check_default_probe(start: str, weights: Pretrained) -> None:
+    from wisetune.data.demo import POINTS
+    from wisetune.nets.backbone import build_empty
+
+    wanted = build_empty(weights.spec).points
+    if wanted > POINTS:
+        raise UsageError(
+            f"the default probe, the bundled objects (demo:objects), has clouds of {POINTS} points, and the backbone of {start} takes "
+            f"{wanted}. Give labelled data of other objects with --probe TASK, for example --probe folder:DIR."
+        )
+
+
+def _story(text: str) -> Story:
+    from wisetune.stories.stories import STORIES
+
+    name, _ = STORIES.divide(text)
+    if ":" not in name and "." not in name and name not in STORIES.names():
+        raise UsageError(f"there is no story '{name}'.{did_you_mean(name, STORIES.names())} There are:\n{stories()}")
+    return STORIES.parse(text)
+
+
+def stories() -> str:
+    """Every story with what it is, a line each."""
+    from wisetune.stories.stories import STORIES
+
+    return "\n".join(f"  {name:11} {(STORIES.entry(name).__doc__ or '').splitlines()[0]}" for name in STORIES.names())
+
+
+def _corruption(text: str) -> Corruption | None:
+    from wisetune.measure.corruption import Corruption
+    from wisetune.spec import option_names
+
+    if text == "none":
+        return None
+    if text and "=" not in text:
+        raise UsageError(
+            f"'{text}' is no option of the corruption measure; it can be none, or options such as items=300. Options: {option_names(Corruption)}."
+        )
+    return Corruption.from_options(text)

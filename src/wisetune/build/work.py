@@ -46,15 +46,22 @@ def work(runner: Runner) -> float:
     return total
 
 
+def built(runner: Runner) -> int:
+    """How many of the job's models are in the store."""
+    return sum(runner.store.has(digest(tree)) for tree in set(runner.trees().values()))
+
+
 def found(runner: Runner) -> list[str]:
     """What an earlier session left, in words; nothing where there is nothing."""
-    trees = set(runner.trees().values())
-    there = sum(runner.store.has(digest(tree)) for tree in trees)
+    trees = list(dict.fromkeys(runner.trees().values()))
+    there = built(runner)
     lines = [f"{there} of {len(trees)} models are in the store already; going on."] if there else []
     for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
         if epoch := _begun(runner, node):
             assert isinstance(node.fit, Fit)
-            lines.append(f"Of {in_words(to_json(node))} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}.")
+            lines.append(
+                f"Of {in_words(to_json(node))} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}."
+            )
     return lines
 
 

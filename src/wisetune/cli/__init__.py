@@ -1,7 +1,7 @@
 """The command line: parses, prints, and exits with documented codes. Commands are imported when used, torch when something is computed.
 
-Exit codes: 0 done; 2 a wrong command, option or spec; 65 data or weights that cannot be used; 69 an optional library is missing; 70 training met
-numbers that are not finite; 73 the disk refuses; 75 somebody else is using it; 130 interrupted.
+Exit codes: 0 done; 2 a wrong command, option or spec; 65 data, weights or a run that are missing or cannot be used; 69 an optional library is
+missing; 70 training met numbers that are not finite; 73 the disk refuses; 75 somebody else is using it; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from wisetune._version import __version__
 from wisetune.errors import StorageError, WisetuneError
 
-EPILOGUE = "Exit codes: 0 done, 2 usage, 65 data or weights, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted."
+EPILOGUE = (
+    "Exit codes: 0 done, 2 usage, 65 data, weights or run missing or bad, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted."
+)
 
 app = App(
     name="wisetune",
@@ -39,8 +41,9 @@ _COMMANDS = {
     "predict": ("models:predict", "The class of files, by a run's recommended model."),
     "export": ("models:export", "A run's model as one safetensors file with a model card."),
     "report": ("models:report", "Draw a run's report again."),
-    "list": ("models:list_", "What a run's store holds."),
-    "show": ("models:show", "What a run found, or one object of its store."),
+    "list": ("listing:list_", "What a run's store holds."),
+    "show": ("listing:show", "What a run found, or one object of its store."),
+    "options": ("options:options", "The options of a story, a task, a measure, of fit or of pretrain, with their defaults."),
     "doctor": ("doctor:doctor", "Check the installation, or a run's files."),
 }
 _RESUMED = (["demo"], ["run"], ["pretrain"])
@@ -71,7 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(given, exit_on_error=False, print_error=True)
         sys.stdout.flush()
-    except CycloptsError:
+    except CycloptsError as error:
+        if given[:1] == ["run"] and isinstance(error, MissingArgumentError) and error.argument and "--story" in error.argument.names:
+            from wisetune.build.request import stories
+
+            print(f"Stories:\n{stories()}\nFor example: wisetune run wise-ft-lp --from point-mae-mini --on DIR --out OUT", file=sys.stderr)
         return 2
     except WisetuneError as error:
         print(f"wisetune: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def doctor(run: Path | None = None, *, json: bool = False) -> int:
-    """Check the installation; with a run's folder, check every file of its store.
+    """Check the installation; with a run's folder, check every file of its store, and say how far the run is.
 
     Parameters
     ----------
@@ -20,7 +20,8 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
 
     import torch
 
-    from wisetune.cli.models import store_of
+    from wisetune.cli.listing import store_of
+    from wisetune.cli.session import Session
     from wisetune.errors import DataError
     from wisetune.nets.pretrained import PRETRAINED, resolve
     from wisetune.points.neighbours import patches
@@ -29,20 +30,24 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
 
     where = device("auto")
     facts = stamp(str(where))
-    problems: list[str] = []
+    problems, left = list[str](), ""
     patches(torch.rand(1, 64, 3, device=where), 8, 8)
     for name in PRETRAINED:
         facts[name] = resolve(name).digest
     for library, extra in (("laspy", "las"), ("lazrs", "las")):
         facts[library] = "installed" if importlib.util.find_spec(library) else f"not installed (optional: pip install 'wisetune[{extra}]')"
     if run is not None:
-        problems = [f"{problem.path}: {problem.wrong}" for problem in Store(store_of(run), create=False).verify()]
+        store, session = Store(store_of(run), create=False), Session.read(run)
+        problems = [f"{problem.path}: {problem.wrong}" for problem in store.verify()]
+        left = session.left(store) if session and not problems else ""
     if json:
-        print(jsonlib.dumps({**facts, "problems": problems}, indent=2))
+        print(jsonlib.dumps({**facts, "problems": problems, "left": left}, indent=2))
     else:
         for name, value in facts.items():
             print(f"{name:16} {value}")
         for problem in problems:
             print(f"damaged: {problem}")
+        if left:
+            print(f"{run} is {left}")
         print(f"{len(problems)} damaged files; the run's command builds them again." if problems else "All is well.")
     return DataError.exit_code if problems else 0

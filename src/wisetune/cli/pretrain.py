@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -31,13 +32,14 @@ def pretrain(
     size
         A preset of it: mini, or a published size; not used when the backbone is given with options.
     on
-        Shapes that stand upright along z: folder:DIR, npz:FILE; may be given several times.
+        Shapes that stand upright along z: folder:DIR (with class folders or without), npz:FILE; may be given several times. val=0,test=0 behind
+        it holds out none.
     on_y
         Shapes that stand upright along y (they stay so; views are turned about y); may be given several times. One of either is needed.
     out
         Folder for backbone.safetensors, its card and log, and the state from which a killed run goes on.
     options
-        Options of pre-training: epochs=300,batch=128,lr=0.001,mask=0.6,contrast=1,rebuild=1,seed=0 ...
+        Options of pre-training, for example epochs=100,batch=64,seed=1; wisetune options pretrain lists them all.
     half
         Store in half precision.
     threads
@@ -54,7 +56,8 @@ def pretrain(
 
     from wisetune.build.pretraining import run_pretraining
     from wisetune.cli.bar import Bar
-    from wisetune.errors import StorageError, UsageError
+    from wisetune.cli.session import Session
+    from wisetune.errors import StorageError, UsageError, naming
     from wisetune.fit.pretrain import Pretrain
     from wisetune.nets.create import parse_backbone
     from wisetune.runtime import device as device_of
@@ -68,7 +71,16 @@ def pretrain(
     if out.exists() and not out.is_dir():
         raise StorageError(f"--out {out} is a file, and a backbone needs a folder. Choose another --out.")
     spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
-    chosen, where = Pretrain.from_options(options), device_of(device)
+    with naming("--options"):
+        chosen = Pretrain.from_options(options)
+    where = device_of(device)
+    session = Session(shlex.join(["wisetune", *sys.argv[1:]]), epochs=chosen.epochs)
+
+    def begun(state: str) -> None:
+        nonlocal session
+        session = replace(session, training=state)
+        session.write(out)
+
     with Bar(quiet) as bar:
         file, log = run_pretraining(
             spec,
@@ -78,8 +90,10 @@ def pretrain(
             bar,
             where,
             half=half,
-            command=shlex.join(["wisetune", *sys.argv[1:]]),
+            command=session.command,
+            begun=begun,
         )
+    replace(session, finished=True).write(out)
     print(f"Backbone: {file} (loss {log[0]['loss']:.4f} at first, {log[-1]['loss']:.4f} at the end)")
     print(f"Use it:   wisetune run wise-ft-lp --from {file} --on folder:DIR --out OUT")
     return 0

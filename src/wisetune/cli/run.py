@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,10 +16,10 @@ from cyclopts import Parameter
 
 from wisetune.build.request import Request, job_of, weights_of
 from wisetune.cli.bar import duration
-from wisetune.errors import StorageError, UsageError
+from wisetune.errors import StorageError, UsageError, naming
 
 if TYPE_CHECKING:
-    from wisetune.build.job import Finished, Runner
+    from wisetune.build.job import Finished, Job, Runner
     from wisetune.data.task import Task
     from wisetune.store.locks import Tell
     from wisetune.store.store import Store
@@ -68,7 +69,8 @@ def run(
     Parameters
     ----------
     story
-        What to do: wise-ft-lp (sweep, recommended), wise-ft, lp-ft, ft or lp; with options, for example wise-ft-lp:alphas=0+0.5+1.
+        What to do: wise-ft-lp (sweep, recommended), wise-ft, lp-ft, ft or lp; with options, for example wise-ft-lp:alphas=0+0.5+1; wisetune
+        options wise-ft-lp lists them.
     from_
         Pre-trained weights: a shipped name (point-mae-mini), a file, or random:point-mae-mini.
     on
@@ -88,11 +90,12 @@ def run(
     head
         linear, or mlp3 (the head of the published classifiers).
     fit
-        Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best.
+        Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best; wisetune options fit lists
+        them all.
     head_fit
-        Options of training a head on frozen features.
+        Options of training a head on frozen features, of the same kind.
     corruption
-        Options of the corruption measure (items=0 takes all test clouds), or none.
+        Options of the corruption measure (items=0 takes all test clouds; wisetune options corruption lists them), or none.
     rule
         How alpha is recommended: interval (the most robust with no loss shown and at most 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
     machine
@@ -145,10 +148,12 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
 
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
-    from wisetune.build.work import work
+    from wisetune.build.work import built, found, work
     from wisetune.cli.bar import Bar
+    from wisetune.cli.session import Session
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
+    from wisetune.recipe import digest
     from wisetune.report.verdict import summary
     from wisetune.report.write import write_report
     from wisetune.runtime import device
@@ -159,15 +164,17 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
         if machine.threads < 1:
             raise UsageError(f"--threads is {machine.threads}; it must be at least 1.")
         torch.set_num_threads(machine.threads)
-    where, weights, command = device(machine.device), weights_of(request), _command()
-    job = job_of(request, weights)
+    where, command, began = device(machine.device), _command(), time.monotonic()
+    with naming("--from"):
+        weights = weights_of(request)
+    job = job_of(request, weights, typed=True)
+    asked = _asked(request, job)
 
     def load_task(text: str, points: int) -> Data:
-        return parse_task(text).load(points)
+        with naming(asked.get(text, "")):
+            return parse_task(text).load(points)
 
     with Bar(machine.quiet) as bar:
-        for warning in request.warnings:
-            bar.tell(warning)
         bar.stage("reading data")
         if out.exists() and not out.is_dir():
             raise StorageError(f"--out {out} is a file, and a run needs a folder. Choose another --out.")
@@ -175,22 +182,45 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             _keep_apart(out, task)
         if machine.dry_run:
             with _seen(out / "store", bar.tell) as store:
-                return _plan(Runner(job, store, load_task, where, bar), machine)
+                _plan(Runner(job, store, load_task, where, bar), machine)
+            for warning in job.warnings:
+                bar.tell(warning)
+            return 0
         store = Store(out / "store", tell=bar.tell)
         with store.lock("run"):
             keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
+            session = Session(command, [*dict.fromkeys(map(digest, runner.trees().values()))])
+            session.write(out)
+            resumed = built(runner)
+            for line in () if machine.quiet else found(runner):
+                bar.tell(line)
             bar.expect(work(runner))
             finished = runner.run(command)
             bar.stage("writing the report")
             _save_model(finished, out, request.start)
-            write_report(finished.results, out)
-    found = summary(finished.results)
+            seconds = time.monotonic() - began
+            results = replace(finished.results, seconds=seconds, resumed=resumed)
+            write_report(results, out)
+            replace(session, finished=True).write(out)
+            if not machine.quiet:
+                bar.tell(f"Done after {duration(seconds)}" + (f", with {resumed} models of an earlier session." if resumed else "."))
+    answer = summary(results)
     if machine.json:
-        print(json.dumps({"out": str(out), **found}, indent=2))
+        print(json.dumps({"out": str(out), **answer}, indent=2))
     else:
-        _print_summary(found, out)
+        _print_summary(answer, out)
     return 0
+
+
+def _asked(request: Request, job: Job) -> dict[str, str]:
+    """Of each task, by its spelling in the job, the option that brought it."""
+    from wisetune.measure.svm import Svm
+
+    asked = {need: f"--measure {measure.name}" for measure in job.measures for need in measure.needs}
+    if request.probes:
+        asked |= {need: "--probe" for measure in job.measures if isinstance(measure, Svm) for need in measure.needs}
+    return asked | {job.on: "--on"}
 
 
 def _keep_apart(out: Path, task: Task) -> None:
@@ -222,14 +252,14 @@ def _command() -> str:
     return shlex.join(["wisetune", *sys.argv[1:]])
 
 
-def _plan(runner: Runner, machine: Machine) -> int:
+def _plan(runner: Runner, machine: Machine) -> None:
     """What would be done: data, trees, size, time by a short trial of this machine."""
     from wisetune.build.work import plan as plan_of
 
     plan = plan_of(runner)
     if machine.json:
         print(json.dumps(plan, indent=2))
-        return 0
+        return
     for name, data in (("on", plan["task"]), *(("probe", probe) for probe in plan["probes"])):
         sizes = ", ".join(f"{sum(data['counts'][part].values())} {part}" for part in ("train", "val", "test"))
         print(f"{name:9} {data['name']}: {len(data['classes'])} classes; clouds: {sizes}")
@@ -239,7 +269,6 @@ def _plan(runner: Runner, machine: Machine) -> int:
         f"time      about {duration(plan['seconds'])} here ({plan['clouds']:,.0f} clouds to look at, {plan['clouds_per_second']:.0f} a second)"
     )
     print("Nothing was trained. Leave --dry-run out to start.")
-    return 0
 
 
 def _save_model(finished: Finished, out: Path, start: str) -> None:

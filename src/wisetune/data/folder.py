@@ -52,7 +52,7 @@ class Folder(FileTask):
         if not root.is_dir():
             raise DataError(f"there is no folder '{self.path}'. Name a folder with one sub-folder a class.")
         items: list[Item] = []
-        ignored = [entry.name for entry in _visible(root) if not entry.is_dir()]
+        ignored = [entry.name for entry in visible(root) if not entry.is_dir()]
         empty: list[str] = []
         nested = False
         for folder, label, part in _class_folders(root):
@@ -107,7 +107,12 @@ class Folder(FileTask):
         return parted((folder_of[name], part) for part in PARTS for name in data.split(part).names)
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -116,7 +121,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _visible(folder) if entry.is_dir()]
+    return [entry for entry in visible(folder) if entry.is_dir()]
 
 
 def _class_folders(root: Path) -> list[tuple[Path, str, Part]]:

@@ -8,7 +8,7 @@ from wisetune.catalog import Catalog
 from wisetune.data.folder import Folder
 from wisetune.data.npz import Npz
 from wisetune.data.task import Task
-from wisetune.errors import UsageError
+from wisetune.errors import DataError, UsageError
 from wisetune.spec import quote
 
 MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "splits", "task", "tasks", "write")
@@ -19,7 +19,8 @@ def parse_task(text: str) -> Task:
     """A spec such as ``folder:scans,seed=3``, or just the path of a folder or an .npz file, with or without options after it.
 
     Raises:
-        UsageError: neither a task nor a path that is there, or an option that does not exist or fit.
+        DataError: neither a task nor a path that is there.
+        UsageError: an option that does not exist or fit, or a file of another kind.
     """
     text = text.strip()
     for path in (text, text.partition(",")[0]):
@@ -32,7 +33,7 @@ def parse_task(text: str) -> Task:
             raise UsageError(f"'{path}' is a single file of another kind. Give a folder of files, or an .npz of a whole data set.")
     name = text.partition(":")[0]
     if ":" not in text and name not in TASKS.names():
-        raise UsageError(
+        raise DataError(
             f"'{text}' is neither a path that is there nor a task. Tasks: {', '.join(TASKS.names())}; for example folder:scans."
         )
     return TASKS.parse(text)

@@ -42,6 +42,16 @@ def get(path: Path, tell: Tell) -> Records | None:
         return None
 
 
+def every(folder: Path) -> Records:
+    """All sound records in a folder.
+
+    Raises:
+        StorageError: one may not be read.
+    """
+    found = (get(path, lambda _: None) for path in sorted(folder.glob("*.json")))
+    return [record for records in found if records for record in records]
+
+
 def stamp(path: Path) -> dict[str, Any]:
     """With what records were measured; empty when they do not say, are damaged or gone.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wisetune.files import atomic
-from wisetune.recipe import Recipe, describe, to_json
+from wisetune.recipe import Recipe, describe, in_words, to_json
 from wisetune.store import locks, sealed
 from wisetune.store.locks import Tell
 from wisetune.store.tensors import pack, unpack
@@ -38,9 +38,10 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One line of a listing. ``size`` is in bytes, ``created`` in seconds since 1970."""
+    """One line of a listing. ``name`` says the recipe in words, ``size`` is in bytes, ``created`` in seconds since 1970."""
 
     digest: str
+    name: str
     recipe: str
     size: int
     created: float
@@ -113,7 +114,21 @@ def summary(folder: Path) -> Summary | None:
         created = (folder / sealed.MANIFEST).stat().st_mtime
     except (FileNotFoundError, sealed.Damaged):
         return None
-    return Summary(folder.name, manifest["about"]["recipe"], atomic.size(folder), created)
+    said, plain = manifest["about"]["recipe"], recipe(folder)
+    return Summary(folder.name, said if plain is None else in_words(plain), said, atomic.size(folder), created)
+
+
+def recipe(folder: Path) -> dict[str, Any] | None:
+    """An object's recipe as a file holds it; None when it is damaged or gone.
+
+    Raises:
+        StorageError: it may not be read.
+    """
+    try:
+        files, _ = sealed.read_folder(folder, folder.name, (RECIPE,))
+    except (FileNotFoundError, sealed.Damaged):
+        return None
+    return json.loads(files[RECIPE])
 
 
 def problems(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -147,6 +147,22 @@ class Store:
         """
         return objects.stamp(self._path("objects", digest)) if key is None else measured.stamp(self._records(digest, key))
 
+    def recipe(self, digest: str) -> dict[str, Any] | None:
+        """An object's recipe as ``wisetune.recipe.to_json`` made it; None when it is missing or damaged.
+
+        Raises:
+            StorageError: it may not be read.
+        """
+        return objects.recipe(self._path("objects", digest))
+
+    def records_of(self, digest: str) -> Records:
+        """Everything that was measured of the weights ``digest``; damaged files are left out (see ``verify``).
+
+        Raises:
+            StorageError: one may not be read.
+        """
+        return measured.every(self._path("records", digest))
+
     def lock(self, name: str, *, wait: bool = False, tell: Tell | None = None) -> AbstractContextManager[None]:
         """Hold a lock of this store for a ``with`` block. With ``wait``, ``tell`` hears once who has it, and then it is waited for.
 

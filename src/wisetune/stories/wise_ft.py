@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
+from wisetune.errors import UsageError
 from wisetune.recipe import Recipe
 from wisetune.results import Words
 from wisetune.stories.story import Method, Setting, Story, fine_tuning, linear_probing, wise
@@ -21,8 +22,11 @@ def along(alphas: Iterable[float]) -> tuple[float, ...]:
     """Alphas as a sweep takes them: tidy, rising, each once, 1 among them.
 
     Raises:
-        UsageError: one is outside [0, 1].
+        UsageError: there are none, or one is outside [0, 1].
     """
+    alphas = tuple(alphas)
+    if not alphas:
+        raise UsageError("a sweep was given no alphas; give some, joined by +, for example alphas=0+0.5+1, or leave the option out.")
     return tuple(sorted({*map(tidy, alphas), 1.0}))
 
 

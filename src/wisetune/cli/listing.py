@@ -1,0 +1,114 @@
+"""Commands on a run's store: list, show."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wisetune.records import Record
+    from wisetune.store.objects import Stored, Summary
+
+
+def list_(run: Path, *, json: bool = False) -> int:
+    """What a run's store holds: digest, size, name and recipe of everything trained or mixed.
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    json
+        As JSON.
+    """
+    from wisetune.store.store import Store
+
+    rows = Store(store_of(run), create=False).list()
+    if json:
+        print(jsonlib.dumps([vars(row) for row in rows], indent=2))
+        return 0
+    wide = max((len(row.name) for row in rows), default=0)
+    for row in rows:
+        print(f"{row.digest}  {row.size / 1e6:7.2f} MB  {row.name:{wide}}  {row.recipe}")
+    print(f"{len(rows)} objects, {sum(row.size for row in rows) / 1e6:.1f} MB")
+    return 0
+
+
+def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bool = False) -> int:
+    """What a run found; with a digest, what one object is, how it was made, what was measured of it, and its log (for a mix: the audit).
+
+    Parameters
+    ----------
+    run
+        A run's OUT folder.
+    digest
+        A digest that list prints, or its beginning.
+    shapes
+        The name and shape of every tensor too.
+    json
+        As JSON.
+    """
+    from wisetune.cli.models import results_of
+    from wisetune.errors import UsageError, WeightsError
+    from wisetune.report.verdict import summary
+    from wisetune.store.store import Store
+
+    if digest is None:
+        found = summary(results_of(run))
+        print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
+        return 0
+    store = Store(store_of(run), create=False)
+    rows = [row for row in store.list() if row.digest.startswith(digest)]
+    if len(rows) != 1:
+        raise UsageError(f"{len(rows) or 'no'} objects begin with '{digest}'; wisetune list {run} shows them all.")
+    (row,) = rows
+    stored = store.load(row.digest)
+    if stored is None:
+        raise WeightsError(f"object {row.digest} was damaged and has been moved aside; the run's command builds it again.")
+    records = store.records_of(row.digest)
+    if json:
+        told = {"log": stored.log, "extra": stored.extra, "stamp": stored.stamp, "records": [record.to_json() for record in records]}
+        print(jsonlib.dumps({**vars(row), **told}, indent=2))
+        return 0
+    for line in _told(row, stored, store.recipe(row.digest), records):
+        print(line)
+    for name, tensor in stored.tensors.items() if shapes else ():
+        print(f"  {name}  {list(tensor.shape)}")
+    return 0
+
+
+def _told(row: Summary, stored: Stored, recipe: dict[str, Any] | None, records: list[Record]) -> Iterator[str]:
+    import datetime
+
+    from wisetune.recipe import tree_in_words
+
+    yield f"{row.digest}  {row.name}"
+    yield f"recipe   {row.recipe}"
+    yield from (f"         {line}" for line in (tree_in_words(recipe) if recipe else ()))
+    made = datetime.datetime.fromtimestamp(row.created).astimezone()
+    yield f"made     {made:%Y-%m-%d %H:%M}" + "".join(f", {name} {value}" for name, value in stored.stamp.items())
+    count = sum(tensor.numel() for tensor in stored.tensors.values())
+    yield f"size     {row.size / 1e6:.2f} MB: {len(stored.tensors)} tensors, {count:,} values (--shapes lists them)"
+    yield "measured" + ("" if records else " nothing of these weights by themselves")
+    for record in records:
+        of = f" {record.detail['kind']} {record.detail['level']}" if "kind" in record.detail else ""
+        within = f"{100 * record.low:.1f} to {100 * record.high:.1f}"
+        yield f"  {record.name}{of} on {record.data}, {record.split}: {100 * record.value:.1f} % ({within}), n {record.n}"
+    if stored.log:
+        yield "log"
+    for line in stored.log:
+        yield "  " + "  ".join(f"{key}={value}" for key, value in line.items() if not isinstance(value, (dict, list)))
+
+
+def store_of(run: Path) -> Path:
+    """The store in a run's folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    from wisetune.errors import DataError
+
+    if not (run / "store").is_dir():
+        raise DataError(f"'{run}' is not a run's folder: it has no store. Give the --out of wisetune run.")
+    return run / "store"

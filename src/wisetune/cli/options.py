@@ -1,0 +1,64 @@
+"""``wisetune options``: what can be written behind the colon of a spec, or in --fit, --head-fit, --corruption and --options."""
+
+from __future__ import annotations
+
+
+def options(name: str | None = None) -> int:
+    """The options of one thing with their defaults and bounds; without a name, all things that have any.
+
+    Parameters
+    ----------
+    name
+        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a task, a measure, a backbone ...
+    """
+    from wisetune.errors import UsageError, did_you_mean
+
+    kinds = _kinds()
+    if name is None:
+        for noun, names in kinds.items():
+            print(f"{noun:9} {', '.join(names)}")
+        print("wisetune options NAME lists the options of one.")
+        return 0
+    noun = next((noun for noun, names in kinds.items() if name in names), None)
+    if noun is None:
+        every = [one for names in kinds.values() for one in names]
+        raise UsageError(f"nothing with options is called '{name}'.{did_you_mean(name, every)} There are: {', '.join(every)}.")
+    _print(noun, name)
+    return 0
+
+
+def _kinds() -> dict[str, list[str]]:
+    """Everything that has options, by what it is."""
+    from wisetune.data.tasks import TASKS
+    from wisetune.measure.measures import MEASURES
+    from wisetune.nets.create import BACKBONES
+    from wisetune.stories.stories import STORIES
+
+    catalogs = {catalog.noun: catalog.names() for catalog in (STORIES, TASKS, MEASURES, BACKBONES)}
+    return {"training": ["fit", "pretrain"], **catalogs}
+
+
+def _print(noun: str, name: str) -> None:
+    import inspect
+
+    from wisetune.build.request import Request
+    from wisetune.data.tasks import TASKS
+    from wisetune.fit.finetune import Fit
+    from wisetune.fit.pretrain import Pretrain
+    from wisetune.measure.measures import MEASURES
+    from wisetune.nets.create import BACKBONES
+    from wisetune.spec import options_of
+    from wisetune.stories.stories import STORIES
+
+    catalogs = {catalog.noun: catalog for catalog in (STORIES, TASKS, MEASURES, BACKBONES)}
+    spec = (Fit if name == "fit" else Pretrain) if noun == "training" else catalogs[noun].entry(name)
+    print(inspect.getdoc(spec) or "")
+    rows = options_of(spec)
+    print(f"\nOptions, as {rows[0][0]}=VALUE,{rows[-1][0]}=VALUE:" if rows else "\nIt has no options.")
+    wide = max((len(key) for key, _, _ in rows), default=0)
+    for key, default, takes in rows:
+        print(f"  {key:{wide}}  {default:16}  {takes}".rstrip())
+    if name == "fit":
+        print(
+            f"\nwisetune run takes --fit {Request.fit}\nand --head-fit {Request.head_fit}\nunless you give others, which stand for all of these."
+        )

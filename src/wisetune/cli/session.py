@@ -1,0 +1,64 @@
+"""``OUT/run.json``: which command works in a folder and what it is to leave there, so that ``doctor`` can say how far it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wisetune.errors import BadFile
+from wisetune.plain import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from wisetune.store.store import Store
+
+_FILE = "run.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A command and what it builds: ``models`` are digests; a pre-training has one state, ``training``, and its ``epochs``."""
+
+    command: str
+    models: list[str] = dataclasses.field(default_factory=list)
+    training: str = ""
+    epochs: int = 0
+    finished: bool = False
+
+    def write(self, out: Path) -> None:
+        """Keep it in a folder.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        from wisetune.files import write_json
+
+        write_json(out / _FILE, to_plain(self))
+
+    @classmethod
+    def read(cls, out: Path) -> Session | None:
+        """That of a folder; None where nothing says what was begun there.
+
+        Raises:
+            BadFile: the file is damaged.
+        """
+        try:
+            return from_plain(cls, json.loads((out / _FILE).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadFile(out / _FILE, f"cannot be read ({error})", "run the run's command again, which writes it anew") from None
+
+    def left(self, store: Store) -> str:
+        """How far it is, in words; empty when it is done."""
+        if self.finished:
+            return ""
+        if self.training:
+            state = store.load_state(self.training)
+            far = f"{state[1]['epoch'] if state else 0} of {self.epochs} epochs are done"
+        else:
+            built = sum(store.has(digest) for digest in self.models)
+            far = f"{built} of {len(self.models)} models are built"
+            far += ", and what is left is measuring and the report" if built == len(self.models) else ""
+        return f"half done: {far}. Go on with: {self.command or 'the same command'}"
