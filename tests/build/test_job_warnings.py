@@ -87,6 +87,12 @@ def test_a_shape_in_train_and_test_is_a_leak_told_first(tmp_path, monkeypatch):
     assert third == "warning: of the task"
 
 
+def test_a_leak_into_the_test_part_is_told_before_one_into_val(tmp_path, monkeypatch):
+    first, second = told(tmp_path, monkeypatch, on=same(same(pico.data(), "val", [0], "train", [4]), "test", [0], "train", [0]))
+    assert "LEAK: the same shape is in test and train" in first
+    assert "LEAK: the same shape is in train and val" in second
+
+
 def test_a_shape_of_two_classes_and_a_class_of_few(tmp_path, monkeypatch):
     data = pico.data()
     doubtful = same(data, "train", [0], "train", [1], labels=True)

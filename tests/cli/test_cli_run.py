@@ -138,6 +138,7 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
     assert not built()
     told = wisetune("doctor", "out").out.splitlines()
     assert told[-2].startswith("out is half done: 0 of 1 models are built. Go on with: wisetune run ft --from mine.safetensors ")
+    assert told[-1] == "Its files are sound."
     assert wisetune("doctor", "out", "--json").json["left"] == told[-2].removeprefix("out is ")
     again = wisetune(*job("ft", fit=fit))
     assert again.code == 0

@@ -49,5 +49,6 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
             print(f"damaged: {problem}")
         if left:
             print(f"{run} is {left}")
-        print(f"{len(problems)} damaged files; the run's command builds them again." if problems else "All is well.")
+        well = "Its files are sound." if left else "All is well."
+        print(f"{len(problems)} damaged files; the run's command builds them again." if problems else well)
     return DataError.exit_code if problems else 0

@@ -74,7 +74,10 @@ def warned(data: Data) -> list[str]:
     kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in (*_duplicates(facts), *_groups(facts), *_class_sizes(facts, {})):
         kinds[finding.kind, "" if finding.kind in ("two labels", "duplicate") else finding.message].append(finding)
-    found = sorted(kinds.values(), key=lambda same: (same[0].kind != "leak", same[0].severity, same[0].kind))
+    # A test part that training has seen is worse than a val part.
+    found = sorted(
+        kinds.values(), key=lambda same: (same[0].kind != "leak", "test and train" not in same[0].message, same[0].severity, same[0].kind)
+    )
     skipped = [str(text) for text in data.protocol.get("skipped", ())]
     left_out = [f"{data.name}: {len(skipped)} file(s) could not be used and were left out: {_first(skipped, '; ')}."] if skipped else []
     return [*(_summed(data, same) for same in found), *left_out, *map(str, data.protocol.get("warnings", ()))]
