@@ -17,6 +17,7 @@ from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.store import Store
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
+from wisetune.weights.mix import mix
 from wisetune.weights.uniform import Uniform
 from wisetune.weights.wise import Wise
 
@@ -255,17 +256,11 @@ def test_statistics_are_those_of_the_training_clouds_on_the_mixed_weights(tmp_pa
     assert torch.allclose(norm.running_var, rows.var(dim=0), rtol=1e-3)
 
 
-@pytest.mark.parametrize("count", [2, 31, 32, 33, 65])
-def test_statistics_are_taken_from_every_cloud_once_in_batches_of_all_classes(count):
-    groups = (torch.arange(count), torch.arange(count) * 2.0)
-    parts = list(module._batches(groups))
-    assert all(torch.equal(part[1], part[0] * 2.0) for part in parts)
-    assert sorted(torch.cat([part[0] for part in parts]).tolist()) == list(range(count))
-    assert all(1 < len(part[0]) <= 32 for part in parts)
-    for part in parts if count > 32 else ():
-        assert part[0].min() < count / 4, "of the first class of a sorted file"
-        assert part[0].max() >= count * 3 / 4, "and of the last"
-    assert [part[0].tolist() for part in module._batches(groups)] == [part[0].tolist() for part in parts]
+@pytest.mark.parametrize("as_given", [lambda points: points, torch.from_numpy, list])
+def test_mix_from_python_gives_the_model_that_a_run_builds(tmp_path, as_given):
+    built = build(tmp_path, Mix((START, FT), Wise(0.5), TASK))
+    mixed = mix(pico.backbone(), build(tmp_path, FT), 0.5, clouds=as_given(DATA.train.points))
+    assert bits(mixed.state_dict()) == bits(built.state_dict())
 
 
 def test_the_log_and_the_audit_are_kept(tmp_path):

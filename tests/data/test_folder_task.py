@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,6 +311,9 @@ def test_spelling(tmp_path, monkeypatch):
     (tmp_path / "x.ply").touch()
     assert parse_task("folder:scans,seed=3,up=y") == Folder("scans", seed=3, up="y")
     assert parse_task("scans") == parse_task(" scans") == Folder("scans")
+    assert parse_task(Path("scans")) == Folder("scans")
+    with pytest.raises(UsageError, match=r"a task is spelled, such as 'folder:scans' or 'scans.npz', but int was given"):
+        parse_task(5)
     assert parse_task("scans/,seed=3") == Folder("scans/", seed=3)
     assert parse_task("a, b=c") == Folder("a, b=c") == parse_task(str(Folder("a, b=c"))) == parse_task("folder:[a, b=c]")
     (tmp_path / "scans[1").mkdir()

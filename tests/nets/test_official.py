@@ -8,7 +8,7 @@ import pytest
 import torch
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, schema
 
-from wisetune.errors import BadFile, WeightsError
+from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.official import identify, load_official
@@ -29,6 +29,14 @@ def pretraining():
 
 def frozen(model) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_arguments_of_another_kind_are_told_with_the_right_call(model, swapped):
+    given = ("pretrain.pth", model) if swapped else (model, model)
+    said = rf"load_official was given {type(given[0]).__name__} and Model; .*: wisetune\.load_official\(model, 'pretrain.pth'\)"
+    with pytest.raises(UsageError, match=said):
+        load_official(*given)
 
 
 def refused(model, source, says: str, error: type[Exception] = WeightsError, **options) -> None:

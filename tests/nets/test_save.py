@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 
-from wisetune.errors import BadFile, StorageError, WeightsError
+from wisetune.errors import BadFile, StorageError, UsageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
@@ -119,8 +119,22 @@ def test_content_digest_is_of_names_shapes_and_values():
 
 
 def test_a_model_that_does_not_know_its_head_is_not_saved(tmp_path, model):
-    with pytest.raises(ValueError, match="does not know its head"):
+    with pytest.raises(UsageError, match="does not know its head"):
         save_model(tmp_path / "m.safetensors", Model(model.backbone, model.head))
+    assert os.listdir(tmp_path) == []
+
+
+def test_arguments_of_another_kind_are_told_with_the_right_call(tmp_path, model):
+    right = r"it takes a path and a whole model with its head: wisetune\.save_model\('mine.safetensors', model\)"
+    for given in ((model, tmp_path / "m.safetensors"), (tmp_path / "m.safetensors", model.backbone), (tmp_path / "m", model.state_dict())):
+        with pytest.raises(UsageError, match=f"save_model was given {type(given[0]).__name__} and {type(given[1]).__name__}; {right}"):
+            save_model(*given)
+    for about in ("words", {"weights": torch.ones(2)}):
+        with pytest.raises(UsageError, match="about= cannot be written beside the weights"):
+            save_model(tmp_path / "m.safetensors", model, about)
+    for read in (load_model, load_backbone):
+        with pytest.raises(UsageError, match=f"{read.__name__} was given Model; it takes the path"):
+            read(model)
     assert os.listdir(tmp_path) == []
 
 

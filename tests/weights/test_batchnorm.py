@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wisetune.errors import TrainingError, UsageError
 from wisetune.nets.point_mae import PointMAESpec
-from wisetune.weights.batchnorm import reestimate
+from wisetune.weights.batchnorm import drawn_batches, reestimate
 from wisetune.weights.wise import Wise
 
 
@@ -246,3 +246,16 @@ def test_a_norm_that_runs_twice_is_refused():
 def test_an_unknown_rule_is_refused(net):
     with pytest.raises(UsageError, match="rule is 'mean'"):
         reestimate(net, [clouds(4)], rule="mean")
+
+
+@pytest.mark.parametrize("count", [2, 31, 32, 33, 65])
+def test_statistics_are_taken_from_every_cloud_once_in_batches_of_all_classes(count):
+    groups = (torch.arange(count), torch.arange(count) * 2.0)
+    parts = list(drawn_batches(groups))
+    assert all(torch.equal(part[1], part[0] * 2.0) for part in parts)
+    assert sorted(torch.cat([part[0] for part in parts]).tolist()) == list(range(count))
+    assert all(1 < len(part[0]) <= 32 for part in parts)
+    for part in parts if count > 32 else ():
+        assert part[0].min() < count / 4, "of the first class of a sorted file"
+        assert part[0].max() >= count * 3 / 4, "and of the last"
+    assert [part[0].tolist() for part in drawn_batches(groups)] == [part[0].tolist() for part in parts]

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import pico
 from adapter import Adapter, Scaled, tuned
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.weights.mix import mix
@@ -112,7 +113,52 @@ def test_models_that_do_not_fit_are_refused():
         mix(model(0), broken, 0.5)
 
 
+def clouds(count: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, pico.POINTS, 3)).astype(np.float32)
+
+
+def statistics(model: Model) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if "running_" in name}
+
+
+def test_clouds_change_the_statistics_of_the_mix_and_nothing_else():
+    start, tuned = model(0), model(1)
+    plain, seen = mix(start, tuned, 0.5), mix(start, tuned, 0.5, clouds=clouds())
+    assert not seen.training
+    differing = {name for name, value in seen.state_dict().items() if not torch.equal(value, plain.state_dict()[name])}
+    assert {name for name in differing if "num_batches" not in name} == set(statistics(plain))
+    assert pico.bits(mix(start, tuned, 0.5, clouds=clouds(), head="drop").state_dict()) == pico.bits(seen.backbone.state_dict())
+    for alpha in (0.0, 1.0):
+        assert pico.bits(mix(start, tuned, alpha, clouds=clouds()).state_dict()) == pico.bits(mix(start, tuned, alpha).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        (clouds()[0], DataError, r"clouds= is float32 \[64, 3\]; it takes coordinates \[clouds, points, 3\]"),
+        ([], DataError, r"clouds= is float64 \[0\]"),
+        ("scans", DataError, "clouds= is <U5"),
+        ([clouds()[0], clouds()[1][:50]], DataError, "different numbers of points"),
+        (clouds() * np.float32("nan"), DataError, "cloud 0 of the batch has coordinates that are not finite"),
+        (clouds()[:, :4], DataError, "clouds have 4 points"),
+    ],
+)
+def test_clouds_that_cannot_be_looked_at_are_refused(wrong, error, says):
+    with pytest.raises(error, match=says):
+        mix(model(0), model(1), 0.5, clouds=wrong)
+
+
+def test_state_dicts_cannot_look_at_clouds():
+    with pytest.raises(UsageError, match="clouds= was given with state dicts"):
+        mix(start(), finetuned(), 0.5, clouds=clouds())
+
+
 def test_mistakes_are_refused():
+    for alpha, says in (("half", "alpha is 'half'; it must be a number between 0"), (None, "alpha is None; it must be a number")):
+        with pytest.raises(UsageError, match=says):
+            mix(start(), finetuned(), alpha)
+    with pytest.raises(UsageError, match=r"float and Model cannot be mixed; .*wisetune\.mix\("):
+        mix(0.5, model(0), model(1))
     with pytest.raises(UsageError, match="head is 'keep'"):
         mix(start(), finetuned(), 0.5, head="keep")
     with pytest.raises(UsageError, match="alpha is 2"):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,24 +16,23 @@ from wisetune.build.meter import Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune
-from wisetune.nets.backbone import Backbone, BackboneSpec, Groups, build_empty
+from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, to_json
-from wisetune.runtime import drawing, generator, stamp
+from wisetune.runtime import drawing, stamp
 from wisetune.store.store import Store
 from wisetune.tune.tuning import Tuning
 from wisetune.weights.audit import audit
-from wisetune.weights.batchnorm import reestimate
+from wisetune.weights.batchnorm import reestimate_on
 from wisetune.weights.merge import Merge
 from wisetune.weights.mix import mixable
 from wisetune.weights.wise import Wise
 
 _KEPT = 6
 """Models kept in memory; a sweep needs its two ends at every step."""
-_REESTIMATE_BATCH = 32
 
 State = dict[str, torch.Tensor]
 
@@ -191,9 +188,7 @@ class Builder:
         if recipe.task is not None:
             train = self.data(recipe.task).train
             groups = self.bank.groups(model, train.points, train.digest)
-            lines.append(
-                {"audit": "batchnorm", "ok": True, **reestimate(model, _batches(groups), lambda part: model.head(model.encode(part)))}
-            )
+            lines.append({"audit": "batchnorm", "ok": True, **reestimate_on(model, groups)})
             self.meter.advance(len(train))
         return lines, {"alpha": alpha}
 
@@ -242,13 +237,6 @@ def _check_classes(recipe: Tune, parent: Model, classes: tuple[str, ...]) -> Non
 
 def _labelled(split: Split) -> Labelled:
     return Labelled(split.points, split.labels, split.names, split.digest)
-
-
-def _batches(groups: Groups) -> Iterator[Groups]:
-    """Batches of nearly equal size in a drawn order: a file's is often sorted by class, and a batch is normalised by its own statistics."""
-    order = generator("reestimate", "order").permutation(len(groups[0]))
-    for rows in np.array_split(order, math.ceil(len(order) / _REESTIMATE_BATCH)):
-        yield tuple(column[torch.from_numpy(rows).to(column.device)] for column in groups)
 
 
 def _copy(state: dict[str, Any]) -> State:

@@ -15,14 +15,16 @@ MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "sp
 TASKS = Catalog("task", "wisetune.data", Task, machinery=MACHINERY)
 
 
-def parse_task(text: str) -> Task:
+def parse_task(text: str | Path) -> Task:
     """A spec such as ``folder:scans,seed=3``, or just the path of a folder or an .npz file, with or without options after it.
 
     Raises:
         DataError: neither a task nor a path that is there.
-        UsageError: an option that does not exist or fit, or a file of another kind.
+        UsageError: no text, an option that does not exist or fit, or a file of another kind.
     """
-    text = text.strip()
+    if not isinstance(text, (str, Path)):
+        raise UsageError(f"a task is spelled, such as 'folder:scans' or 'scans.npz', but {type(text).__name__} was given.")
+    text = str(text).strip()
     for path in (text, text.partition(",")[0]):
         if path and Path(path).expanduser().exists():
             options = quote(path) + text[len(path) :]

@@ -56,6 +56,11 @@ def create(
     Raises:
         UsageError: a name, preset, head or option that does not exist or does not fit; the message lists what there is.
     """
+    for option, word in (("name", name), ("preset", preset), ("head", head)):
+        if not isinstance(word, str) and (word is not None or option == "name"):
+            raise UsageError(
+                f"create was given {option}={word!r}; it takes a word, such as wisetune.create('point-mae', preset='mini', head='linear', classes=4)."
+            )
     spec, chosen = _architecture(name, preset)
     if reading is not None:
         options["reading"] = reading
@@ -125,7 +130,8 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
         if isinstance(classes, bool) or not 1 <= classes <= _MOST_CLASSES:
             raise UsageError(f"classes={classes}; it must be a whole number from 1 to {_MOST_CLASSES}, or a list of names.")
         return tuple(map(str, range(classes)))
-    if isinstance(classes, str) or not classes or not all(isinstance(name, str) and name for name in classes):
+    named = isinstance(classes, Sequence) and not isinstance(classes, str) and len(classes) > 0
+    if not named or not all(isinstance(name, str) and name for name in classes):
         raise UsageError(f"classes={classes!r}; it must be a number or a list of names that are not empty.")
     twice, count = Counter(classes).most_common(1)[0]
     if count > 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wisetune.errors import WeightsError
+from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
@@ -76,7 +76,13 @@ def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Ten
         BadFile: the file cannot be read as weights.
         WeightsError: it is not this model's: too little fits, shapes differ, two keys want one place, or values are not finite. The model
             is then as it was.
+        UsageError: no model, or neither a file nor a state dict.
     """
+    if not isinstance(model, (Model, Backbone)) or not isinstance(source, (str, Path, Mapping)):
+        raise UsageError(
+            f"load_official was given {type(model).__name__} and {type(source).__name__}; it takes a model or backbone, then the file (or its "
+            "state dict) to load into it: wisetune.load_official(model, 'pretrain.pth')."
+        )
     if isinstance(source, (str, Path)):
         label, checkpoint = Path(source).name, read_state(source)
     else:

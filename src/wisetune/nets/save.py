@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,21 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
         half: store float16.
 
     Raises:
-        ValueError: the model does not know its head.
-        UsageError: its backbone has something that no tuning put there, so that it could not be read again.
+        UsageError: no path or no model, a model that does not know its head, or whose backbone has something that no tuning put there, so that
+            it could not be read again; or something in ``about`` that is no JSON.
         WeightsError: values are not finite, also when half precision is too narrow for them.
         StorageError: the file cannot be written.
     """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(model, Model):
+        raise UsageError(
+            f"save_model was given {type(path).__name__} and {type(model).__name__}; it takes a path and a whole model with its head: "
+            "wisetune.save_model('mine.safetensors', model)."
+        )
     if model.head_spec is None or not model.classes:
-        raise ValueError("this model does not know its head: build it as Model(backbone, head, head_spec, classes)")
+        raise UsageError(
+            "this model does not know its head, and a file of it could not be read again: use a model of wisetune.create, or build it as "
+            "Model(backbone, head, head_spec, classes)."
+        )
     if others := unexplained(model.backbone):
         _refuse_additions(path, model.backbone, f"'{others[0]}'", "Graft it by a tuning in a recipe, or take it out.")
     said = {"head": model.head_spec.in_full(), "classes": list(model.classes)}
@@ -95,8 +104,9 @@ def load_model(path: str | Path, graft: Graft | None = None) -> Model:
     Raises:
         BadFile: the file is damaged or not safetensors.
         WeightsError: it is not wisetune's, holds no head, or is not what it says.
+        UsageError: ``path`` is no path.
     """
-    card, model = _read(Path(path), with_head=True, graft=graft)
+    card, model = _read(_path(path, "load_model"), with_head=True, graft=graft)
     assert isinstance(model, Model)
     assert card.head is not None
     return model
@@ -104,7 +114,7 @@ def load_model(path: str | Path, graft: Graft | None = None) -> Model:
 
 def load_backbone(path: str | Path) -> Backbone:
     """The backbone in a file that ``save_backbone`` or ``save_model`` wrote, in eval mode; errors as ``load_model``."""
-    _, model = _read(Path(path), with_head=False)
+    _, model = _read(_path(path, "load_backbone"), with_head=False)
     return model.backbone if isinstance(model, Model) else model
 
 
@@ -152,15 +162,14 @@ def _write(
         stored = {name: value.to(torch.float16) if value.is_floating_point() else value for name, value in stored.items()}
     _refuse_not_finite(path, stored)
     digest = content_digest(stored)
-    whole = {
-        "format": FORMAT,
-        "backbone": spec.in_full(),
-        **said,
-        "version": runtime.version(),
-        "sha256": digest,
-        "about": dict(about or {}),
-    }
-    write_bytes(path, safetensors.torch.save(stored, {KEY: json.dumps(whole)}), make_folders=False)
+    whole = {"format": FORMAT, "backbone": spec.in_full(), **said, "version": runtime.version(), "sha256": digest}
+    try:
+        text = json.dumps(whole | {"about": dict(about or {})})
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"about= cannot be written beside the weights ({error}); it takes a dict of texts, numbers, lists and dicts."
+        ) from None
+    write_bytes(path, safetensors.torch.save(stored, {KEY: text}), make_folders=False)
     return digest
 
 
@@ -191,6 +200,12 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
         raise WeightsError(f"{path} is damaged: its values are not those that were written. Get it again from its source.")
     model.load_state_dict({name: _widened(value) for name, value in stored.items()}, assign=True)
     return card, model.eval()
+
+
+def _path(given: str | Path, reader: str) -> Path:
+    if not isinstance(given, (str, os.PathLike)):
+        raise UsageError(f"{reader} was given {type(given).__name__}; it takes the path of a weights file.")
+    return Path(given)
 
 
 def _regraft(path: Path, model: Model, tuning: str, graft: Graft) -> None:

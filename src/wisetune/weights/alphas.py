@@ -11,8 +11,12 @@ def tidy(alpha: float) -> float:
     Raises:
         UsageError: alpha is not a number in [0, 1].
     """
+    try:
+        number = float(alpha)
+    except (TypeError, ValueError):
+        raise UsageError(f"alpha is {alpha!r}; it must be a number between 0 (the start) and 1 (the fine-tuned model).") from None
     # Adding zero turns -0.0, which would be spelled and digested differently, into 0.0.
-    tidied = round(float(alpha), 12) + 0.0
+    tidied = round(number, 12) + 0.0
     if not 0.0 <= tidied <= 1.0:
         raise UsageError(f"alpha is {alpha}; it must lie between 0 (the start) and 1 (the fine-tuned model).")
     return tidied

@@ -8,20 +8,38 @@ measured again (as in SWA: Izmailov et al. 2018, section 3.2).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wisetune.errors import TrainingError, UsageError
+from wisetune.nets.backbone import Groups
+from wisetune.nets.model import Model
+from wisetune.runtime import generator
 
 B = TypeVar("B")
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _UNTOUCHED = -1.0
 """A variance that no batch can have."""
+_BATCH = 32
+
+
+def reestimate_on(model: Model, groups: Groups) -> dict[str, Any]:
+    """``reestimate`` on grouped clouds (see ``Model.group``), as every mix of a study is: in batches that follow from their number alone."""
+    return reestimate(model, drawn_batches(groups), lambda part: model.head(model.encode(part)))
+
+
+def drawn_batches(groups: Groups) -> Iterator[Groups]:
+    """Batches of nearly equal size in a drawn order: a file's is often sorted by class, and a batch is normalised by its own statistics."""
+    order = generator("reestimate", "order").permutation(len(groups[0]))
+    for rows in np.array_split(order, math.ceil(len(order) / _BATCH)):
+        yield tuple(column[torch.from_numpy(rows).to(column.device)] for column in groups)
 
 
 def _clouds(batch: object) -> int:

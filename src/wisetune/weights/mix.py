@@ -6,16 +6,23 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, overload
 
+import numpy as np
+from jaxtyping import Float32
 from torch import Tensor, nn
 
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
+from wisetune.nets.features import FeatureBank
 from wisetune.nets.grafts import told, unexplained
 from wisetune.nets.model import Model
+from wisetune.weights.alphas import tidy
+from wisetune.weights.batchnorm import reestimate_on
 from wisetune.weights.merge import Missing, State, fresh_copy
 from wisetune.weights.wise import Wise
 
 HeadRule: TypeAlias = Literal["from_finetuned", "drop"]
+Clouds: TypeAlias = np.ndarray | Tensor | Sequence[np.ndarray]
+"""What a caller gives: its shape is checked with a message, so the type promises none."""
 
 
 @overload
@@ -26,6 +33,7 @@ def mix(
     *,
     head: HeadRule = "from_finetuned",
     missing: Missing = "from_last",
+    clouds: Clouds | None = None,
 ) -> Model: ...
 
 
@@ -49,6 +57,7 @@ def mix(
     head_prefixes: Sequence[str] | None = None,
     head: HeadRule = "from_finetuned",
     missing: Missing = "from_last",
+    clouds: Clouds | None = None,
 ) -> dict[str, Tensor] | Model:
     """Mix the backbones of two models: (1 - alpha) start + alpha finetuned (Wortsman et al. 2022, eq. 1), heads left out.
 
@@ -60,7 +69,8 @@ def mix(
     Two models give a model, two state dicts a state dict. Models know their heads, and which parts of the start have no pre-trained value; state
     dicts do not, and it has to be said.
 
-    BatchNorm statistics of the result are averages that fit neither model: see ``wisetune.weights.batchnorm.reestimate``.
+    Without ``clouds`` the BatchNorm statistics of the result are averages too, which fit neither model, and it answers worse than it could.
+    Give training clouds, and they are measured again on these, as ``wisetune run`` does.
 
     Args:
         start: the pre-trained model, its backbone, or its state dict; a head in it is ignored. From a state dict leave out what has no
@@ -71,12 +81,16 @@ def mix(
             default (``Model.head_prefix`` names another). ``()`` for models without a head.
         head: what becomes of the fine-tuned head.
         missing: what becomes of backbone keys that only one model has (see ``wisetune.weights.merge``).
+        clouds: of two models, clouds ``[n, p, 3]`` on which BatchNorm statistics are measured again, centred and scaled as those that the model
+            was tuned on: ``wisetune.parse_task("scans").load(1024).train.points``. At alpha 0 and 1 nothing is mixed, and nothing measured.
 
     Returns:
         A new state dict that shares no storage with either model; of models a new model in eval mode, without a head for ``head="drop"``.
 
     Raises:
-        UsageError: alpha outside [0, 1], an unknown policy, a prefix that no fine-tuned key begins with, or a model and a state dict.
+        UsageError: alpha outside [0, 1], an unknown policy, a prefix that no fine-tuned key begins with, a model and a state dict, or clouds with
+            state dicts.
+        DataError: clouds that the model cannot take.
         WeightsError: backbones that do not fit each other, or with other grafts, or values that are not finite.
     """
     if head not in ("from_finetuned", "drop"):
@@ -84,10 +98,15 @@ def mix(
     if isinstance(start, (Model, Backbone)) and isinstance(finetuned, Model):
         if head_prefixes is not None:
             raise UsageError("head_prefixes were given with models, which know their heads; leave them out.")
-        return _mix_models(start, finetuned, alpha, head, missing)
+        return _mix_models(start, finetuned, alpha, head, missing, clouds)
     if not isinstance(start, Mapping) or not isinstance(finetuned, Mapping):
         kinds = f"{type(start).__name__} and {type(finetuned).__name__}"
-        raise UsageError(f"{kinds} cannot be mixed; give a start and a fine-tuned wisetune model, or the state dicts of both.")
+        raise UsageError(
+            f"{kinds} cannot be mixed; give a start and a fine-tuned wisetune model, or the state dicts of both: "
+            "wisetune.mix(wisetune.resolve('point-mae-mini').load(), wisetune.load_model('tuned.safetensors'), 0.5)."
+        )
+    if clouds is not None:
+        raise UsageError("clouds= was given with state dicts, which cannot look at clouds; give the two models themselves.")
     return _mix_states(start, finetuned, alpha, ("head",) if head_prefixes is None else head_prefixes, head, missing)
 
 
@@ -97,7 +116,7 @@ def mixable(backbone: Backbone, *, is_start: bool) -> State:
     return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
 
 
-def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: HeadRule, missing: Missing) -> Model:
+def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: HeadRule, missing: Missing, clouds: Clouds | None) -> Model:
     begun = start.backbone if isinstance(start, Model) else start
     _check_grafts(begun, finetuned.backbone)
     before = mixable(begun, is_start=True)
@@ -105,7 +124,21 @@ def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: H
     roots = (finetuned.head_prefix,) if len(after) > len(finetuned.backbone.state_dict()) else ()
     mixed = copy.deepcopy(finetuned)
     mixed.load_state_dict(_mix_states(before, after, alpha, roots, "from_finetuned", missing))
+    if clouds is not None and tidy(alpha) not in (0.0, 1.0):
+        device = next(mixed.parameters()).device
+        reestimate_on(mixed.eval(), FeatureBank(device).groups(mixed, _stacked(clouds), "clouds"))
     return (mixed if head == "from_finetuned" else Model(mixed.backbone, nn.Identity())).eval()
+
+
+def _stacked(clouds: Clouds) -> Float32[np.ndarray, "n p 3"]:
+    """Clouds as one array; that their coordinates are finite, and enough, is seen where they are grouped."""
+    try:
+        stacked = clouds.detach().cpu().numpy() if isinstance(clouds, Tensor) else np.asarray(clouds)
+    except ValueError:
+        raise DataError("clouds= holds clouds of different numbers of points; draw the same number from each.") from None
+    if stacked.ndim != 3 or stacked.shape[2] != 3 or not len(stacked) or stacked.dtype.kind not in "fiu":
+        raise DataError(f"clouds= is {stacked.dtype} {list(stacked.shape)}; it takes coordinates [clouds, points, 3].")
+    return np.ascontiguousarray(stacked, np.float32)
 
 
 def _check_grafts(start: Backbone, finetuned: Backbone) -> None:
