@@ -73,3 +73,15 @@ def test_what_training_would_refuse_is_not_classified(tmp_path):
     write(tmp_path / "few.xyz", np.eye(3))
     with pytest.raises(BadFile, match=r"few\.xyz: holds 3 points; a shape needs at least 16"):
         predictor.probabilities(tmp_path / "few.xyz")
+
+
+def test_points_that_are_not_finite_are_dropped_as_in_training(tmp_path):
+    points = np.random.default_rng(0).normal(size=(90, 3)).astype(np.float32)
+    write(tmp_path / "whole.ply", points[7:])
+    points[:7] = np.nan
+    write(tmp_path / "holed.ply", points)
+    with pytest.raises(BadFile, match=r"7 of 90 points are not finite") as refusal:
+        Predictor(model_file(tmp_path, {}), pico.CPU).probabilities(tmp_path / "holed.ply")
+    assert "nonfinite=" not in str(refusal.value), "predict has no such option"
+    dropping = Predictor(model_file(tmp_path, {"nonfinite": "drop"}), pico.CPU)
+    assert dropping.probabilities(tmp_path / "holed.ply") == dropping.probabilities(tmp_path / "whole.ply")

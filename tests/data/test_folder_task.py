@@ -10,7 +10,7 @@ import pytest
 from cloud_samples import CUBES
 
 from wisetune.data.folder import Folder
-from wisetune.data.formats import write
+from wisetune.data.formats import read, write
 from wisetune.data.npz import Npz
 from wisetune.data.tasks import TASKS, parse_task
 from wisetune.errors import BadFile, DataError, UsageError
@@ -202,12 +202,54 @@ def test_bad_files_are_all_named(tmp_path):
     assert data.digest == Folder(str(scans(tmp_path / "elsewhere" / tmp_path.name))).load(32).digest
 
 
-def test_reading_stops_after_ten_bad_files(tmp_path):
+def test_of_many_bad_files_all_are_counted_and_ten_named(tmp_path):
     scans(tmp_path)
-    for at in range(15):
-        (tmp_path / "chair" / f"{at}.ply").touch()
-    with pytest.raises(DataError, match=r"10 files cannot be used \(reading stopped here\)"):
+    for at in range(12):
+        (tmp_path / "chair" / f"{at:02d}.ply").touch()
+    with pytest.raises(DataError, match=r"^12 files cannot be used:\n(.*is empty.*\n){10}  and 2 more\nRemove or repair"):
         Folder(str(tmp_path)).load(32)
+
+
+def holed(path, bad, points=50):
+    """A scan of which so many points are not finite."""
+    cloud = generator("holed", path.name).normal(size=(points, 3)).astype(np.float32)
+    cloud[:bad] = np.resize([[np.nan, 0, 0], [0, np.inf, 0]], (bad, 3))
+    write(path, cloud)
+    return cloud[bad:]
+
+
+def test_points_that_are_not_finite_are_refused_by_default_with_the_option_that_drops_them(tmp_path):
+    holed(scans(tmp_path) / "chair" / "holed.ply", 5)
+    with pytest.raises(BadFile, match=r"holed\.ply: 5 of 50 points are not finite .* or have them dropped: nonfinite=drop"):
+        Folder(str(tmp_path)).load(32)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".xyz", ".npy"])
+def test_points_that_are_not_finite_may_be_dropped_and_are_counted(tmp_path, suffix):
+    kept = holed(scans(tmp_path) / "chair" / f"holed{suffix}", 5)
+    data = parse_task(f"folder:[{tmp_path}],nonfinite=drop,normalise=none,val=0,test=0").load(45)
+    np.testing.assert_array_equal(data.train.points[data.train.names.index(f"chair/holed{suffix}")], kept)
+    assert (data.protocol["nonfinite"], data.protocol["nonfinite_points"], data.protocol["repeated"]) == ("drop", 5, 0)
+    whole = Folder(str(tmp_path), skip_bad=True)
+    assert whole.load(32).protocol["nonfinite_points"] == 0
+    assert "nonfinite" not in whole.canonical(), "what was stored before there was the option keeps its name"
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"), [(40, "holds 10 points beside 40 that are not finite; a shape needs"), (50, "50 of 50 points are not")]
+)
+def test_too_few_finite_points_are_refused_all_the_same(tmp_path, bad, says):
+    holed(scans(tmp_path) / "chair" / "holed.ply", bad)
+    with pytest.raises(BadFile, match=rf"holed\.ply: {says}"):
+        Folder(str(tmp_path), nonfinite="drop").load(32)
+
+
+def test_of_a_mesh_the_faces_at_such_vertices_go(tmp_path):
+    path = tmp_path / "square.off"
+    path.write_text("OFF\n5 3 0\n0 0 nan\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 1 2 3\n3 0 1 2\n3 1 3 4\n")
+    shape = read(path, nonfinite="drop")
+    assert (shape.nonfinite, shape.faces.tolist()) == (1, [[0, 1, 2], [0, 2, 3]])
+    np.testing.assert_array_equal(shape.vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
 
 
 def test_hidden_and_foreign_files_are_passed_over(tmp_path):
@@ -326,5 +368,10 @@ def test_spelling(tmp_path, monkeypatch):
         parse_task("x.ply")
     with pytest.raises(UsageError, match="no task 'folders'"):
         parse_task("folders:scans")
-    with pytest.raises(UsageError, match="has no option 'sed'"):
-        parse_task("scans,sed=3")
+    for wrong, says in (
+        ("sed=3", "has no option 'sed'. Did you mean 'seed'"),
+        ("nonfinit=drop", "has no option 'nonfinit'. Did you mean 'nonfinite'"),
+        ("nonfinite=dorp", "option 'nonfinite' of 'folder' is 'dorp'; it can be refuse, drop"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            parse_task(f"scans,{wrong}")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cloud_samples as samples
 import numpy as np
 import pytest
@@ -62,6 +64,10 @@ def test_fan_keeps_triangles_fans_polygons_and_drops_lines():
         (".csv", b"x,y,z,label\n" + b"".join(row + b",a chair\n" for row in samples.text(separator=",").splitlines())),
         (".csv", b"".join(row + b",\n" for row in samples.text(separator=",").splitlines())),
         (".asc", samples.text(np.c_[POINTS, POINTS], head="//X Y Z Nx Ny Nz\n")),
+        (".pts", samples.text(np.c_[POINTS, np.full((40, 4), 128)], head="40\n")),
+        (".pts", samples.text(np.c_[POINTS, np.full((40, 4), 128)])),
+        (".xyzn", samples.text(np.c_[POINTS, POINTS])),
+        (".xyzrgb", samples.text(np.c_[POINTS, np.full((40, 3), 0.5)])),
         (".xyz", samples.text().replace(b"\n", b"\r\n")),
         (".xyz", samples.text().rstrip()),
         (".PLY", samples.ply()),
@@ -167,3 +173,8 @@ def test_points_of_a_cloud_are_its_points():
     assert len(np.unique(drawn, axis=0)) == 16
     assert all((drawn[:, None] == POINTS).all(axis=2).any(axis=1))
     assert points_of(Cloud(POINTS.astype(np.float64)), 100, generator(0)).shape == (100, 3)
+
+
+def test_the_docs_name_every_suffix():
+    words = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8").replace("`", " ").replace(",", " ").split()
+    assert [suffix for suffix in read_suffixes() if suffix not in words] == []

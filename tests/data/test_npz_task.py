@@ -140,3 +140,13 @@ def test_the_research_sets_load(shared):
     assert [len(data.split(part)) for part in ("train", "val", "test")] == [279, 70, 150]
     with pytest.raises(BadFile, match="holds no array points, labels, class_names; there are image"):
         Npz(str(shared / "data" / "pacs32_mini.npz")).load(256)
+
+
+def test_points_that_are_not_finite_may_be_dropped(tmp_path):
+    points = POINTS.copy()
+    points[7, :3, 1] = np.nan
+    path = saved(tmp_path, points=points)
+    with pytest.raises(BadFile, match=r"cloud 07: 3 of 40 points are not finite .*nonfinite=drop"):
+        Npz(path).load(32)
+    data = Npz(path, nonfinite="drop").load(32)
+    assert (data.protocol["nonfinite_points"], sum(map(len, (data.train, data.val, data.test)))) == (3, N)

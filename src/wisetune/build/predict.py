@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from wisetune.data.files import FileTask, too_few
 from wisetune.data.folder import Folder
-from wisetune.data.formats import Cloud, Shape, read
+from wisetune.data.formats import Cloud, NonFinite, Shape, read
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.save import read_card
 from wisetune.points.content import content_key
@@ -40,19 +40,24 @@ class Predictor:
         Raises:
             BadFile: the file cannot be read as a cloud or mesh, or holds too few points.
         """
-        cloud = framed(self.frame, read(file), self.model.backbone.points, str(file))
+        cloud = framed(self.frame, read(file, nonfinite=unasked(self.frame)), self.model.backbone.points, str(file))
         with torch.inference_mode():
             logits = self.model(torch.from_numpy(cloud)[None].to(self.device))[0]
         return dict(zip(self.model.classes, logits.softmax(dim=0).tolist(), strict=True))
 
 
 def frame_of(said: Mapping[str, Any]) -> FileTask:
-    """The frame that a task's protocol or a model's file names: its ``normalise`` and ``up``.
+    """The frame that a task's protocol or a model's file names: its ``normalise``, ``up`` and ``nonfinite``.
 
     Raises:
-        UsageError: a word that is neither.
+        UsageError: a word that is none of theirs.
     """
-    return Folder(".", normalise=said.get("normalise", "sphere"), up=said.get("up", "z"))
+    return Folder(".", normalise=said.get("normalise", "sphere"), up=said.get("up", "z"), nonfinite=said.get("nonfinite", "refuse"))
+
+
+def unasked(frame: FileTask) -> NonFinite | None:
+    """What becomes of points that are not finite, as in training. Who predicts has no option for it, and is not told of one."""
+    return "drop" if frame.nonfinite == "drop" else None
 
 
 def framed(frame: FileTask, shape: Shape, points: int, name: str) -> Float32[np.ndarray, "{points} 3"]:

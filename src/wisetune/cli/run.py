@@ -284,6 +284,7 @@ def _save_model(finished: Finished, out: Path, start: str) -> None:
         "digest": digest(finished.recipe),
         "normalise": str(protocol.get("normalise", "sphere")),
         "up": str(protocol.get("up", "z")),
+        "nonfinite": str(protocol.get("nonfinite", "refuse")),
     }
     save_model(out / "model.safetensors", finished.model, facts)
 

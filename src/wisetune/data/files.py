@@ -49,6 +49,7 @@ class FileTask(Task):
 
     ``per_class`` is the most clouds of each class and given part that are read at all; ``labelled`` the most of each class that are left to
     train on, with val and test as they are: what would be learnt from fewer scans?
+    ``nonfinite=drop`` reads a cloud without its points that are not finite, if enough remain; it is refused otherwise.
     """
 
     name: ClassVar[str] = ""
@@ -62,6 +63,7 @@ class FileTask(Task):
     skip_bad: bool = False
     per_class: int | None = option(None, least=1)
     labelled: int | None = option(None, least=1)
+    nonfinite: Literal["refuse", "drop"] = option("refuse", absent="refuse")
 
     def open(self) -> Opened:
         """All items, before ``per_class`` and before any cloud is looked at.
@@ -105,7 +107,7 @@ class FileTask(Task):
         """Read, draw ``points`` points of each, normalise and split.
 
         Raises:
-            DataError: the layout, a class or a file is not as it should be; up to ten files are named.
+            DataError: the layout, a class or a file is not as it should be; all are counted, and up to ten files named.
             UsageError: fewer than one point asked for.
         """
         if points < 1:
@@ -115,22 +117,21 @@ class FileTask(Task):
         marks: list[Float64[np.ndarray, " s"]] = []
         bad: list[WisetuneError] = []
         skipped: list[str] = []
-        repeated = 0
+        repeated = gone = 0
         for item, shape in self.looked(self.open()):
             if isinstance(shape, WisetuneError):
                 bad.append(shape)
                 # By name: a report says nothing of the machine that it was made on.
                 skipped.append(f"{item.name}: {shape.wrong if isinstance(shape, BadFile) else shape}")
-                if not self.skip_bad and len(bad) == _SHOWN:
-                    break
-            else:
+            elif self.skip_bad or not bad:
                 kept.append(item)
                 clouds.append(self.frame(shape, points, item.name))
                 marks.append(signature(shape.points if isinstance(shape, Cloud) else shape.vertices))
                 repeated += isinstance(shape, Cloud) and len(shape.points) < points
+                gone += shape.nonfinite
         if bad and not self.skip_bad:
             _refuse(bad)
-        protocol = {"points": points, "repeated": repeated, "skipped": skipped}
+        protocol = {"points": points, "repeated": repeated, "skipped": skipped, "nonfinite": self.nonfinite, "nonfinite_points": gone}
         return self._data(kept, clouds, marks, protocol)
 
     def _data(
@@ -175,17 +176,18 @@ class FileTask(Task):
 def too_few(shape: Shape, name: str, to_do: str) -> BadFile | None:
     """What is wrong with a cloud of too few points to have a shape, in training as in prediction; None if it has enough."""
     if isinstance(shape, Cloud) and len(shape.points) < _FEWEST:
-        return BadFile(name, f"holds {len(shape.points)} points; a shape needs at least {_FEWEST}", to_do)
+        beside = f" beside {shape.nonfinite:,} that are not finite" if shape.nonfinite else ""
+        return BadFile(name, f"holds {len(shape.points)} points{beside}; a shape needs at least {_FEWEST}", to_do)
     return None
 
 
 def _refuse(bad: list[WisetuneError]) -> None:
     if len(bad) == 1:
         raise bad[0]
-    lines = "\n  ".join(map(str, bad))
-    more = " (reading stopped here)" if len(bad) == _SHOWN else ""
+    lines = "\n  ".join(map(str, bad[:_SHOWN]))
+    more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
     advice = "Remove or repair them, or set skip-bad=true. 'wisetune data check' lists everything."
-    raise DataError(f"{len(bad)} files cannot be used{more}:\n  {lines}\n{advice}")
+    raise DataError(f"{len(bad)} files cannot be used:\n  {lines}{more}\n{advice}")
 
 
 def _turned(points: Float64[np.ndarray, "n 3"], up: Literal["z", "y", "x"]) -> Float64[np.ndarray, "n 3"]:

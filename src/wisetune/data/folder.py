@@ -81,7 +81,7 @@ class Folder(FileTask):
                 f"{self.path}: no files that can be read in {', '.join(listing.empty[:10])}. Remove the folder(s), add files "
                 f"({' '.join(read_suffixes())}), or set skip-bad=true."
             )
-        return Opened(listing.items, lambda item: read(root / item.name))
+        return Opened(listing.items, lambda item: read(root / item.name, nonfinite=self.nonfinite))
 
     def load(self, points: int) -> Data:
         """As every task from files; the protocol's ``warnings`` say which files were passed over, and where scans of one object may be parted."""

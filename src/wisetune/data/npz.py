@@ -80,6 +80,6 @@ class Npz(FileTask):
 
     def _shape(self, name: str, points: Shaped[np.ndarray, "p c"]) -> Shape:
         try:
-            return sound(Cloud(points[:, :3].astype(np.float64)))
+            return sound(Cloud(points[:, :3].astype(np.float64)), self.nonfinite)
         except MalformedError as error:
             raise BadFile(f"{self.path}, cloud {name}", error.wrong, error.do) from None

@@ -19,11 +19,24 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Float64
 
-from wisetune.data.formats.base import Budget, Cloud, MalformedError, Mesh, Shape, sound
+from wisetune.data.formats.base import Budget, Cloud, MalformedError, Mesh, NonFinite, Shape, sound
 from wisetune.errors import BadFile, UsageError, WisetuneError
 from wisetune.points.surface import resample, sample_surface
 
-__all__ = ["Budget", "Cloud", "Mesh", "Shape", "contents", "guarded", "points_of", "read", "read_suffixes", "write", "write_suffixes"]
+__all__ = [
+    "Budget",
+    "Cloud",
+    "Mesh",
+    "NonFinite",
+    "Shape",
+    "contents",
+    "guarded",
+    "points_of",
+    "read",
+    "read_suffixes",
+    "write",
+    "write_suffixes",
+]
 
 DEFAULT = Budget()
 
@@ -44,8 +57,8 @@ def write_suffixes() -> tuple[str, ...]:
     return tuple(suffix for suffix, module in sorted(_modules().items()) if hasattr(module, "write") and module.SUFFIXES[0] == suffix)
 
 
-def read(path: str | Path, budget: Budget = DEFAULT) -> Shape:
-    """One file as a cloud or a triangle mesh: finite, with an extent, in the file's own unit and frame.
+def read(path: str | Path, budget: Budget = DEFAULT, nonfinite: NonFinite | None = None) -> Shape:
+    """One file as a cloud or a triangle mesh: finite (see ``sound``), with an extent, in the file's own unit and frame.
 
     Raises:
         BadFile: anything is wrong with the file.
@@ -59,7 +72,7 @@ def read(path: str | Path, budget: Budget = DEFAULT) -> Shape:
         raise BadFile(path, f"is not of a known kind ('{path.suffix}')", f"there are: {' '.join(read_suffixes())}")
     data = contents(path, budget)
     with guarded(path):
-        return sound(module.read(data, budget))
+        return sound(module.read(data, budget), nonfinite)
 
 
 def contents(path: Path, budget: Budget) -> bytes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 FARTHEST = 1e12
 """Coordinates beyond this, in any unit, are the bits of something else: no map has them."""
@@ -48,21 +49,28 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cloud:
-    """Points in the file's own unit and frame. ``dropped`` counts those that the format marks as 'nothing measured here'."""
+    """Points in the file's own unit and frame.
+
+    ``dropped`` counts those that the format marks as 'nothing measured here', ``nonfinite`` those that ``sound`` dropped.
+    """
 
     points: Float64[np.ndarray, "n 3"]
     dropped: int = 0
+    nonfinite: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mesh:
-    """A triangle mesh in the file's own unit and frame; ``faces`` are rows of ``vertices``."""
+    """A triangle mesh in the file's own unit and frame; ``faces`` are rows of ``vertices``, of which ``sound`` dropped ``nonfinite``."""
 
     vertices: Float64[np.ndarray, "v 3"]
     faces: Int64[np.ndarray, "f 3"]
+    nonfinite: int = 0
 
 
 Shape = Cloud | Mesh
+NonFinite = Literal["refuse", "drop"]
+"""What becomes of points whose coordinates are not finite."""
 
 
 def enough(need: int, have: int, what: str) -> None:
@@ -156,19 +164,27 @@ def surface(vertices: Float64[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"
     return Mesh(vertices, faces)
 
 
-def sound(shape: Shape) -> Shape:
-    """The shape itself, if it is one.
+def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
+    """The shape itself, if it is one; with ``nonfinite="drop"`` without its points that are not finite, unless none is.
+
+    ``None`` refuses them as ``"refuse"`` does, where whoever reads the message has no such option.
 
     Raises:
         MalformedError: no points, values that are not finite or absurdly large, no extent, or a mesh without area.
     """
-    points = shape.points if isinstance(shape, Cloud) else shape.vertices
+    points = _points(shape)
     if len(points) == 0:
         raise MalformedError("holds no points", "remove it, or export it again")
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
-        bad = f"{np.count_nonzero(~finite):,} of {len(points):,} points are not finite (the first is number {int(np.argmin(finite)) + 1})"
-        raise MalformedError(bad, "remove these points, or export without invalid ones")
+        if nonfinite != "drop" or not finite.any():
+            bad = (
+                f"{np.count_nonzero(~finite):,} of {len(points):,} points are not finite (the first is number {int(np.argmin(finite)) + 1})"
+            )
+            option = ", or have them dropped: nonfinite=drop" if nonfinite == "refuse" else ""
+            raise MalformedError(bad, f"remove these points, or export without invalid ones{option}")
+        shape = _without(shape, finite)
+        points = _points(shape)
     if np.abs(points).max() > FARTHEST:
         raise MalformedError(
             f"has a coordinate of {np.abs(points).max():.3g}, beyond {FARTHEST:.0e}", "the file is damaged, or not in this format"
@@ -185,3 +201,16 @@ def sound(shape: Shape) -> Shape:
                 f"none of its {len(shape.faces):,} faces has an area", "check the export: the corners of its faces lie on lines"
             )
     return shape
+
+
+def _points(shape: Shape) -> Float64[np.ndarray, "n 3"]:
+    return shape.points if isinstance(shape, Cloud) else shape.vertices
+
+
+def _without(shape: Shape, finite: Bool[np.ndarray, " n"]) -> Shape:
+    """The finite points; of a mesh the finite vertices, and the faces that have no other."""
+    gone = int(np.count_nonzero(~finite))
+    if isinstance(shape, Cloud):
+        return Cloud(shape.points[finite], shape.dropped, gone)
+    kept = shape.faces[finite[shape.faces].all(axis=1)]
+    return Mesh(shape.vertices[finite], (np.cumsum(finite) - 1)[kept], gone)

@@ -1,4 +1,4 @@
-"""Rows of numbers in a text file: .xyz .txt .csv .pts .asc, separated by blanks, tabs, commas or semicolons.
+"""Rows of numbers in a text file: .xyz .txt .csv .pts .asc .xyzn .xyzrgb, separated by blanks, tabs, commas or semicolons.
 
 The columns named x, y, z are taken if there is a row of names, else the first three. Lines that start with # or // are comments.
 A first line with one whole number is the count of the rows that follow.
