@@ -16,7 +16,15 @@ def names(folder):
 def test_a_clean_folder_has_nothing_wrong(world):
     save_folder(world / "clean", pico.data(train=9, test=6))
     done = wisetune("data", "check", "folder:clean,val=0", "--points", 64)
-    assert (done.code, done.out, done.error) == (0, "Nothing wrong or suspicious found in folder:clean,val=0.\n", "")
+    assert (done.code, done.error) == (0, "")
+    *summary, last = done.out.splitlines()
+    assert last == "Nothing wrong or suspicious found in folder:clean,val=0."
+    assert summary[:4] == [
+        "clouds      60 (60 .ply); all can be read",
+        "4 classes   ball 15, box 15, plate 15, stick 15",
+        "parts       train 36, val 0, test 24",
+        "points      min 64, median 64, max 64",
+    ]
 
 
 def test_what_is_wrong_is_listed_with_its_file_and_exit_code_65(world):
@@ -41,7 +49,8 @@ def test_findings_as_json(world):
     (world / "scans/train/ball/0.ply").write_bytes(b"")
     done = wisetune("data", "check", "folder:scans,val=0", "--points", 64, "--json")
     assert (done.code, done.error) == (65, "")
-    assert list(done.json) == ["task", "errors", "findings"]
+    assert list(done.json) == ["task", "errors", "summary", "findings"]
+    assert done.json["summary"]["kinds"] == {".ply": 16}
     assert (done.json["task"], done.json["errors"]) == ("folder:scans,val=0", 1)
     found = [finding for finding in done.json["findings"] if finding["severity"] == "error"]
     assert [list(finding) for finding in found] == [["severity", "kind", "files", "message", "do"]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cloud_samples import CUBES
 
-from wisetune.data.check import Finding, check
+from wisetune.data.check import Finding, Survey, check, survey
 from wisetune.data.folder import Folder
 from wisetune.data.formats import write
 from wisetune.data.task import Task
@@ -87,6 +87,28 @@ def test_duplicates_in_one_part_and_class(tmp_path):
     finding = only(check(tmp_path, points=64), "duplicate")
     assert finding.severity == "warning"
     assert finding.files == ("train/table/3.ply", "train/table/again.xyz")
+
+
+def test_padded_clouds_are_pointed_out(tmp_path):
+    scans(tmp_path)
+    points = cloud("table", 99)
+    put(tmp_path, "table/padded.ply", np.concatenate([points, np.repeat(points[:1], 40, axis=0)]))
+    put(tmp_path, "table/tiled.npy", np.tile(points[:50] * 1.1, (2, 1)))
+    put(tmp_path, "table/twice.ply", np.concatenate([points * 1.2, points[:8] * 1.2]))  # 8 of 88: within what scanners do
+    finding = only(check(tmp_path, points=64), "repeats")
+    assert (finding.severity, finding.files) == ("warning", ("table/padded.ply", "table/tiled.npy"))
+    assert "of table/tiled.npy 50 of 100 points are repeats" in finding.message
+
+
+def test_dropped_points_are_counted(tmp_path):
+    scans(tmp_path)
+    for at in (98, 99):
+        holed = cloud("bench", at)
+        holed[:3] = np.nan
+        put(tmp_path, f"bench/{at}.ply", holed)
+    finding = only(check(Folder(str(tmp_path), nonfinite="drop"), points=64), "not finite")
+    assert (finding.severity, finding.files) == ("warning", ("bench/98.ply", "bench/99.ply"))
+    assert finding.message == "6 points of 2 file(s) are not finite and are dropped"
 
 
 def test_duplicates_across_parts_are_a_leak(tmp_path):
@@ -226,3 +248,37 @@ def test_what_is_not_read_from_files_is_refused():
 def test_a_finding_is_one_line():
     finding = Finding("error", "leak", tuple("abcdefgh"), "it leaks", "mend it")
     assert str(finding) == "error: leak: it leaks [a, b, c, d, e and 3 more] (mend it)"
+
+
+def test_findings_that_are_alike_are_one_line():
+    torn = [Finding("error", "unreadable", (f"{at}.ply",), f"{at} of 80 points are not finite", "mend it") for at in range(1, 8)]
+    pairs = [Finding("error", "leak", (f"{at}.ply", f"{at}.xyz"), "it leaks", "keep one") for at in range(2)]
+    labels = [Finding("error", "two labels", (f"{at}.ply",), f"it is labelled 'class {at}'", "keep one") for at in range(2)]
+    alone = Finding("warning", "imbalance", (), "'a' has 9 items", "look")
+    assert Survey(None, [*torn, *pairs, *labels, alone]).lines() == [
+        "error: unreadable: 7 files: 1 of 80 points are not finite (these numbers are the first one's) "
+        "[1.ply, 2.ply, 3.ply, 4.ply, 5.ply and 2 more] (mend it)",
+        "error: leak: 2 times: it leaks [0.ply = 0.xyz, 1.ply = 1.xyz] (keep one)",
+        "error: two labels: it is labelled 'class 0' [0.ply] (keep one)",
+        "error: two labels: it is labelled 'class 1' [1.ply] (keep one)",
+        "warning: imbalance: 'a' has 9 items (look)",
+    ]
+
+
+def test_what_is_there_is_told(tmp_path):
+    scans(tmp_path, each=9)
+    (tmp_path / "pole" / "empty.xyz").touch()
+    (tmp_path / "pole" / "cube.off").write_bytes(CUBES["off-quads"][1])
+    seen = survey(tmp_path, points=64)
+    assert [finding.kind for finding in seen.findings] == ["unreadable"]
+    assert seen.overview.kinds == {".off": 1, ".ply": 27, ".xyz": 1}
+    assert (seen.overview.readable, seen.overview.classes) == (28, {"bench": 9, "pole": 10, "table": 9})
+    assert sum(seen.overview.parts.values()) == 28
+    lines = {line[:11].strip(): line[12:] for line in seen.overview.lines()}
+    assert lines["clouds"] == "29 (1 .off, 27 .ply, 1 .xyz); 28 can be read"
+    assert lines["3 classes"] == "bench 9, pole 10, table 9"
+    assert lines["points"] == "min 80, median 80, max 80"
+    assert lines["vertices"].startswith("min 8, median 8, max 8")
+    assert lines["extent"].startswith("min ")
+    assert survey(archive(tmp_path), points=64).overview.kinds == {".npz": 30}
+    assert survey(tmp_path / "pole", points=64).overview is None

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 
 def check(task: str, *, points: int = 1024, json: bool = False) -> int:
-    """List everything that is wrong or suspicious in a data set, with file names, without training.
+    """Say what a data set holds, and list everything that is wrong or suspicious in it, with file names, without training.
 
     Exit code 0 when there is no error (warnings may be), 65 when there is one.
 
@@ -21,21 +21,23 @@ def check(task: str, *, points: int = 1024, json: bool = False) -> int:
     points
         Points a cloud that the backbone takes.
     json
-        The findings as JSON.
+        What there is and every finding as JSON; without it findings that are alike are one line.
     """
-    from wisetune.data.check import check as findings_of
+    from wisetune.data.check import survey
     from wisetune.errors import DataError, UsageError
 
     if points < 1:
         raise UsageError(f"--points is {points}; it must be at least 1.")
-    found = findings_of(task, points)
+    seen = survey(task, points)
+    found, overview = seen.findings, seen.overview
     errors = sum(finding.severity == "error" for finding in found)
     if json:
         rows = [vars(finding) | {"files": list(finding.files)} for finding in found]
-        print(jsonlib.dumps({"task": task, "errors": errors, "findings": rows}, indent=2))
+        summary = None if overview is None else overview.to_json()
+        print(jsonlib.dumps({"task": task, "errors": errors, "summary": summary, "findings": rows}, indent=2))
     else:
-        for finding in found:
-            print(finding)
+        for line in (*(overview.lines() if overview else ()), *seen.lines()):
+            print(line)
         print(f"{errors} errors, {len(found) - errors} warnings in {task}" if found else f"Nothing wrong or suspicious found in {task}.")
     return DataError.exit_code if errors else 0
 

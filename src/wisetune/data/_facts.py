@@ -21,12 +21,17 @@ _UNITS = {"mm and m": 1000.0, "cm and m": 100.0, "inch and mm": 25.4, "mm and cm
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Facts:
-    """What is kept of a shape. ``box`` and ``diagonal`` are in the file's unit; ``signature`` is of the normalised points."""
+    """What is kept of a shape. ``box`` and ``diagonal`` are in the file's unit; ``signature`` is of the normalised points.
+
+    ``repeats`` counts the points of a cloud that are those of an earlier one; meshes have none.
+    """
 
     item: Item
     is_cloud: bool
     count: int
     dropped: int
+    nonfinite: int
+    repeats: int
     box: Float64[np.ndarray, "3"]
     signature: Float64[np.ndarray, " s"]
     part: SplitName = "train"
@@ -46,8 +51,21 @@ def facts_of(item: Item, shape: Shape) -> Facts:
     """Measure one shape; its signature is of its points, of a mesh of its vertices."""
     is_cloud = isinstance(shape, Cloud)
     points = shape.points if isinstance(shape, Cloud) else shape.vertices
-    dropped = shape.dropped if isinstance(shape, Cloud) else 0
-    return Facts(item, is_cloud, len(points), dropped, np.ptp(points, axis=0), signature(points))
+    return Facts(
+        item=item,
+        is_cloud=is_cloud,
+        count=len(points),
+        dropped=shape.dropped if isinstance(shape, Cloud) else 0,
+        nonfinite=shape.nonfinite,
+        repeats=_repeats(points) if is_cloud else 0,
+        box=np.ptp(points, axis=0),
+        signature=signature(points),
+    )
+
+
+def _repeats(points: Float64[np.ndarray, "n 3"]) -> int:
+    rows = points[np.lexsort(points.T)]
+    return int(np.count_nonzero((rows[1:] == rows[:-1]).all(axis=1)))
 
 
 def twins(facts: list[Facts]) -> list[list[Facts]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from wisetune.data._facts import Facts, axes_swapped, facts_of, scale_outliers, twins
+from wisetune.data._overview import Overview
 from wisetune.data.classmap import plain
 from wisetune.data.files import PARTS, FileTask, Item, Opened
 from wisetune.data.folder import Folder
@@ -28,6 +30,11 @@ FEW = 5
 IMBALANCE = 10
 """So many times more items in the largest class than in the smallest are pointed out."""
 
+REPEATS = 0.1
+"""Clouds of whose points a larger share are repeats are pointed out: few scanners measure one place twice, many programs pad."""
+_SHOWN = 5
+_NUMBER = re.compile(r"\d[\d.,]*")
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -40,12 +47,48 @@ class Finding:
     do: str
 
     def __str__(self) -> str:
-        shown = ", ".join(self.files[:5]) + (f" and {len(self.files) - 5} more" if len(self.files) > 5 else "")
-        return f"{self.severity}: {self.kind}: {self.message}" + (f" [{shown}]" if shown else "") + f" ({self.do})"
+        return self._line(self.message, self.files)
+
+    def _line(self, message: str, names: Sequence[str]) -> str:
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        return f"{self.severity}: {self.kind}: {message}" + (f" [{shown}]" if shown else "") + f" ({self.do})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What a data set holds (None where it could not be opened), and all findings, errors first."""
+
+    overview: Overview | None
+    findings: list[Finding]
+
+    def lines(self) -> list[str]:
+        """The findings for a person: those that differ in files and numbers only are one line."""
+        alike: dict[tuple[str, str, str, str], list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            # Elsewhere a number may be part of a class's name.
+            message = _NUMBER.sub("#", finding.message) if finding.kind == "unreadable" else finding.message
+            alike[finding.severity, finding.kind, finding.do, message].append(finding)
+        return [_together(group) for group in alike.values()]
+
+
+def _together(group: list[Finding]) -> str:
+    first = group[0]
+    if len(group) == 1:
+        return str(first)
+    what = "files" if all(len(finding.files) == 1 for finding in group) else "times"
+    numbers = "" if all(finding.message == first.message for finding in group) else " (these numbers are the first one's)"
+    # Files of one finding belong together, as two of one shape do.
+    names = [" = ".join(finding.files[:3]) + (" ..." if len(finding.files) > 3 else "") for finding in group]
+    return first._line(f"{len(group)} {what}: {first.message}{numbers}", [name for name in names if name])
 
 
 def check(task: Task | str | Path, points: int = 1024) -> list[Finding]:
-    """All findings, errors first.
+    """All findings, errors first; arguments and errors as those of ``survey``."""
+    return survey(task, points).findings
+
+
+def survey(task: Task | str | Path, points: int = 1024) -> Survey:
+    """Read everything and say what is there, and what is wrong or suspicious.
 
     Args:
         task: a folder or an .npz file, or the task that reads one.
@@ -59,13 +102,21 @@ def check(task: Task | str | Path, points: int = 1024) -> list[Finding]:
     if not isinstance(task, FileTask):
         raise UsageError(f"'{task}' is not read from files, so there is nothing to check. Give a folder or an .npz file.")
     found: list[Finding] = []
+    overview = None
     try:
         opened = _opened(task, found)
-        found += _items(task, opened, points)
+        good, unreadable = _read(task, opened)
+        kinds = [
+            Path(item.name).suffix.lower() if isinstance(task, Folder) else Path(task.path).suffix for item in task.chosen(opened.items)
+        ]
+        overview = Overview.of(kinds, good)
+        found += (
+            unreadable + _points(good, points) + _classes(task, good) + _duplicates(good) + _scale(task, good) + _axes(good) + _groups(good)
+        )
     except DataError as error:
         wrong, do = (error.wrong, error.do) if isinstance(error, BadFile) else (str(error), "see docs: data sets")
         found.append(Finding("error", "layout", (), wrong, do))
-    return sorted(found, key=lambda finding: (finding.severity, finding.kind, finding.files))
+    return Survey(overview, sorted(found, key=lambda finding: (finding.severity, finding.kind, finding.files)))
 
 
 def warned(data: Data) -> list[str]:
@@ -95,7 +146,17 @@ def _loaded(data: Data, part: SplitName, split: Split) -> list[Facts]:
     groups = split.names if split.groups is None else split.groups
     rows = zip(split.names, split.labels.tolist(), groups, split.points, split.signatures, strict=True)
     return [
-        Facts(Item(name, data.classes[label], part, group), True, len(points), 0, np.ptp(points, axis=0).astype(np.float64), mark, part)
+        Facts(
+            item=Item(name, data.classes[label], part, group),
+            is_cloud=True,
+            count=len(points),
+            dropped=0,
+            nonfinite=0,
+            repeats=0,
+            box=np.ptp(points, axis=0).astype(np.float64),
+            signature=mark,
+            part=part,
+        )
         for name, label, group, points, mark in rows
     ]
 
@@ -129,7 +190,7 @@ def _opened(task: FileTask, found: list[Finding]) -> Opened:
     return dataclasses.replace(task, skip_bad=True).open()
 
 
-def _items(task: FileTask, opened: Opened, points: int) -> list[Finding]:
+def _read(task: FileTask, opened: Opened) -> tuple[list[Facts], list[Finding]]:
     found: list[Finding] = []
     good: list[Facts] = []
     for item, shape in task.looked(opened):
@@ -138,8 +199,8 @@ def _items(task: FileTask, opened: Opened, points: int) -> list[Finding]:
             found.append(Finding("error", "unreadable", (item.name,), wrong, do))
         else:
             good.append(facts_of(item, shape))
-    good = [dataclasses.replace(fact, part=part) for fact, part in zip(good, task.split([fact.item for fact in good]), strict=True)]
-    return found + _points(good, points) + _classes(task, good) + _duplicates(good) + _scale(task, good) + _axes(good) + _groups(good)
+    parts = task.split([fact.item for fact in good])
+    return [dataclasses.replace(fact, part=part) for fact, part in zip(good, parts, strict=True)], found
 
 
 def _points(good: list[Facts], points: int) -> list[Finding]:
@@ -151,6 +212,18 @@ def _points(good: list[Facts], points: int) -> list[Finding]:
         found.append(
             Finding("warning", "few points", tuple(fact.name for fact in few), message, "scan more densely or ask for fewer points")
         )
+    padded = [fact for fact in good if fact.repeats > REPEATS * fact.count]
+    if padded:
+        worst = max(padded, key=lambda fact: fact.repeats / fact.count)
+        message = (
+            f"{len(padded)} cloud(s) hold the same points again: of {worst.name} {worst.repeats:,} of {worst.count:,} points are repeats"
+        )
+        do = "if they were padded to one number of points, export them as they were: repeats weigh as points"
+        found.append(Finding("warning", "repeats", tuple(fact.name for fact in padded), message, do))
+    broken = [fact for fact in good if fact.nonfinite]
+    if broken:
+        message = f"{sum(fact.nonfinite for fact in broken):,} points of {len(broken)} file(s) are not finite and are dropped"
+        found.append(Finding("warning", "not finite", tuple(fact.name for fact in broken), message, "nothing, if that is as it should be"))
     dropped = [fact for fact in good if fact.dropped]
     if dropped:
         message = f"{sum(fact.dropped for fact in dropped):,} pixels of organised clouds measured nothing and are dropped"

@@ -175,7 +175,7 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
     points = _points(shape)
     if len(points) == 0:
         raise MalformedError("holds no points", "remove it, or export it again")
-    finite = np.isfinite(points).all(axis=1)
+    finite = np.asarray(np.isfinite(points).all(axis=1))
     if not finite.all():
         if nonfinite != "drop" or not finite.any():
             bad = (
