@@ -120,6 +120,7 @@ TASKS: dict[str, Callable[[], Data]] = {
     "others": probe,
     "solids,val=0": lambda: data(val=0),
     "solids,test=0": lambda: data(test=0),
+    "neither": lambda: data(val=0, test=0),
 }
 
 

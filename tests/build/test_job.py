@@ -351,6 +351,16 @@ def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_
     assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(pico.START)]
 
 
+def test_where_nothing_is_chosen_a_task_may_go_without_validation_data_and_the_protocol_says_so(tmp_path):
+    finished = pico.runner(tmp_path, Lp(), on="solids,val=0", measures=(Svm("others", "0.01"),)).run()
+    assert {row.record.split for row in finished.results.rows if row.record.role == "accuracy"} == {"test"}
+    assert "The downstream task has no validation part: nothing was selected." in finished.results.study.selection
+    with pytest.raises(
+        DataError, match=r"'neither' has no validation and no test part, so that nothing would be measured: give a share above 0"
+    ):
+        pico.runner(tmp_path, Lp(), on="neither")
+
+
 def test_a_task_without_a_test_part_is_measured_on_val_and_the_protocol_says_so(tmp_path):
     meter = Counting()
     runner = pico.runner(tmp_path, Lp(), meter, on="solids,test=0", **QUICK | {"corruption": Corruption(items=4)})

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wisetune.data.splits import assign, few, hold_out, numbered, parted, rank
-from wisetune.data.task import Split
+from wisetune.data.splits import assign, few, hold_out, numbered, parted, rank, without_val
+from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError
 
 
@@ -124,3 +126,31 @@ def test_few_of_each_class_are_part_of_more_and_of_another_seed_others():
     assert [split.names.index(name) for name in three.names] == sorted(split.names.index(name) for name in three.names)
     assert set(few(split, 3, 1).names) != set(three.names)
     assert few(split, None, 0) is split
+
+
+def few_clouds(each, val, groups=None):
+    """Two classes of so many clouds, parted as a task parts them."""
+    labels = np.repeat([0, 1], each)
+    names = tuple(names_of(2 * each))
+    part = np.array(assign(labels, names, groups or names, [None] * len(names), val, 0.2, 0))
+    every = Split(np.zeros((len(names), 4, 3), np.float32), labels, names, groups)
+    return Data("few", ("a", "b"), *(every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")), protocol={})
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (few_clouds(1, 0.2), r"no class has two clouds .* at least 3, one each for train, val and test \(2 with test=0"),
+        (few_clouds(2, 0.2), "no class has two clouds"),
+        (few_clouds(6, 0.2, ("one",) * 6 + ("two",) * 6), r"no class has two clouds \(or scanned objects\)"),
+        (few_clouds(6, 0.0), "give a share above 0, such as val=0.2"),
+        (few_clouds(3, 0.2), "^$"),
+    ],
+)
+def test_why_there_is_no_validation_part_is_told(data, says):
+    assert re.search(says, without_val(data, "folder:few", chooses=True))
+
+
+def test_without_a_choice_a_test_part_is_enough():
+    assert without_val(few_clouds(6, 0.0), "folder:few", chooses=False) == ""
+    assert "no validation and no test part" in without_val(few_clouds(1, 0.2), "folder:few", chooses=False)

@@ -15,6 +15,7 @@ from wisetune.build.grafts import check_grafts
 from wisetune.build.meter import Meter
 from wisetune.data.check import shared, warned
 from wisetune.data.files import PARTS
+from wisetune.data.splits import without_val
 from wisetune.data.task import Data
 from wisetune.errors import DataError, UsageError
 from wisetune.fit.finetune import Fit
@@ -42,6 +43,7 @@ _CHOICE = (
 )
 _TESTED = "Test parts were measured and not used for any choice. "
 _UNTESTED = "The downstream task has no test part: what is shown of it was measured on its validation part. "
+_UNCHOSEN = "The downstream task has no validation part: nothing was selected. "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +88,10 @@ class Runner:
         start = build_empty(job.start.backbone)
         self.points, self.complete = start.points, not start.anatomy.fresh
         self.downstream = self.task(job.on)
+        sweeps = bool(job.story.sweeps)
         for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
-            if len(self.task(text).val) == 0:
-                raise DataError(
-                    f"'{text}' has no validation part, on which alpha would be chosen: give a share above 0, such as val=0.2, or leave val out."
-                )
+            if lacks := without_val(self.task(text), text, chooses=sweeps):
+                raise DataError(lacks)
         for measure in (*job.measures, *([job.corruption] if job.corruption else [])):
             measure.check(self.downstream, self.task)
         for warning in dict.fromkeys(warning for measure in job.measures for warning in self._shared(measure)):
@@ -259,6 +260,7 @@ class Runner:
             selection=(
                 (_CHOICE if chose else "")
                 + (_TESTED if len(self.downstream.test) else _UNTESTED)
+                + ("" if len(self.downstream.val) else _UNCHOSEN)
                 + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
             ),
             recommended=None if best is None else Recommended(best.name, best.alpha),

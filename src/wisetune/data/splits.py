@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from wisetune.data.task import Split, SplitName
+from wisetune.data.task import Data, Split, SplitName
 from wisetune.errors import UsageError
 from wisetune.runtime import seed_of
 
@@ -126,3 +126,24 @@ def assign(
         for at in np.flatnonzero(held):
             parts[free[at]] = part
     return parts
+
+
+def without_val(data: Data, text: str, *, chooses: bool) -> str:
+    """What is wrong with data that have no validation part, and what to do; empty where they have one.
+
+    Without a choice to be made on it (``chooses``) they may go without, if there is a test part to be measured.
+    """
+    if len(data.val) or (not chooses and len(data.test)):
+        return ""
+    lacks = (
+        "validation part, on which alpha would be chosen" if chooses else "validation and no test part, so that nothing would be measured"
+    )
+    train = data.train
+    objects = np.arange(len(train)) if train.objects is None else train.objects
+    counts = [len(set(objects[train.labels == label].tolist())) for label in range(len(data.classes))]
+    if max(counts) > 1:  # one would have been held out of that class
+        return f"'{text}' has no {lacks}: give a share above 0, such as val=0.2, or leave val out."
+    return (
+        f"'{text}' has no {lacks}: no class has two clouds (or scanned objects) to part between train and val. A class needs at least 3, one each "
+        "for train, val and test (2 with test=0, or with a test part of their own), and 20 or more for numbers that say something: add clouds."
+    )
