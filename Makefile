@@ -6,7 +6,7 @@ STAMP := .venv/installed
 
 .PHONY: demo test test-all check bench results clean
 
-demo: $(STAMP)  ## the main job on bundled data, offline
+demo: $(STAMP)  ## the main job on bundled data; offline after the install
 	$(BIN)/wisetune demo --out out/demo
 
 test: $(STAMP)  ## the default test suite, on as many processes as there are cores

@@ -8,10 +8,11 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from typing import Generic, TypeGuard, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from wisetune.errors import UsageError, did_you_mean
-from wisetune.spec import Spec, address, dashed
+from wisetune.spec import NOTHING, Spec, address, dashed
 
 S = TypeVar("S", bound=Spec)
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -84,14 +85,14 @@ class Catalog(Generic[S]):
             return f"{name}:{inside}", rest
         return name, options
 
-    def parse(self, text: str) -> S:
-        """From its spelling to the value.
+    def parse(self, text: str, otherwise: Mapping[str, Any] = NOTHING) -> S:
+        """From its spelling to the value; ``otherwise`` as in ``Spec.from_options``.
 
         Raises:
             UsageError: unknown name or option, wrong kind of value.
         """
         name, options = self.divide(text)
-        return self.entry(name).from_options(options)
+        return self.entry(name).from_options(options, otherwise=otherwise)
 
     def parse_imported(self, text: str) -> S:
         """As ``parse``, of a text in a file (``filed``). A file must not choose what is imported: a class from outside has to be there already."""

@@ -20,12 +20,14 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from wisetune.errors import UsageError, did_you_mean
 
 S = TypeVar("S", bound="Spec")
 _ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -138,10 +140,11 @@ class Spec:
         return {"spec": self.name if type(self).__module__.startswith("wisetune.") else address(type(self)), **options}
 
     @classmethod
-    def from_options(cls: type[S], text: str, *, filed: bool = False) -> S:
+    def from_options(cls: type[S], text: str, *, filed: bool = False, otherwise: Mapping[str, Any] = NOTHING) -> S:
         """Parse ``key=value,key=value`` into this spec; the first item may leave its key out.
 
         ``filed`` options are from a file, which has all that there were (``in_full``): of one that came later it means what was done before.
+        ``otherwise`` takes the place of defaults, of fields that there are.
 
         Raises:
             UsageError: an unknown option, a value of the wrong kind, or a required option that is missing.
@@ -169,6 +172,7 @@ class Spec:
             given[key] = _read(_unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
         if filed:
             given = {name: field.metadata["absent"] for name, field in fields.items() if "absent" in field.metadata} | given
+        given = {name: value for name, value in otherwise.items() if name in fields} | given
         missing = [
             name
             for name, field in fields.items()

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 import pico
 from wisetune.build.estimator import Classifier
+from wisetune.build.predict import Predictor
 from wisetune.data.formats import write
 from wisetune.errors import DataError, UsageError
 
@@ -79,6 +81,9 @@ def test_arrays_and_files_are_brought_to_the_frame_of_the_folder(tmp_path):
         answers.append(classifier.predict_proba(files))
         np.testing.assert_allclose(classifier.predict_proba([np.load(file) for file in files]), answers[-1], rtol=1e-4)
         assert set(classifier.predict(files)) <= set(classifier.classes_)
+        classifier.save(tmp_path / "saved.safetensors")
+        found = Predictor(tmp_path / "saved.safetensors", torch.device("cpu")).probabilities(files[0])
+        np.testing.assert_allclose(list(found.values()), answers[-1][0], rtol=1e-4)
     assert np.abs(answers[0] - answers[1]).max() > 1e-3
 
 
@@ -91,10 +96,76 @@ def test_scikit_learn_can_clone_and_cross_validate(words):
     assert classifier.model_ is None
 
 
+def kept(classifier: Classifier) -> tuple[dict[str, int], set[str], str]:
+    """How many clouds each part of the task had, the parts whose accuracy was measured, and what the protocol says of them."""
+    study = classifier.results_.study
+    measured = {row.record.split for row in classifier.results_.rows if row.record.role == "accuracy"}
+    return {part: sum(counts.values()) for part, counts in study.task.counts.items()}, measured, study.selection
+
+
+def saved(folder: Path) -> list[Path]:
+    """The solids as files, one folder a class; their paths in the solids' order."""
+    files = [folder / f"class {label}" / f"{row:02d}.npy" for row, label in enumerate(SOLIDS.labels)]
+    for file, points in zip(files, SOLIDS.points, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, points)
+    return files
+
+
+def test_of_what_is_given_a_fifth_is_held_out_for_validation_and_none_for_a_test(words, tmp_path):
+    files = saved(tmp_path / "scans")
+    whole = {"train": 24, "val": 6, "test": 0}
+    for given in (fitted(words), Classifier(**QUICK).fit(files, words), Classifier(**QUICK).fit(tmp_path / "scans")):
+        sizes, measured, said = kept(given)
+        assert (sizes, measured) == (whole, {"val"})
+        assert "no test part: what is shown of it was measured on its validation part" in said
+
+
+def test_a_test_part_is_used_where_the_data_have_one_or_it_is_asked_for(tmp_path):
+    saved(tmp_path / "scans")
+    sizes, measured, _ = kept(Classifier(**QUICK).fit(f"folder:[{tmp_path / 'scans'}],test=0.2"))
+    assert (sizes, measured) == ({"train": 18, "val": 6, "test": 6}, {"val", "test"})
+    saved(tmp_path / "parts/train")
+    saved(tmp_path / "parts/test")
+    sizes, measured, _ = kept(Classifier(**QUICK).fit(str(tmp_path / "parts")))
+    assert (sizes, measured) == ({"train": 24, "val": 6, "test": 30}, {"val", "test"})
+
+
+def test_a_folder_stands_for_its_files_by_path(words, tmp_path):
+    files = saved(tmp_path)
+    classifier = fitted(words)
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "class 0/deeper").mkdir()
+    files.append((tmp_path / "class 0/00.npy").rename(tmp_path / "class 0/deeper/00.npy"))
+    there = sorted(file for file in files if file.exists())
+    np.testing.assert_array_equal(classifier.predict_proba(tmp_path), classifier.predict_proba(there))
+    assert len(classifier.predict(str(tmp_path))) == 30
+    for name in ("a.ply", "b.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"2 of 32 clouds cannot be used; leave them out:\n.*a\.ply: is empty.*\n.*b\.txt: is empty"):
+        classifier.predict(tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="there is no file in the folder"):
+        classifier.predict(tmp_path / "none")
+
+
+def test_verbose_shows_how_far_it_is_and_else_it_is_silent(words, monkeypatch, capsys):
+    monkeypatch.setattr("wisetune.build.bar._PLAIN_EVERY_S", 0.0)
+    fitted(words)
+    assert capsys.readouterr().err == ""
+    fitted(words, verbose=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "training: " in shown.err
+    assert "100 % after" in shown.err
+
+
 def test_mistakes_are_named(words):
     points = SOLIDS.points
     with pytest.raises(UsageError, match="not fitted yet"):
         Classifier().predict(points)
+    with pytest.raises(UsageError, match="not fitted yet"):
+        Classifier().save("mine.safetensors")
     with pytest.raises(UsageError, match="without labels takes a folder"):
         Classifier().fit(points)
     with pytest.raises(UsageError, match="30 clouds were given with 29 labels"):
@@ -105,6 +176,10 @@ def test_mistakes_are_named(words):
         fitted(np.array([None, *words[1:]], object))
     with pytest.raises(DataError, match="all labels are 1"):
         fitted(np.ones(30, int))
+    with pytest.raises(UsageError, match=r"fit was given 'scans' with labels\. A folder or task names its classes itself"):
+        Classifier().fit("scans", words)
+    with pytest.raises(DataError, match="clouds are int; give an array"):
+        Classifier(**QUICK).fit(5, [1])
     classifier = fitted(words)
     for clouds, message in (
         ([], "no clouds were given"),

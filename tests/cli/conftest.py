@@ -12,7 +12,7 @@ import pytest
 from terminal import SWEEP, Done, job, save_folder, save_npz, wisetune
 
 import pico
-from wisetune.cli import bar
+from wisetune.build import bar
 from wisetune.nets.save import save_backbone
 
 

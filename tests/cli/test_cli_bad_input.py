@@ -45,14 +45,9 @@ def test_results_that_are_none(finished, content):
     refused(wisetune("report", "out"), 65, "out/results.json:", "run the run's command again")
 
 
-@pytest.mark.usefixtures("finished")
-def test_a_folder_where_a_file_belongs():
-    refused(wisetune("predict", "out", "scans"), 65, "scans: is not a file (name a file)")
-
-
 @pytest.mark.usefixtures("world")
 def test_no_validation_part():
-    done = wisetune(*job("lp", on="npz:solids.npz,val=0"), "--quiet")
+    done = wisetune(*job("wise-ft", on="npz:solids.npz,val=0"), "--quiet")
     refused(done, 65, "no validation part", "give a share above 0, such as val=0.2, or leave val out")
 
 

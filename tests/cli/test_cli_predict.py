@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,21 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_predicted(fil
     assert (found.code, found.error) == (65, done.error)
     assert [set(row) for row in found.json if "error" in row] == [{"file", "error"}] * 3
     assert [row["file"] for row in found.json] == list(words[2:])
+
+
+def test_a_folder_stands_for_all_files_in_it_by_path(files, finished):
+    (finished / "new/deep").mkdir(parents=True)
+    for file, place in zip(files, ("new/b", "new/deep/a", "new/a"), strict=True):
+        shutil.copy(finished / file, f"{place}{Path(file).suffix}")
+    (finished / "new/notes.md").write_text("not a scan")
+    (finished / "new/.hidden").touch()
+    done = wisetune("predict", "out", files[0], "new")
+    assert done.code == 65
+    assert [line.split("\t")[0] for line in done.out.splitlines()] == [files[0], "new/a.npy", "new/b.ply", "new/deep/a.xyz"]
+    assert done.error.startswith("wisetune: new/notes.md: is not of a known kind")
+    assert len(done.error.splitlines()) == 1
+    (finished / "none").mkdir()
+    refused(wisetune("predict", "out", "none"), 65, "there is no file in the folder 'none'")
 
 
 def test_packed_scans_without_their_library_are_reported_and_the_others_are_predicted(files, finished, packed):

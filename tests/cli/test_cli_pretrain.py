@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from terminal import job, refused, wisetune
 
-from wisetune.cli import bar
+from wisetune.build import bar
 from wisetune.fit import loop
 from wisetune.nets.save import load_backbone, read_card
 from wisetune.store import Store

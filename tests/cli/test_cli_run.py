@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from terminal import built, job, refused, wisetune
 
-from wisetune.cli import bar
+from wisetune.build import bar
 from wisetune.fit import loop
 from wisetune.results import Results
 from wisetune.store import Store
@@ -207,7 +207,10 @@ def test_a_slip_is_one_message_before_anything_is_read(world, changed, said):
         ({"on": "folder:flat"}, "'flat' has no sub-folders; each class needs one"),
         ({"on": "folder:single,val=0,test=0"}, "only the class 'ball'"),
         ({"on": "npz:missing.npz"}, "missing.npz: cannot be opened: No such file"),
-        ({"on": "npz:solids.npz,val=0"}, "has no validation part, on which alpha would be chosen: give a share above 0"),
+        (
+            {"story": "wise-ft", "on": "npz:solids.npz,val=0"},
+            "has no validation part, on which alpha would be chosen: give a share above 0",
+        ),
         ({"from_": "missing.safetensors"}, "--from: missing.safetensors: there is no such file"),
         ({"from_": "solids.npz", "backbone": "point-mae-mini"}, "solids.npz"),
         ({"from_": "torn.safetensors"}, "torn.safetensors: its header is longer than the file: it was cut off"),

@@ -368,6 +368,10 @@ def test_spelling(tmp_path, monkeypatch):
         parse_task("x.ply")
     with pytest.raises(UsageError, match="no task 'folders'"):
         parse_task("folders:scans")
+    for text in ("scans", "folder:scans", "x.npz"):
+        assert parse_task(text, test=0.0).test == 0
+        assert parse_task(f"{text},test=0.2", test=0.0).test == 0.2
+    assert parse_task("demo:scans", test=0.0) == parse_task("demo:scans")
     for wrong, says in (
         ("sed=3", "has no option 'sed'. Did you mean 'seed'"),
         ("nonfinit=drop", "has no option 'nonfinit'. Did you mean 'nonfinite'"),

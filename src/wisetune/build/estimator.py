@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from jaxtyping import Float32, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from wisetune.build.bar import Bar
 from wisetune.build.builder import keep_start
 from wisetune.build.choice import Rule
 from wisetune.build.job import Runner
 from wisetune.build.meter import Meter, Silent
-from wisetune.build.predict import frame_of, framed
+from wisetune.build.predict import frame_of, framed, spread, told, unasked
 from wisetune.build.request import Request, job_of, weights_of
+from wisetune.build.work import work
 from wisetune.data.files import FileTask
 from wisetune.data.formats import Cloud, read
 from wisetune.data.formats.base import MalformedError, sound
@@ -25,6 +28,7 @@ from wisetune.data.task import Data, Split
 from wisetune.data.tasks import parse_task
 from wisetune.errors import DataError, UsageError
 from wisetune.nets.model import Model
+from wisetune.nets.save import save_model
 from wisetune.results import Results
 from wisetune.runtime import device as device_of
 from wisetune.store.store import Store
@@ -32,15 +36,21 @@ from wisetune.store.store import Store
 Clouds = str | Path | Sequence[str | Path] | Sequence[np.ndarray] | np.ndarray
 Labels = Sequence[str] | Sequence[int] | np.ndarray
 _ARRAYS = "arrays"
+_HELD_OUT = 0.2
+_SHOWN = 10
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
     """A robustly fine-tuned point-cloud classifier.
 
-    ``fit`` takes a folder (or a task's spelling), or clouds ``[n, p, 3]`` (or a list of ``[p, 3]``) with labels; it holds out its own validation
-    part, tunes, sweeps alpha, and keeps the recommended model. After it: ``model_``, ``classes_`` (labels as they were given, in their own order),
-    ``results_`` (see ``wisetune.results``). Clouds given to ``predict`` are brought to the frame that the model was tuned in: the task's ``up`` and
-    ``normalise``; its answer for a cloud follows from the cloud alone.
+    ``fit`` takes a folder (or a task's spelling), or clouds ``[n, p, 3]`` (or a list of ``[p, 3]``, or of files) with labels. It holds out 20 % of
+    each class as its validation part, on which alpha is chosen, trains on the rest, and keeps the recommended model. There is no test part unless
+    the data have one (a folder ``test``, ``is_test`` of an ``.npz``, ``demo:scans``) or it is asked for (``folder:scans,test=0.2``); without one the
+    accuracies in ``results_`` are of the validation part, which chose alpha: ``score`` clouds that ``fit`` has not seen.
+
+    After it: ``model_``, ``classes_`` (labels as they were given, in their own order), ``results_`` (see ``wisetune.results``). Clouds given to
+    ``predict`` are brought to the frame that the model was tuned in: the task's ``up``, ``normalise`` and ``nonfinite``; its answer for a cloud
+    follows from the cloud alone.
 
     Args:
         start: pre-trained weights (see ``wisetune.resolve``).
@@ -52,6 +62,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         seed: training seed.
         out: folder of the store, from which an interrupted fit goes on; a temporary one if None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        verbose: show how far ``fit`` is and how long it still takes, as the command line does.
     """
 
     def __init__(
@@ -66,10 +77,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
         seed: int = 0,
         out: str | Path | None = None,
         device: str = "auto",
+        verbose: bool = False,
     ) -> None:
         self.start, self.story, self.probes = start, story, probes
         self.fit_options, self.head_fit_options = fit_options, head_fit_options
-        self.head, self.rule, self.seed, self.out, self.device = head, rule, seed, out, device
+        self.head, self.rule, self.seed, self.out, self.device, self.verbose = head, rule, seed, out, device, verbose
         self.model_: Model | None = None
         self.classes_: Shaped[np.ndarray, " c"] = np.empty(0, np.str_)
         self.results_: Results | None = None
@@ -77,7 +89,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     # X and y are scikit-learn's words; its tools may pass them by name.
     def fit(self, X: Clouds, y: Labels | None = None, meter: Meter | None = None) -> Classifier:
-        """Tune on labelled clouds and keep the recommended model.
+        """Tune on labelled clouds and keep the recommended model; ``meter`` is told how far it is, in place of what ``verbose`` shows.
 
         Raises:
             DataError: clouds that cannot be used.
@@ -87,8 +99,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if y is None:
             if not isinstance(X, (str, Path)):
                 raise UsageError("fit without labels takes a folder or a task; for arrays pass labels too.")
-            on, given, classes = str(parse_task(str(X))), None, None
+            on, given, classes = str(parse_task(X, test=0.0)), None, None
         else:
+            if isinstance(X, (str, Path)):
+                raise UsageError(
+                    f"fit was given '{X}' with labels. A folder or task names its classes itself: leave the labels out, or give a list of files."
+                )
             on, given = _ARRAYS, _labels(y)
             classes = np.unique(given)
 
@@ -101,7 +117,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             on=on,
             start=self.start,
             story=self.story,
-            probes=tuple(self.probes),
+            probes=(self.probes,) if isinstance(self.probes, str) else tuple(self.probes),
             seeds=(self.seed,),
             head=self.head,
             fit=self.fit_options,
@@ -111,33 +127,40 @@ class Classifier(ClassifierMixin, BaseEstimator):
         )
         weights = weights_of(request)
         job = job_of(request, weights, given=() if given is None else (_ARRAYS,))
-        with tempfile.TemporaryDirectory() as scratch:
-            store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store")
+        with tempfile.TemporaryDirectory() as scratch, self._shown(meter) as shown:
+            shown.stage("reading data")
+            store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store", tell=shown.tell)
             keep_start(store, job.start, weights.load())
-            finished = Runner(job, store, load, where, meter or Silent()).run()
+            runner = Runner(job, store, load, where, shown)
+            shown.expect(work(runner))
+            finished = runner.run()
         self.model_, self.results_ = finished.model, finished.results
         self.classes_ = np.array(finished.data.classes) if classes is None else classes
         self._frame = frame_of(finished.data.protocol)
         return self
 
+    def _shown(self, meter: Meter | None) -> AbstractContextManager[Meter]:
+        return Bar() if meter is None and self.verbose else nullcontext(meter or Silent())
+
     def predict(self, X: Clouds) -> Shaped[np.ndarray, " n"]:
-        """The class of each cloud or file, as it was named to ``fit``; errors as ``predict_proba``."""
+        """The class of each cloud or file, as it was named to ``fit``; arguments and errors as ``predict_proba``."""
         found = self.predict_proba(X).argmax(axis=1)
         return self.classes_[found]
 
     def predict_proba(self, X: Clouds) -> Float32[np.ndarray, "n c"]:
         """Probabilities ``[n, classes]``, in the order of ``classes_``.
 
+        A folder stands for all files in it, those in its sub-folders too, in the order of their paths.
+
         Raises:
             UsageError: before ``fit``.
             DataError: clouds that cannot be used.
         """
-        if self.model_ is None:
-            raise UsageError("this Classifier is not fitted yet; call fit first.")
-        points = torch.from_numpy(_stack(X, self.model_.backbone.points, self._frame))
-        where = next(self.model_.parameters()).device
+        model = self._fitted()
+        points = torch.from_numpy(_stack(X, model.backbone.points, self._frame))
+        where = next(model.parameters()).device
         with torch.inference_mode():
-            parts = [self.model_(part.to(where)).softmax(dim=1).cpu() for part in points.split(32)]
+            parts = [model(part.to(where)).softmax(dim=1).cpu() for part in points.split(32)]
         return torch.cat(parts).numpy()
 
     def score(self, X: Clouds, y: Labels, sample_weight: Shaped[np.ndarray, " n"] | None = None) -> float:
@@ -151,27 +174,60 @@ class Classifier(ClassifierMixin, BaseEstimator):
         _check_length(len(found), given)
         return float(np.average(found == given, weights=sample_weight))
 
+    def save(self, path: str | Path) -> None:
+        """Write the model with the frame of its clouds, for ``wisetune predict``. ``wisetune.save_model`` writes the model without the frame.
+
+        Raises:
+            UsageError: before ``fit``.
+            StorageError: the file cannot be written.
+        """
+        save_model(path, self._fitted(), told(self._frame))
+
+    def _fitted(self) -> Model:
+        if self.model_ is None:
+            raise UsageError("this Classifier is not fitted yet; call fit first.")
+        return self.model_
+
     def __sklearn_is_fitted__(self) -> bool:
         return self.model_ is not None
 
 
 def _stack(clouds: Clouds, points: int, frame: FileTask) -> Float32[np.ndarray, "n {points} 3"]:
     """Clouds or files in the model's frame."""
-    items = [clouds] if isinstance(clouds, (str, Path)) else list(clouds)
+    try:
+        items = spread([clouds]) if isinstance(clouds, (str, Path)) else list(clouds)
+    except TypeError:
+        kind = type(clouds).__name__
+        raise DataError(f"clouds are {kind}; give an array [n, p, 3], a list of arrays [p, 3] or of files, or a folder.") from None
     if not items:
         raise DataError("no clouds were given; give at least one array [p, 3] or one file.")
-    return np.stack([_one(item, f"cloud {row}", points, frame) for row, item in enumerate(items)])
+    looked = [_look(item, f"cloud {row}", points, frame) for row, item in enumerate(items)]
+    bad = [wrong for wrong in looked if isinstance(wrong, DataError)]
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        lines = [*map(str, bad[:_SHOWN]), *([f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else [])]
+        raise DataError("\n  ".join([f"{len(bad)} of {len(items)} clouds cannot be used; leave them out:", *lines]))
+    return np.stack([cloud for cloud in looked if not isinstance(cloud, DataError)])
+
+
+def _look(item: str | Path | np.ndarray, name: str, points: int, frame: FileTask) -> Float32[np.ndarray, "{points} 3"] | DataError:
+    """One cloud in the model's frame, or what is wrong with it."""
+    try:
+        return _one(item, name, points, frame)
+    except DataError as error:
+        return error
 
 
 def _one(item: str | Path | np.ndarray, name: str, points: int, frame: FileTask) -> Float32[np.ndarray, "{points} 3"]:
     if isinstance(item, (str, Path)):
-        return framed(frame, read(Path(item)), points, str(item))
+        return framed(frame, read(Path(item), nonfinite=unasked(frame)), points, str(item))
     cloud = np.asarray(item)
     if cloud.ndim != 2 or cloud.shape[1] != 3 or cloud.dtype.kind not in "fiu":
         hint = " One cloud alone is clouds[None]." if cloud.shape == (3,) else ""
         raise DataError(f"{name} is {cloud.dtype} {list(cloud.shape)}; a cloud is numbers [points, 3].{hint}")
     try:
-        shape = sound(Cloud(cloud.astype(np.float64)))
+        shape = sound(Cloud(cloud.astype(np.float64)), unasked(frame))
     except MalformedError as error:
         raise DataError(f"{name}: {error.wrong} ({error.do})") from None
     return framed(frame, shape, points, name)
@@ -193,7 +249,7 @@ def _check_length(clouds: int, labels: Shaped[np.ndarray, " n"]) -> None:
 
 
 def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " m"], seed: int) -> Data:
-    """Arrays with labels as data: 20 % are held out for validation, 20 % for the test that the results report."""
+    """Arrays with labels as data: 20 % of each class are held out for validation, none for a test."""
     _check_length(len(points), labels)
     known, rows = np.unique(labels, return_inverse=True)
     classes = tuple(map(str, known.tolist()))
@@ -201,7 +257,7 @@ def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " 
         raise DataError(f"all labels are {', '.join(classes) or 'missing'}; a classifier needs at least two classes.")
     rows = rows.astype(np.int64)
     names = tuple(f"{row:06d}" for row in range(len(labels)))
-    part = np.array(assign(rows, names, names, (None,) * len(rows), 0.2, 0.2, seed))
+    part = np.array(assign(rows, names, names, (None,) * len(rows), _HELD_OUT, 0.0, seed))
     every = Split(points, rows, names)
     splits = {name: every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")}
-    return Data(_ARRAYS, classes, **splits, protocol={"split": f"20 % val, 20 % test, stratified, seed {seed}", "normalise": "sphere"})
+    return Data(_ARRAYS, classes, **splits, protocol={"val": f"{_HELD_OUT} of all, by class", "seed": seed, "normalise": "sphere"})

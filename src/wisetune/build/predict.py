@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float32
 
 from wisetune.data.files import FileTask, too_few
-from wisetune.data.folder import Folder
+from wisetune.data.folder import Folder, files_below
 from wisetune.data.formats import Cloud, NonFinite, Shape, read
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.save import read_card
 from wisetune.points.content import content_key
 from wisetune.tune.saved import load_model
@@ -46,6 +46,21 @@ class Predictor:
         return dict(zip(self.model.classes, logits.softmax(dim=0).tolist(), strict=True))
 
 
+def spread(given: Iterable[str | Path]) -> list[Path]:
+    """Files as they are, and in place of a folder every file below it, by path; hidden ones and ``__MACOSX`` are passed over.
+
+    Raises:
+        DataError: a folder without files, or one that cannot be listed.
+    """
+    found: list[Path] = []
+    for path in map(Path, given):
+        inside = sorted(files_below(path)) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"there is no file in the folder '{path}'. Give point clouds or meshes, or a folder with some.")
+        found += inside
+    return found
+
+
 def frame_of(said: Mapping[str, Any]) -> FileTask:
     """The frame that a task's protocol or a model's file names: its ``normalise``, ``up`` and ``nonfinite``.
 
@@ -53,6 +68,11 @@ def frame_of(said: Mapping[str, Any]) -> FileTask:
         UsageError: a word that is none of theirs.
     """
     return Folder(".", normalise=said.get("normalise", "sphere"), up=said.get("up", "z"), nonfinite=said.get("nonfinite", "refuse"))
+
+
+def told(frame: FileTask) -> dict[str, str]:
+    """The frame as a model's file says it; ``frame_of`` is the inverse."""
+    return {"normalise": frame.normalise, "up": frame.up, "nonfinite": frame.nonfinite}
 
 
 def unasked(frame: FileTask) -> NonFinite | None:

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -> int:
     """The class of each file, with its probability, by the model that a run recommended.
 
-    A file that cannot be read is reported and the others are still predicted; the exit code is then 65, or 69 if all that is missing is a library.
+    Of a folder all files are classified, those in its sub-folders too. A file that cannot be read is reported and the others are still predicted;
+    the exit code is then 65, or 69 if all that is missing is a library.
 
     Parameters
     ----------
     run
         A run's OUT folder, or a model file that export wrote.
     files
-        Point clouds or meshes.
+        Point clouds or meshes, or folders of them.
     json
         One JSON list on stdout, with the probability of every class.
     device
@@ -28,7 +29,7 @@ def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -
     """
     import sys
 
-    from wisetune.build.predict import Predictor
+    from wisetune.build.predict import Predictor, spread
     from wisetune.errors import DataError, MissingExtra, UsageError
     from wisetune.runtime import device as device_of
 
@@ -37,7 +38,7 @@ def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -
     predictor = Predictor(_model_file(run), device_of(device))
     found: list[dict[str, Any]] = []
     bad: set[int] = set()
-    for file in files:
+    for file in spread(files):
         try:
             probability = predictor.probabilities(file)
         except (DataError, MissingExtra) as error:

@@ -54,8 +54,8 @@ def pretrain(
 
     import torch
 
+    from wisetune.build.bar import Bar
     from wisetune.build.pretraining import run_pretraining
-    from wisetune.cli.bar import Bar
     from wisetune.cli.session import Session
     from wisetune.errors import StorageError, UsageError, naming
     from wisetune.fit.pretrain import Pretrain

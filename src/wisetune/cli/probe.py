@@ -83,9 +83,9 @@ def probe(
 
     import torch
 
+    from wisetune.build.bar import Bar
     from wisetune.build.probing import Asked, contest
     from wisetune.build.probing import probe as run_probe
-    from wisetune.cli.bar import Bar
     from wisetune.data.tasks import parse_task
     from wisetune.errors import UsageError
     from wisetune.files import write_text

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from wisetune.build.bar import duration
 from wisetune.build.request import Request, job_of, weights_of
-from wisetune.cli.bar import duration
 from wisetune.errors import StorageError, UsageError, naming
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ def _seeds(count: int) -> tuple[int, ...]:
 def _job(request: Request, out: Path, machine: Machine) -> int:
     import torch
 
+    from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
     from wisetune.build.work import built, found, work
-    from wisetune.cli.bar import Bar
     from wisetune.cli.session import Session
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
@@ -273,18 +273,16 @@ def _plan(runner: Runner, machine: Machine) -> None:
 
 def _save_model(finished: Finished, out: Path, start: str) -> None:
     """``OUT/model.safetensors``: the recommended model, with what prediction must do to a cloud."""
+    from wisetune.build.predict import frame_of, told
     from wisetune.nets.save import save_model
     from wisetune.recipe import describe, digest
 
-    protocol = finished.data.protocol
     facts = {
         "task": finished.data.name,
         "start": start,
         "recipe": describe(finished.recipe),
         "digest": digest(finished.recipe),
-        "normalise": str(protocol.get("normalise", "sphere")),
-        "up": str(protocol.get("up", "z")),
-        "nonfinite": str(protocol.get("nonfinite", "refuse")),
+        **told(frame_of(finished.data.protocol)),
     }
     save_model(out / "model.safetensors", finished.model, facts)
 

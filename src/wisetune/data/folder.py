@@ -56,7 +56,7 @@ class Folder(FileTask):
         empty: list[str] = []
         nested = False
         for folder, label, part in _class_folders(root):
-            found = list(_files(folder))
+            found = list(files_below(folder))
             data = [path for path in found if path.suffix.lower() in read_suffixes()]
             ignored += [path.relative_to(root).as_posix() for path in found if path.suffix.lower() not in read_suffixes()]
             if not data:
@@ -151,8 +151,12 @@ def _classes(top: Path) -> list[Path]:
     return folders
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All visible files below, links to folders not followed (they may run in circles)."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """All visible files below, links to folders not followed (they may run in circles).
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
 
     def fail(error: OSError) -> None:
         raise DataError(f"folder '{error.filename}' cannot be listed: {error.strerror}. Check its permissions.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wisetune.catalog import Catalog
 from wisetune.data.folder import Folder
@@ -15,8 +16,10 @@ MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "sp
 TASKS = Catalog("task", "wisetune.data", Task, machinery=MACHINERY)
 
 
-def parse_task(text: str | Path) -> Task:
+def parse_task(text: str | Path, **otherwise: Any) -> Task:
     """A spec such as ``folder:scans,seed=3``, or just the path of a folder or an .npz file, with or without options after it.
+
+    ``otherwise`` are options of which the text says nothing; a task that does not have them passes them over.
 
     Raises:
         DataError: neither a task nor a path that is there.
@@ -29,13 +32,13 @@ def parse_task(text: str | Path) -> Task:
         if path and Path(path).expanduser().exists():
             options = quote(path) + text[len(path) :]
             if Path(path).expanduser().is_dir():
-                return Folder.from_options(options)
+                return Folder.from_options(options, otherwise=otherwise)
             if path.lower().endswith(".npz"):
-                return Npz.from_options(options)
+                return Npz.from_options(options, otherwise=otherwise)
             raise UsageError(f"'{path}' is a single file of another kind. Give a folder of files, or an .npz of a whole data set.")
     name = text.partition(":")[0]
     if ":" not in text and name not in TASKS.names():
         raise DataError(
             f"'{text}' is neither a path that is there nor a task. Tasks: {', '.join(TASKS.names())}; for example folder:scans."
         )
-    return TASKS.parse(text)
+    return TASKS.parse(text, otherwise)

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from wisetune.cli import bar
+from wisetune.build import bar
 
 
 class Clock:
