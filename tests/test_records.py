@@ -15,6 +15,7 @@ from wisetune.records import (
     class_mean_interval,
     difference_interval,
     effective_n,
+    interval_over_seeds,
     mean_interval,
     mean_over_seeds,
     paired_difference,
@@ -198,7 +199,12 @@ def test_paired_difference_refuses_other_items(a, b, groups):
 
 def test_mean_over_seeds_by_hand():
     # sd of 1, 2, 3 is 1; t(2) = 4.302653; half width 4.302653 / sqrt(3).
-    assert mean_over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2.0, 1.0, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+    assert mean_over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2.0, 1.0))
+    assert interval_over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+
+
+def test_two_seeds_have_no_interval():
+    assert interval_over_seeds([0.70, 0.75]) is None
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, float("nan")], [0.5, float("inf")]])

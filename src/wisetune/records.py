@@ -15,6 +15,8 @@ Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 Z95_ONE_SIDED = 1.6448536269514722
 """One-sided 95 % quantile of the normal distribution (a two-sided 90 % interval)."""
+LEAST_SEEDS = 3
+"""Of fewer seeds no interval is computed: how far others would be from them is not known."""
 _T95 = (
     *(12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139),
     *(2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963),
@@ -236,8 +238,8 @@ def _rests(marks: Sequence[float], owners: Sequence[int]) -> dict[int, float]:
     return found
 
 
-def mean_over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Mean, standard deviation (n - 1) and 95 % Student t interval of the mean over training seeds: (mean, sd, low, high).
+def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1) over training seeds.
 
     Raises:
         UsageError: fewer than two values, whose spread nobody can know, or one that is not finite.
@@ -246,9 +248,23 @@ def mean_over_seeds(values: Sequence[float]) -> tuple[float, float, float, float
     if n < 2 or not all(map(math.isfinite, values)):
         raise UsageError(f"mean_over_seeds needs at least two finite values; it was given {list(values)}.")
     mean = math.fsum(values) / n
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = t95(n - 1) * sd / math.sqrt(n)
-    return mean, sd, mean - half, mean + half
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+
+
+def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % Student t interval of the mean over training seeds; None for fewer than ``LEAST_SEEDS``.
+
+    Two values have one degree of freedom: the half width is six times their distance, so that two seeds that differ by
+    ten points would give an interval from 0 to 100 %, and two that agree one of no width. Neither says anything of the spread.
+
+    Raises:
+        UsageError: fewer than two values, or one that is not finite.
+    """
+    mean, sd = mean_over_seeds(values)
+    if len(values) < LEAST_SEEDS:
+        return None
+    half = t95(len(values) - 1) * sd / math.sqrt(len(values))
+    return mean - half, mean + half
 
 
 def t95(freedom: int) -> float:

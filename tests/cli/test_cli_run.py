@@ -13,7 +13,8 @@ from wisetune.fit import loop
 from wisetune.results import Results
 from wisetune.store import Store
 
-SUMMARY = {"method", "rule", "alpha", "selected_on", "shown_on", "seeds", "before", "after", "linear_probing", "gain", "sentences", "notes"}
+SUMMARY = {"method", "rule", "alpha", "selected_on", "shown_on", "seeds", "before", "after", "linear_probing", "gain"}
+SUMMARY |= {"rival", "sentences", "notes"}
 PLAN = {"story", "start", "task", "probes", "seeds", "head", "fit", "head_fit", "parameters", "models", "trainings", "mixes", "seconds"}
 
 

@@ -8,13 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studies import ALPHAS, CLASSES, KINDS, TEST, bare, placed, recommended, record, study, unchosen, unswept
+from studies import ALPHAS, CLASSES, KINDS, TEST, VAL, bare, placed, recommended, record, study, unchosen, unswept
 
-from wisetune.records import Record, difference_interval, mean_interval, mean_over_seeds, paired_difference, wilson
+from wisetune.records import (
+    Record,
+    difference_interval,
+    interval_over_seeds,
+    mean_interval,
+    mean_over_seeds,
+    paired_difference,
+    wilson,
+)
 from wisetune.report import Table, all_tables, summary, words
 from wisetune.report.board import ACCURACY, ROBUSTNESS, Board
 from wisetune.report.write import csv_text
-from wisetune.results import Chosen, Results, Row
+from wisetune.results import Chosen, Recommended, Results, Row
 
 
 def results(rows: list[Row], chosen: list[Chosen] | None = None) -> Results:
@@ -49,14 +57,33 @@ def test_several_seeds_give_mean_sd_and_the_wider_interval() -> None:
     values = (0.70, 0.75, 0.83)
     board = Board(results([Row("ft", None, seed, record("accuracy", value, 100)) for seed, value in enumerate(values)]))
     found = board.mean(ACCURACY, board.fixed("ft"))
-    mean, sd, low, high = mean_over_seeds(values)
+    mean, sd = mean_over_seeds(values)
     assert found is not None
     assert (found.value, found.sd, found.seeds) == (mean, sd, 3)
-    assert (found.low, found.high) == (low, high)  # 8 points to each side, the items' are 9 to 8 wide
+    assert (found.low, found.high) == interval_over_seeds(values)  # 8 points to each side, the items' are 9 to 8 wide
     agreeing = Board(results([Row("ft", None, seed, record("accuracy", 0.75, 100)) for seed in range(3)]))
     found = agreeing.mean(ACCURACY, agreeing.fixed("ft"))
     assert found is not None
     assert (found.low, found.high) == pytest.approx(wilson(75, 100))
+
+
+def test_two_seeds_keep_the_interval_of_the_items_and_show_both_values() -> None:
+    """One degree of freedom made 0.0 to 100.0 of 98.0 and 93.0, and -100 to +100 of their difference."""
+    ours, theirs = (0.98, 0.93), (0.90, 0.91)
+    rows = [placed("wise-ft-lp", 0.5, seed, record("accuracy", value, 200)) for seed, value in enumerate(ours)]
+    rows += [placed("ft", None, seed, record("accuracy", value, 200)) for seed, value in enumerate(theirs)]
+    board = Board(results(rows))
+    found = board.mean(ACCURACY, board.fixed("wise-ft-lp", 0.5))
+    assert found is not None
+    assert (found.seeds, found.sd) == (2, pytest.approx(0.05 / 2**0.5))
+    items = [wilson(200 * value, 200) for value in ours]
+    assert (found.low, found.high) == pytest.approx([(items[0][end] + items[1][end]) / 2 for end in (0, 1)])
+    assert words.spread(found.value, found.sd, found.seeds) == "seeds 93.0, 98.0"
+    gain = board.difference(ACCURACY, board.fixed("wise-ft-lp", 0.5), board.fixed("ft"))
+    assert gain is not None
+    assert -0.05 < gain.low < 0.05 < gain.high < 0.15
+    (note,) = summary(board.results)["notes"]
+    assert note.startswith("Two seeds: how far another seed would be from them is not known")
 
 
 def test_robustness_is_the_mean_of_the_probes_and_missing_when_one_is() -> None:
@@ -96,8 +123,9 @@ def test_differences_are_paired_by_seed() -> None:
     rows = [placed("wise-ft-lp", 0.5, seed, record("accuracy", ours, 100)) for seed, (ours, _) in enumerate(pairs)]
     rows += [placed("ft", None, seed, record("accuracy", theirs, 100)) for seed, (_, theirs) in enumerate(pairs)]
     row = table(results(rows), "sweep").rows[0]
-    mean, sd, low, high = mean_over_seeds([0.05, 0.04, 0.06])
-    assert [row[f"accuracy_gain{end}"] for end in ("", "_sd", "_low", "_high")] == pytest.approx([mean, sd, low, high])
+    gains = [0.05, 0.04, 0.06]
+    expected = [*mean_over_seeds(gains), *(interval_over_seeds(gains) or ())]
+    assert [row[f"accuracy_gain{end}"] for end in ("", "_sd", "_low", "_high")] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -338,10 +366,10 @@ def test_the_end_of_the_curve_is_not_compared_with_itself(probes: bool) -> None:
     made = recommended("wise-ft", 1.0, probes=probes)
     found = summary(made)
     assert found["gain"] == {"accuracy": None, "robustness": None}
-    first, itself, _ = found["sentences"]
+    first, itself, *_ = found["sentences"]
     assert first.startswith("WiSE-FT at α\u00a0=\u00a01 has an accuracy of ")
     assert ";" not in first
-    assert itself == "It is full fine-tuning itself, so that there is nothing to compare."
+    assert itself == "It is full fine-tuning itself, which needs no sweep."
 
 
 def test_robustness_of_one_backbone_is_not_compared_with_itself() -> None:
@@ -356,6 +384,76 @@ def test_robustness_of_one_backbone_is_not_compared_with_itself() -> None:
 
 def _is_shown(row: dict[str, Any], method: str) -> bool:
     return (row["method"], row["split"]) == (method, "test")
+
+
+def duel(ours: tuple[float, float], **baselines: tuple[float, float, float, float]) -> dict[str, Any]:
+    """The summary of a model at alpha 0.5 with this accuracy and robustness, beside baselines with theirs on test and on val."""
+    rows = []
+    named = {"wise-ft-lp": (*ours, *ours), "ft": (0.5, 0.5, 0.5, 0.5)} | {
+        name.replace("_", "-"): found for name, found in baselines.items()
+    }
+    for method, (accuracy, robustness, *on_val) in named.items():
+        alpha = 0.5 if method == "wise-ft-lp" else None
+        for split, pair in (("test", (accuracy, robustness)), ("val", on_val)):
+            for name, value in zip(("accuracy", "probe accuracy"), pair, strict=True):
+                right = "1" * round(400 * value) + "0" * (400 - round(400 * value))
+                measure = "accuracy" if name == "accuracy" else "svm:on=[demo:objects]"
+                rows.append(placed(method, alpha, 0, record(name, value, 400, split, measure, right=right)))
+    said = bare(recommended=Recommended("wise-ft-lp", 0.5))
+    return summary(dataclasses.replace(results(rows), study=said))
+
+
+def test_a_baseline_that_is_as_good_in_both_is_advised_where_validation_says_so_too() -> None:
+    found = duel((0.980, 0.627), lp=(0.983, 0.65, 0.983, 0.65))
+    assert (found["rival"]["method"], found["rival"]["dominates"], found["rival"]["on_val"]) == ("lp", True, True)
+    (said,) = [one for one in found["sentences"] if "linear probing" in one.lower()]
+    assert said.startswith(
+        "Linear probing is as good or better in both, here (98.2\u00a0% and 65.0\u00a0%) and on the validation split: take it, it is cheaper. "
+        "Against it WiSE-FT-LP has −0.2 (−"
+    )
+    assert found["rival"]["gain"]["robustness"]["text"] in said
+    assert "points of accuracy (no difference shown) and −2.2 (" in said
+    assert said.endswith("points of robustness (a loss).")
+
+
+def test_a_baseline_that_is_as_good_on_test_alone_is_not_advised() -> None:
+    found = duel((0.90, 0.60), lp=(0.91, 0.61, 0.85, 0.61))
+    assert (found["rival"]["dominates"], found["rival"]["on_val"]) == (True, False)
+    said = " ".join(found["sentences"])
+    assert "but not on the validation split: that may be the luck of these scans. Against it" in said
+    assert "take it" not in said
+
+
+def test_of_several_that_dominate_the_best_is_compared_and_the_others_are_named() -> None:
+    found = duel((0.90, 0.60), lp=(0.91, 0.61, 0.91, 0.61), lp_ft=(0.92, 0.62, 0.92, 0.62))
+    assert found["rival"]["method"] == "lp-ft"
+    assert any(
+        "LP-FT is as good or better in both, here " in one and ", as is linear probing: take it" in one for one in found["sentences"]
+    )
+
+
+def test_of_baselines_that_are_behind_in_something_the_best_is_compared() -> None:
+    found = duel((0.90, 0.60), lp=(0.80, 0.65, 0.80, 0.65), lp_ft=(0.85, 0.50, 0.85, 0.50))
+    assert (found["rival"]["method"], found["rival"]["dominates"]) == ("lp", False)
+    (said,) = [one for one in found["sentences"] if "linear probing" in one]
+    assert said.startswith(
+        "No baseline is as good in both; the best other one is linear probing (80.0\u00a0% and 65.0\u00a0%): against it "
+    )
+    assert "+10.0 (" in said
+    assert "points of accuracy (a gain) and −5.0 (" in said
+
+
+def test_linear_probing_chosen_as_alpha_zero_is_called_so() -> None:
+    found = summary(recommended("wise-ft-lp", 0.0))
+    assert found["sentences"][2] == "It is linear probing itself, which needs no sweep."
+
+
+def test_robustness_is_said_to_be_what_it_is() -> None:
+    assert (
+        "Robustness is the mean accuracy of a linear SVM on the backbone's features of demo:objects (600 clouds) and folder:shapes (600 clouds)."
+        in (summary(study())["sentences"][-1])
+    )
+    assert "Robustness" not in summary(study(probes=False))["sentences"][-1]
 
 
 def test_summary_of_a_sweep_without_a_choice_says_so() -> None:
@@ -393,9 +491,31 @@ def test_without_a_test_part_of_the_task_its_validation_is_shown_whatever_the_pr
     rows = [row for row in made.rows if row.record.name == "probe accuracy" or row.record.split == "val"]
     found = summary(dataclasses.replace(made, rows=rows))
     assert found["shown_on"] == "val"
-    assert found["after"]["accuracy"] is not None
+    assert found["after"]["accuracy"]["n"] == VAL
+    assert found["after"]["robustness"]["value"] == summary(made)["after"]["robustness"]["value"]  # that of the probes' test parts
+    (note,) = [note for note in found["notes"] if "no test split" in note]
+    assert note.endswith(
+        "accuracy is that of the validation split, on which alpha was chosen, and too good; robustness is that of the probes' test parts."
+    )
+    assert "accuracy is from the validation split, robustness from the probes' test parts" in found["sentences"][-1]
+    assert table(dataclasses.replace(made, rows=rows), "baselines").title.endswith("validation split, robustness: test split")
+
+
+def test_probes_without_a_test_part_show_their_validation() -> None:
+    made = study((0,))
+    rows = [row for row in made.rows if (row.record.data, row.record.split) != ("folder:shapes", "test")]
+    found = summary(dataclasses.replace(made, rows=rows))
+    assert (found["shown_on"], found["after"]["accuracy"]["n"]) == ("test", TEST)
     assert found["after"]["robustness"] is not None
-    assert any("no test split" in note for note in found["notes"])
+    assert any(note.startswith("Not every probe has a test part: robustness is that of their validation parts") for note in found["notes"])
+
+
+def test_transfer_is_shown_though_the_task_has_no_test_part() -> None:
+    made = study((0,))
+    rows = [row for row in made.rows if row.record.split == "val" or row.record.name == "transfer accuracy"]
+    found = table(dataclasses.replace(made, rows=rows), "transfer")
+    assert [row["accuracy"] for row in found.rows] == [0.45, 0.41]
+    assert found.title.endswith(", test split")
 
 
 def test_a_failed_audit_is_a_note() -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wisetune.records import Record, Role, difference_interval, mean_interval, mean_over_seeds, paired_difference
+from wisetune.records import Record, Role, difference_interval, interval_over_seeds, mean_interval, mean_over_seeds, paired_difference
 from wisetune.report import words
 from wisetune.results import OVER_SEEDS, Chosen, Recommended, Results, Row, Words
 
@@ -35,9 +35,9 @@ class Estimate:
     """A value with its 95 % interval.
 
     One seed: the interval is that of the ``n`` items measured, or of the ``objects`` that they are scans of; ``sd`` is None. Several: the
-    mean over ``seeds``, their standard deviation, and the wider of Student's interval over the seeds and the items' interval, bound by
-    bound: models of different seeds meet the same items, so more seeds say nothing about other items, and seeds that happen to agree
-    must not look sure.
+    mean over ``seeds``, their standard deviation, and the items' interval; from three seeds on the wider of that and Student's interval
+    over the seeds, bound by bound: models of different seeds meet the same items, so more seeds say nothing about other items, and seeds
+    that happen to agree must not look sure.
     """
 
     value: float
@@ -58,6 +58,7 @@ class Board:
         # Probes have test parts of their own: what is shown is the split on which the task's own accuracy is known.
         of_task = [row for row in results.rows if row.record.role == ACCURACY] or results.rows
         self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
+        self.probed = self._split_of_probes()
         self.rule, self.sweeps, self.reference = results.study.rule, results.study.sweeps, results.study.reference
         self._measured = {(row.method, row.alpha) for row in results.rows}
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
@@ -70,6 +71,25 @@ class Board:
                 found = self._records.setdefault((role, model, row.seed, row.record.split), {})
                 found.setdefault((row.record.measure, row.record.data), row.record)
         self.probes = sorted({key for (role, *_), found in self._records.items() if role == ROBUSTNESS for key in found})
+
+    def _split_of_probes(self) -> str:
+        """The split of which robustness is shown: test where every probe has one, whatever the task has."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for record in (row.record for row in self.results.rows if row.record.role == ROBUSTNESS):
+            found.setdefault((record.measure, record.data), set()).add(record.split)
+        if not found:
+            return self.split
+        return "test" if all("test" in splits for splits in found.values()) else "val"
+
+    @property
+    def where(self) -> str:
+        """Of which splits accuracies and robustness are shown, in words."""
+        task = f"{words.split(self.split)} split"
+        return task if self.probed == self.split or not self.probes else f"{task}, robustness: {words.split(self.probed)} split"
+
+    def shown(self, quantity: str | tuple[str, str]) -> str:
+        """The split of which a quantity is shown: accuracies of the task on one, robustness on one."""
+        return self.split if quantity in (ACCURACY, CLASS_MEAN) else self.probed
 
     @property
     def headline(self) -> str:
@@ -116,14 +136,22 @@ class Board:
 
     def is_reference(self, place: Place) -> bool:
         """Whether a model is the one that all are compared with, by whatever name."""
-        return bool(place) and all(self.same(model, (self.reference, None), seed) for seed, model in place.items())
+        return self.is_model(place, self.reference)
 
-    def gain(self, quantity: str | tuple[str, str], place: Place, split: str | None = None) -> Estimate | None:
-        """How far a model is above the reference; None where it is that one, and of robustness where the backbone is the same."""
-        reference = dict.fromkeys(place, (self.reference, None))
-        if self.is_reference(place) or (quantity == ROBUSTNESS and self.same_backbone(place, reference)):
+    def is_model(self, place: Place, method: str) -> bool:
+        """Whether a model is that of a method without alpha, by whatever name."""
+        return bool(place) and all(self.same(model, (method, None), seed) for seed, model in place.items())
+
+    def gain(self, quantity: str | tuple[str, str], place: Place, split: str | None = None, than: str | None = None) -> Estimate | None:
+        """How far a model is above the reference, or the method ``than``.
+
+        None where it is that one, and of robustness where the backbone is the same.
+        """
+        than = than or self.reference
+        other = dict.fromkeys(place, (than, None))
+        if self.is_model(place, than) or (quantity == ROBUSTNESS and self.same_backbone(place, other)):
             return None
-        return self.difference(quantity, place, reference, split)
+        return self.difference(quantity, place, other, split)
 
     def _probes(self, model: Model, seed: int) -> list[Record]:
         return [record for split in ("test", "val") for record in self._records.get((ROBUSTNESS, model, seed, split), {}).values()]
@@ -184,17 +212,17 @@ class Board:
 
     def mean(self, quantity: str | tuple[str, str], place: Place, split: str | None = None) -> Estimate | None:
         """A quantity of a model over its seeds. A quantity is ACCURACY, CLASS_MEAN, ROBUSTNESS or one of ``probes``."""
-        found = [self.parts(quantity, model, seed, split or self.split) for seed, model in sorted(place.items())]
+        found = [self.parts(quantity, model, seed, split or self.shown(quantity)) for seed, model in sorted(place.items())]
         return over_seeds([mean_of(parts) for parts in found if parts])
 
     def difference(self, quantity: str | tuple[str, str], one: Place, other: Place, split: str | None = None) -> Estimate | None:
         """How far one model is above another, paired by seed, and by item where records say which items were right.
 
-        Without that, the items' interval takes the two as independent, which is far too wide; over several seeds it is left out.
+        Without that, the items' interval takes the two as independent, which is far too wide; from three seeds on it is left out.
         """
         found, by_item = list[Estimate](), True
         for seed in sorted(set(one) & set(other)):
-            a, b = (self.parts(quantity, place[seed], seed, split or self.split) for place in (one, other))
+            a, b = (self.parts(quantity, place[seed], seed, split or self.shown(quantity)) for place in (one, other))
             if a and b:
                 found.append(difference_of(a, b))
                 by_item = by_item and all(record.marks for record in (*a, *b))
@@ -204,14 +232,17 @@ class Board:
 def over_seeds(found: Sequence[Estimate], floor: float = 0.0, items: bool = True) -> Estimate | None:
     """The mean of one estimate a seed; a single one stays as it is, none is None.
 
-    The interval is that over the seeds, widened to the items' mean interval if ``items``, between ``floor`` and 1.
+    The interval is that over the seeds, widened to the items' mean interval if ``items``, between ``floor`` and 1. Of two seeds there is
+    none, and it is that of the items.
     """
     if len(found) < 2:
         return found[0] if found else None
-    mean, sd, low, high = mean_over_seeds([estimate.value for estimate in found])
+    values = [estimate.value for estimate in found]
+    (mean, sd), over = mean_over_seeds(values), interval_over_seeds(values)
+    of_items = [math.fsum(getattr(estimate, end) for estimate in found) / len(found) for end in ("low", "high")]
+    low, high = over or of_items
     if items:
-        low = min(low, math.fsum(estimate.low for estimate in found) / len(found))
-        high = max(high, math.fsum(estimate.high for estimate in found) / len(found))
+        low, high = min(low, of_items[0]), max(high, of_items[1])
     return Estimate(mean, max(floor, low), min(1.0, high), found[0].n, len(found), sd, found[0].objects)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board
-from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, sweep_table
+from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, shown_sweep
 from wisetune.report.verdict import named, notes, summary
 from wisetune.results import Results, Study
 
 
 def markdown(results: Results, title: str) -> str:
-    """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all on the split that is shown."""
+    """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all of the splits that are shown."""
     board, study, found = Board(results), results.study, summary(results)
     task = study.task
     counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
@@ -79,7 +79,7 @@ def _facts(board: Board) -> list[str]:
     seeds = f"{words.counted(len(board.seeds), 'seed')} ({', '.join(map(str, board.seeds))})"
     probes = ", ".join(f"{probe.name} (`{probe.spec}`)" for probe in study.probes)
     found = [
-        f"{board.split} split: {words.clouds(*_measured(board))}; {seeds}",
+        f"{board.where}: {words.clouds(*_measured(board))}; {seeds}",
         f"Probes: {probes}" if probes else "No probes",
         f"Start: {study.start} (`{study.architecture}`)",
         "Training: " + "; ".join(f"{name} `{value}`" for name, value in _training(study)),
@@ -95,6 +95,7 @@ def _apart(boards: Sequence[Board]) -> list[str]:
     studies = [board.results.study for board in boards]
     reasons = (
         ("accuracy", "they are of different splits", [board.split for board in boards]),
+        ("robustness", "they are of different splits", [board.probed for board in boards]),
         ("accuracy or robustness", "the runs started from different weights", [(one.start_weights, one.architecture) for one in studies]),
         ("accuracy or robustness", "the runs trained in different ways", [_training(one) for one in studies]),
         ("robustness", "the runs have different probes", [sorted((probe.spec, probe.digest) for probe in one.probes) for one in studies]),
@@ -159,7 +160,7 @@ def _model(board: Board, row: dict[str, Any]) -> Sequence[str]:
 
 
 def _sweep(board: Board, methods: Sequence[str]) -> Iterable[Sequence[str]]:
-    rows = [row for row in sweep_table(board).rows if row["split"] == board.split]
+    rows = shown_sweep(board)
     for alpha in sorted({row["alpha"] for row in rows}):
         here = {row["method"]: row for row in rows if row["alpha"] == alpha}
         shown = [_value(here[method], "accuracy") if method in here else words.NOTHING for method in methods]
@@ -177,7 +178,9 @@ def _corruptions(board: Board) -> Iterable[Sequence[str]]:
 
 
 def _value(row: dict[str, Any], name: str) -> str:
-    return words.interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
+    found = words.interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
+    # From three seeds on their spread is in the interval.
+    return f"{found}; {words.spread(row[name], row[f'{name}_sd'], 2)}" if row["seeds"] == 2 and row[f"{name}_sd"] is not None else found
 
 
 def _change(row: dict[str, Any], name: str) -> str:

@@ -15,7 +15,7 @@ from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
-from wisetune.report.tables import Table, all_tables, chosen_with_reasons
+from wisetune.report.tables import Table, all_tables, chosen_with_reasons, shown_sweep
 from wisetune.report.verdict import alpha_words, named, notes, summary
 from wisetune.results import Cloud, DataSet, Results, Study
 
@@ -55,7 +55,7 @@ def page(results: Results) -> str:
         "tables": tables,
         "tradeoff": {width: Markup(text) for width, text in tradeoff_svgs(board).items()},  # noqa: S704 (drawn here; labels escaped)
         "curves": {width: Markup(text) for width, text in curve_svgs(board).items()},  # noqa: S704 (the same)
-        "sweep": _sweep(board, tables["sweep"]),
+        "sweep": _sweep(board),
         "steps": _steps(board, tables["steps"]),
         "heat": _heat(board, tables["corruptions"]),
         "confusions": _by_model(tables["confusion"]),
@@ -112,14 +112,13 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _sweep(board: Board, table: Table) -> list[dict[str, Any]]:
+def _sweep(board: Board) -> list[dict[str, Any]]:
     """One line an alpha: the rows of each method side by side, and robustness once, for both methods share their backbones."""
     chosen = {alpha for _, alpha in board.chosen().values() if board.chose}
     lines: dict[float, dict[str, Any]] = {}
-    for row in table.rows:
-        if row["split"] == board.split:
-            line = lines.setdefault(row["alpha"], {"alpha": row["alpha"], "chosen": row["alpha"] in chosen, "by": {}, "any": row})
-            line["by"][row["method"]] = row
+    for row in shown_sweep(board):
+        line = lines.setdefault(row["alpha"], {"alpha": row["alpha"], "chosen": row["alpha"] in chosen, "by": {}, "any": row})
+        line["by"][row["method"]] = row
     return [lines[alpha] for alpha in sorted(lines)]
 
 

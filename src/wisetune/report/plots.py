@@ -26,7 +26,7 @@ def tradeoff_svgs(board: Board) -> dict[str, str]:
     """The trade-off plot for wide pages and for phones; empty when no two models have both numbers."""
     if not _drawn(board):
         return {}
-    label = f"Accuracy against robustness on the {board.split} split: "
+    label = f"Accuracy against robustness ({board.where}): "
     if any(alpha is not None for _, alpha in _spots(board)):
         label += "one curve for each method through alpha, baselines as separate marks. The sweep table below holds the same numbers."
     else:
@@ -47,7 +47,7 @@ def curve_svgs(board: Board) -> dict[str, str]:
     """Accuracy and robustness along alpha, with intervals, wide and narrow; empty when no alpha was measured."""
     if not any(board.alphas(method) for method in board.sweeps):
         return {}
-    label = f"Accuracy and robustness along alpha on the {board.split} split, with 95 percent intervals. The sweep table holds the same numbers."
+    label = f"Accuracy and robustness along alpha ({board.where}), with 95 percent intervals. The sweep table holds the same numbers."
     drawn = functools.partial(_curves, board)
     tall = 2 if board.probes else 1
     return {
@@ -81,9 +81,8 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     axes = figure.add_subplot()
     spots = _spots(board)
     floor = _limits(board, axes, spots)
-    split = words.split(board.split)
-    axes.set_xlabel(f"Robustness: {'what linear probes get right' if wide else 'probes'} on other data (%, {split}) →")
-    axes.set_ylabel(f"Accuracy on your task (%, {split}) →")
+    axes.set_xlabel(f"Robustness: {'what linear probes get right' if wide else 'probes'} on other data (%, {words.split(board.probed)}) →")
+    axes.set_ylabel(f"Accuracy on your task (%, {words.split(board.split)}) →")
     axes.grid(visible=True, lw=0.8)
     axes.tick_params(length=0)
     _legend(board, axes, spots, wide)

@@ -1,7 +1,7 @@
 """Results become tables: pure functions, rows with fixed columns, fractions as numbers. The page and the CSV files show the same rows.
 
-A mean over several training seeds carries its standard deviation (``_sd``) and Student's 95 % interval; with one seed the interval is
-that of the items measured.
+A mean over several training seeds carries its standard deviation (``_sd``); its 95 % interval is at least that of the items measured, and
+from three seeds on at least Student's over the seeds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from wisetune.records import Record, wilson
 from wisetune.report import board as b
+from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Model, Place, as_fields, from_rows
 from wisetune.results import Chosen, Results, Row, Step
 
@@ -23,19 +24,19 @@ _COUNTS = ("seeds", "n", "objects")
 class Table:
     """Rows with fixed columns; ``title`` says what they are. Values are fractions between 0 and 1 unless the column says else.
 
-    ``split`` is the one that all rows are of.
+    ``where`` says of which split all rows are.
     """
 
     name: str
     heading: str
     columns: tuple[str, ...]
     rows: list[dict[str, Any]]
-    split: str = ""
+    where: str = ""
 
     @property
     def title(self) -> str:
         """The heading with the split."""
-        return f"{self.heading}, {self.split} split" if self.split else self.heading
+        return f"{self.heading}, {self.where}" if self.where else self.heading
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
@@ -61,6 +62,15 @@ def sweep_table(board: Board) -> Table:
     return Table("sweep", "Accuracy and robustness along alpha", columns, rows)
 
 
+def shown_sweep(board: Board) -> list[dict[str, Any]]:
+    """The rows of the sweep that pages show: accuracy and robustness each of the split of which it is shown."""
+    return [
+        {"method": method, "alpha": alpha, **_model_fields(board, board.fixed(method, alpha))}
+        for method in board.sweeps
+        for alpha in board.alphas(method)
+    ]
+
+
 def chosen_with_reasons(board: Board) -> list[tuple[dict[str, Any], str]]:
     """The choices as rows of ``chosen_table``, each with its reason in words."""
     return list(zip(chosen_table(board).rows, (choice.why for choice in _ordered(board)), strict=True))
@@ -73,27 +83,24 @@ def baselines_table(board: Board) -> Table:
     for choice in _choices(board):
         place = board.chosen(*choice)
         shown = sorted({alpha for _, alpha in place.values() if alpha is not None})
-        rows.append({"method": choice[0], "rule": choice[1], "alphas": shown, **_model_fields(board, place, board.split)})
+        rows.append({"method": choice[0], "rule": choice[1], "alphas": shown, **_model_fields(board, place)})
     swept = {model for model in board.chosen().values() if model[1] is not None}
     if swept and not board.chose:
         shown = sorted(alpha for _, alpha in swept if alpha is not None)
-        rows.insert(0, {"method": board.headline, "rule": None, "alphas": shown, **_model_fields(board, board.chosen(), board.split)})
-    rows += [
-        {"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method), board.split)}
-        for method in board.baselines()
-    ]
+        rows.insert(0, {"method": board.headline, "rule": None, "alphas": shown, **_model_fields(board, board.chosen())})
+    rows += [{"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method))} for method in board.baselines()]
     heading = "Chosen models and baselines" if board.results.chosen else "Models"
-    return Table("baselines", heading, columns, rows, board.split)
+    return Table("baselines", heading, columns, rows, board.where)
 
 
 def chosen_table(board: Board) -> Table:
     """What each rule chose for each seed (and for all together) on validation data, and what the chosen model scores on the split that is shown."""
     columns = ("method", "rule", "seed", "alpha", "stopped_by", *_model_columns())
     rows = [
-        {**_of(choice), "alpha": choice.alpha, "stopped_by": choice.stopped_by} | _model_fields(board, board.place_of(choice), board.split)
+        {**_of(choice), "alpha": choice.alpha, "stopped_by": choice.stopped_by} | _model_fields(board, board.place_of(choice))
         for choice in _ordered(board)
     ]
-    return Table("chosen", f"Alpha chosen on validation, shown on the {board.split} split", columns, rows)
+    return Table("chosen", "Alpha chosen on validation, and what it scores", columns, rows, board.where)
 
 
 def steps_table(board: Board) -> Table:
@@ -115,7 +122,7 @@ def probes_table(board: Board) -> Table:
             if estimate is not None:
                 row = {"probe": data, "measure": measure, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
                 rows.append(row | _counts(estimate))
-    return Table("probes", "Robustness probe by probe", columns, rows, board.split)
+    return Table("probes", "Robustness probe by probe", columns, rows, f"{words.split(board.probed)} split")
 
 
 def corruption_table(board: Board) -> Table:
@@ -130,7 +137,7 @@ def corruption_table(board: Board) -> Table:
             estimate = from_rows(cell)
             row = {"method": method, "alpha": alpha, "kind": kind, "level": level, **as_fields("accuracy", estimate)}
             rows.append(row | _counts(estimate))
-    return Table("corruptions", "Accuracy under corruption", columns, rows, board.split)
+    return Table("corruptions", "Accuracy under corruption", columns, rows, f"{words.split(board.split)} split")
 
 
 def corruption_summary(board: Board) -> Table:
@@ -163,14 +170,16 @@ def corruption_summary(board: Board) -> Table:
             row["lost"] = whole.value - corrupted.value  # of other clouds: how sure that is, is not known
         rows.append(row | {"cells": max(map(len, cells.values()))} | _counts(corrupted))
     columns = ("method", "alpha", *(f"{name}{end}" for name in ("clean", "corrupted", "lost") for end in _BOUNDS), "cells", *_COUNTS)
-    return Table("corruption_summary", "Clean and mean corrupted accuracy", columns, rows, board.split)
+    return Table("corruption_summary", "Clean and mean corrupted accuracy", columns, rows, f"{words.split(board.split)} split")
 
 
 def transfer_table(board: Board) -> Table:
     """Accuracy of the classifier itself on another set, over the classes both share."""
     columns = ("data", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS)
     cells: dict[tuple[str, str, float | None], list[Row]] = {}
-    for model, found in board.chosen_rows(b.TRANSFER, board.split).items():
+    # The other set has parts of its own: its test part is shown whatever the task has.
+    split = "test" if any(row.record.role == b.TRANSFER and row.record.split == "test" for row in board.results.rows) else "val"
+    for model, found in board.chosen_rows(b.TRANSFER, split).items():
         for row in found:
             cells.setdefault((row.record.data, *model), []).append(row)
     rows = []
@@ -178,7 +187,7 @@ def transfer_table(board: Board) -> Table:
         estimate = from_rows(found)
         row = {"data": data, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
         rows.append(row | _counts(estimate))
-    return Table("transfer", "The classifier on another set, shared classes", columns, rows, board.split)
+    return Table("transfer", "The classifier on another set, shared classes", columns, rows, f"{words.split(split)} split")
 
 
 def confusion_table(board: Board) -> Table:
@@ -190,7 +199,7 @@ def confusion_table(board: Board) -> Table:
         for predicted, count in zip(classes, line, strict=True)
     ]
     columns = ("method", "alpha", "true", "predicted", "count")
-    return Table("confusion", "Confusion, counts over all seeds", columns, rows, board.split)
+    return Table("confusion", "Confusion, counts over all seeds", columns, rows, f"{words.split(board.split)} split")
 
 
 def class_table(board: Board) -> Table:
@@ -220,7 +229,7 @@ def class_table(board: Board) -> Table:
                 "taken_for": classes[worst] if confused and worst is not None else None,
             }
             rows.append(row | {"taken_for_count": line[worst] if confused and worst is not None else 0})
-    return Table("classes", "Class by class", columns, rows, board.split)
+    return Table("classes", "Class by class", columns, rows, f"{words.split(board.split)} split")
 
 
 def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]], int]]:
@@ -242,8 +251,11 @@ def _model_columns() -> tuple[str, ...]:
     return (*(f"{name}{end}" for name in quantities for end in _BOUNDS), *_COUNTS)
 
 
-def _model_fields(board: Board, place: Place, split: str) -> dict[str, Any]:
-    """Accuracy, robustness, and how far both are above the reference where it is not the same model or backbone."""
+def _model_fields(board: Board, place: Place, split: str | None = None) -> dict[str, Any]:
+    """Accuracy, robustness, and how far both are above the reference where it is not the same model or backbone.
+
+    Of one split, by default each of the one of which it is shown.
+    """
     found = {"accuracy": board.mean(b.ACCURACY, place, split), "robustness": board.mean(b.ROBUSTNESS, place, split)}
     found |= {f"{name}_gain": board.gain(name, place, split) for name in (b.ACCURACY, b.ROBUSTNESS)}
     found["class_mean"] = board.mean(b.CLASS_MEAN, place, split)

@@ -1,4 +1,4 @@
-"""What the study found, in two sentences with numbers and as a dict: the top of the page and the end of the command's output."""
+"""What the study found, in a few sentences with numbers and as a dict: the top of the page and the end of the command's output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Place
+from wisetune.report.rival import Rival, itself, judged, rival_of, told
 from wisetune.results import Results
 
 
@@ -16,11 +17,13 @@ def summary(results: Results) -> dict[str, Any]:
     ``before`` is the study's reference (full fine-tuning as a rule), ``after`` the chosen model, ``linear_probing`` the pre-trained backbone
     as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
     minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` is None;
-    without a sweep ``alpha`` is empty.
+    without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to (``report.rival``), or
+    None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``.
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
     gain = {name: _plain(board.gain(name, after), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
+    rival = rival_of(board, after)
     return {
         "method": board.headline,
         "rule": board.rule if board.chose else None,
@@ -32,7 +35,8 @@ def summary(results: Results) -> dict[str, Any]:
         "after": _scores(board, after),
         "linear_probing": _scores(board, probing),
         "gain": gain,
-        "sentences": [*_verdict(board, after, before), _where(board)],
+        "rival": None if rival is None else _rival(rival),
+        "sentences": [*_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
         "notes": notes(board),
     }
 
@@ -59,9 +63,18 @@ def notes(board: Board) -> list[str]:
             "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
             "another seed would train other models. Run with more seeds to see that spread."
         )
+    if len(board.seeds) == 2:
+        found.append(
+            "Two seeds: how far another seed would be from them is not known from two, so that the intervals are those over the items measured, "
+            "and the tables show both seeds' values. Run with at least 3 seeds for intervals that know of their spread."
+        )
+    why = "on which alpha was chosen, and too good" if board.chose else "and too good where anything was selected on it"
     if board.split != "test" and board.results.rows:
-        why = "on which alpha was chosen, and too good" if board.chose else "and too good where anything was selected on it"
-        found.append(f"There is no test split here: the numbers are those of the validation split, {why}.")
+        known = "the numbers are those" if board.probed == board.split else "accuracy is that"
+        rest = "" if board.probed == board.split else "; robustness is that of the probes' test parts"
+        found.append(f"There is no test split here: {known} of the validation split, {why}{rest}.")
+    elif board.probed != board.split:
+        found.append(f"Not every probe has a test part: robustness is that of their validation parts, {why}.")
     return found
 
 
@@ -91,13 +104,10 @@ def _verdict(board: Board, after: Place, before: Place) -> list[str]:
     name = f"{board.called(board.headline)}{f' at {alpha_words(after)}' if swept else ''}"
     first = f"{name[0].upper()}{name[1:]} has {_scored(board, after)}"
     if board.is_reference(after):
-        return [
-            f"{first}.",
-            *([] if board.headline == board.reference else [f"It is {reference} itself, so that there is nothing to compare."]),
-        ]
+        return [f"{first}."]
     first += f"; {reference} has {scores}" if scores else ""
     changes = [
-        f"{words.difference(found.value, found.low, found.high)} points of {name} ({_judged(found)})"
+        f"{words.difference(found.value, found.low, found.high)} points of {name} ({judged(found)})"
         for name in (b.ACCURACY, b.ROBUSTNESS)
         if (found := board.gain(name, after))
     ]
@@ -105,18 +115,36 @@ def _verdict(board: Board, after: Place, before: Place) -> list[str]:
     return [f"{first}.", *([f"Against {reference} that is {words.joined(changes)}{one}."] if changes else [])]
 
 
+def _beside(board: Board, after: Place, rival: Rival | None) -> list[str]:
+    same = itself(board, after)
+    known = [f"It is {board.called(same)} itself, which needs no sweep."] if same else []
+    return [*known, *([told(board, after, rival)] if rival else [])]
+
+
 def _where(board: Board) -> str:
     chosen = f"Alpha was chosen on the validation split by the {board.rule} rule" if board.chose else ""
     if board.sweeps and not board.chose and board.chosen():
         chosen = "No alpha was chosen"
+    place = board.chosen() or board.fixed(board.reference)
+    measured = board.mean(b.ACCURACY, place)
     shown = f"every number here is from the {words.split(board.split)} split" if board.results.rows else "nothing was measured"
-    measured = board.mean(b.ACCURACY, board.chosen() or board.fixed(board.reference))
+    if board.probed != board.split:
+        shown = f"accuracy is from the {words.split(board.split)} split, robustness from the probes' {words.split(board.probed)} parts"
     shown += f", accuracy over {words.clouds(measured.n, measured.objects)}" if measured else ""
-    return f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}."
+    return " ".join([f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}.", *_robustness(board, place)])
 
 
-def _judged(found: Estimate) -> str:
-    return "a gain" if found.low > 0 else "a loss" if found.high < 0 else "no difference shown"
+def _robustness(board: Board, place: Place) -> list[str]:
+    """What is called so here: which classifier, on which data."""
+    sets = dict[str, list[str]]()
+    for measure, data in board.probes:
+        if found := board.mean((measure, data), place):
+            name = measure.partition(":")[0]
+            how = "accuracy of a linear SVM on the backbone's features" if name == "svm" else f"accuracy that '{name}' measures"
+            sets.setdefault(how, []).append(f"{data} ({words.clouds(found.n, found.objects)})")
+    several = "mean " if sum(map(len, sets.values())) > 1 else ""
+    said = words.joined(f"{how} of {words.joined(names)}" for how, names in sets.items())
+    return [f"Robustness is the {several}{said}."] if sets else []
 
 
 def _scored(board: Board, place: Place) -> str:
@@ -128,6 +156,12 @@ def _scored(board: Board, place: Place) -> str:
 
 def _scores(board: Board, place: Place) -> dict[str, Any]:
     return {name: _plain(board.mean(name, place), words.interval) for name in (b.ACCURACY, b.ROBUSTNESS)}
+
+
+def _rival(rival: Rival) -> dict[str, Any]:
+    scores = {name: _plain(found, words.interval) for name, found in rival.scores.items()}
+    gain = {name: _plain(found, words.difference) for name, found in rival.gain.items()}
+    return {"method": rival.method, **scores, "gain": gain, "dominates": rival.dominates, "on_val": rival.on_val}
 
 
 def _plain(estimate: Estimate | None, spelled: Any) -> dict[str, Any] | None:

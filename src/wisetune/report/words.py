@@ -53,6 +53,15 @@ def difference(value: float | None, low: float | None, high: float | None) -> st
     return points(value) if low is None or high is None else f"{points(value)} ({points(low)} to {points(high)})"
 
 
+def spread(value: float | None, sd: float | None, seeds: int) -> str:
+    """How far seeds are apart: ``sd 0.4``; of two, of which that says little, both values: ``seeds 75.9, 76.5``; of one nothing."""
+    if value is None or sd is None:
+        return ""
+    # Two values lie sd / sqrt(2) to either side of their mean.
+    half = sd / math.sqrt(2)
+    return f"sd {percent(sd)}" if seeds != 2 else f"seeds {percent(value - half)}, {percent(value + half)}"
+
+
 def equals(low: float, high: float | None = None) -> str:
     """An alpha or a range of alphas in a sentence."""
     return f"{ALPHA}{NBSP}={NBSP}{low:g}{DASH + f'{high:g}' if high not in (None, low) else ''}"

@@ -1,0 +1,97 @@
+"""The baseline that the recommended model has to stand up to, and what is to be said of the two.
+
+Means say which is ahead, intervals whether that is known. To pick a baseline for its test numbers would be to choose on the test split, so
+that what is advised rests on the validation split too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from wisetune.report import board as b
+from wisetune.report import words
+from wisetune.report.board import Board, Estimate, Place
+
+_QUANTITIES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """A baseline beside the recommended model.
+
+    ``dominates``: its means are as good or better in all that is shown; ``on_val``: on the validation split too. ``gain`` is the
+    recommended model minus it; a quantity is missing where both have it from the same weights. ``also`` are others that dominate.
+    """
+
+    method: str
+    scores: dict[str, Estimate]
+    gain: dict[str, Estimate]
+    dominates: bool
+    on_val: bool
+    also: tuple[str, ...] = ()
+
+
+def rival_of(board: Board, after: Place) -> Rival | None:
+    """The baseline with the highest mean of accuracy and robustness; None where there is none.
+
+    Of those that dominate, if any; else of all but the reference, with which everything is compared anyway.
+    """
+    ours = _means(board, after)
+    others = [name for name in board.baselines() if ours and not board.is_model(after, name)]
+    found = {name: scores for name in others if (scores := _means(board, board.fixed(name))).keys() == ours.keys()}
+    over = [name for name in found if _dominates(board, name, after)]
+    best = max(
+        over or [name for name in found if name != board.reference], key=lambda name: sum(map(_value, found[name].values())), default=None
+    )
+    if best is None:
+        return None
+    gain = {name: one for name in _QUANTITIES if (one := board.gain(name, after, than=best))}
+    also = tuple(name for name in over if name != best)
+    return Rival(best, found[best], gain, bool(over), _dominates(board, best, after, "val"), also)
+
+
+def itself(board: Board, after: Place) -> str | None:
+    """The baseline that the recommended model is, by another name."""
+    names = [name for name in board.baselines() if name != board.headline and board.is_model(after, name)]
+    return next((name for name in names if name == board.reference), next(iter(names), None))
+
+
+def told(board: Board, after: Place, rival: Rival) -> str:
+    """How the recommended model stands beside the best baseline, in words."""
+    name, ours = board.called(rival.method), board.called(board.headline)
+    scores = words.joined(f"{words.percent(one.value)}{words.NBSP}%" for one in rival.scores.values())
+    both = " in both" if len(rival.scores) > 1 else ""
+    changes = [f"{words.difference(one.value, one.low, one.high)} points of {of} ({judged(one)})" for of, one in rival.gain.items()]
+    against = f"against it {ours} has {words.joined(changes)}." if changes else ""
+    if not rival.dominates:
+        other = "other " if board.reference in board.baselines() and not board.is_reference(after) else ""
+        return f"No baseline is as good{both}; the best {other}one is {name} ({scores}): {against}"
+    also = f", as is {words.joined(map(board.called, rival.also))}" if rival.also else ""
+    # The whole sweep costs more than any baseline, of which fine-tuning is a part; and nothing costs less than a head.
+    cheap = any(alpha is not None for _, alpha in after.values()) or rival.method == "lp"
+    take = "take it" + (", it is cheaper" if cheap else "")
+    if board.split == board.probed == "val":
+        said = f"{name} is as good or better{both} ({scores}){also}: {take}."
+    elif rival.on_val:
+        said = f"{name} is as good or better{both}, here ({scores}) and on the validation split{also}: {take}."
+    else:
+        said = f"{name} is as good or better{both} here ({scores}){also}, but not on the validation split: that may be the luck of these scans."
+    return f"{said[0].upper()}{said[1:]} {against[:1].upper()}{against[1:]}".strip()
+
+
+def judged(found: Estimate) -> str:
+    """Whether a difference is known to be one."""
+    return "a gain" if found.low > 0 else "a loss" if found.high < 0 else "no difference shown"
+
+
+def _means(board: Board, place: Place, split: str | None = None) -> dict[str, Estimate]:
+    return {name: found for name in _QUANTITIES if (found := board.mean(name, place, split))}
+
+
+def _dominates(board: Board, baseline: str, after: Place, split: str | None = None) -> bool:
+    theirs, ours = _means(board, board.fixed(baseline), split), _means(board, after, split)
+    return bool(ours) and theirs.keys() == ours.keys() and all(theirs[name].value >= ours[name].value for name in ours)
+
+
+def _value(estimate: Estimate) -> float:
+    return estimate.value
