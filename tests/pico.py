@@ -21,6 +21,7 @@ from wisetune.nets.heads import LinearHead
 from wisetune.nets.point_mae import PointMAE, PointMAESpec
 from wisetune.points.normalise import normalise
 from wisetune.recipe import Start
+from wisetune.results import Results
 from wisetune.runtime import generator, seed_of
 from wisetune.store import Store
 from wisetune.stories.story import Setting
@@ -189,3 +190,8 @@ def runner(root: Path, story: Any, meter: Any = None, **options: Any) -> Runner:
 def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
     """Every tensor's bytes by name: equal values of other sign or another NaN differ."""
     return {name: value.detach().cpu().contiguous().numpy().tobytes() for name, value in state.items()}
+
+
+def timeless(results: Results) -> Results:
+    """Results without what differs from run to run: how long it took, and what was there already."""
+    return dataclasses.replace(results, study=dataclasses.replace(results.study, seconds=None, found=0))

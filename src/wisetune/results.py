@@ -70,7 +70,7 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class Cloud:
-    """A test cloud worth looking at: what it is, what the chosen model took it for, and how probable it found both.
+    """A test cloud worth looking at: what it is, what the recommended model of the first seed took it for, and how probable it found both.
 
     ``points`` are coordinates in thousandths, x y z in turn.
     """
@@ -119,6 +119,8 @@ class Study:
     ``headline`` is the method that the story is about, ``sweeps`` are the methods along alpha, ``reference`` is what all are compared with.
     ``start`` is what the weights were called when they were asked for, ``architecture`` their backbone, ``start_weights`` their digest.
     ``selection`` says what was selected on what. ``methods`` are the words for each; one without any is called by its own name.
+    ``seconds`` is the wall time of the call that ended the job, data already loaded: what a killed call did before is not in it, and of
+    ``trainings`` it ``found`` so many in the store, done or begun.
     """
 
     story: str
@@ -143,6 +145,9 @@ class Study:
     command: str = ""
     reproduce: list[str] = dataclasses.field(default_factory=list)
     methods: dict[str, Words] = dataclasses.field(default_factory=dict)
+    seconds: float | None = None
+    trainings: int = 0
+    found: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

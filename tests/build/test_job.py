@@ -123,13 +123,23 @@ def test_the_study_tells_the_protocol(finished):
     assert "validation" in study.selection
 
 
-def test_the_worst_clouds_are_the_test_clouds_least_sure_of_their_class(finished):
+def test_the_study_tells_how_long_it_took_and_what_was_done_before(finished, tmp_path):
+    trees = pico.runner(tmp_path, STORY, **FULL).trees()
+    trainings = {node for tree in trees.values() for node in walk(tree) if isinstance(node, Tune)}
+    study = finished.results.study
+    assert study.seconds is not None
+    assert study.seconds > 0
+    assert (study.trainings, study.found) == (len(trainings), 0)
+
+
+def test_the_worst_clouds_are_wrong_ones_least_sure_of_their_class_before_right_ones(finished):
     data, clouds = finished.data, finished.results.clouds
     with torch.inference_mode():
         probability = finished.model(torch.from_numpy(data.test.points)).softmax(dim=1)
-    own = probability[torch.arange(len(data.test)), torch.from_numpy(data.test.labels)]
-    expected = [data.test.names[row] for row in own.argsort(stable=True)[: len(clouds)]]
-    assert [cloud.name for cloud in clouds] == expected
+    labels = torch.from_numpy(data.test.labels)
+    own, right = probability[torch.arange(len(data.test)), labels], probability.argmax(dim=1) == labels
+    expected = sorted(range(len(labels)), key=lambda row: (bool(right[row]), float(own[row])))[: len(clouds)]
+    assert [cloud.name for cloud in clouds] == [data.test.names[row] for row in expected]
     row = data.test.names.index(clouds[0].name)
     assert clouds[0].true == data.classes[data.test.labels[row]]
     assert clouds[0].predicted == data.classes[int(probability[row].argmax())]
@@ -153,7 +163,7 @@ def test_results_are_plain_json(finished):
 def test_the_same_job_in_a_fresh_store_gives_the_same_bytes(finished, tmp_path):
     torch.manual_seed(9)
     again = pico.runner(tmp_path, STORY, **FULL).run("wisetune run")
-    assert json.dumps(again.results.to_json()) == json.dumps(finished.results.to_json())
+    assert json.dumps(pico.timeless(again.results).to_json()) == json.dumps(pico.timeless(finished.results).to_json())
     assert bits(again.model.state_dict()) == bits(finished.model.state_dict())
 
 
@@ -164,9 +174,11 @@ def test_a_job_that_was_done_does_nothing_again(tmp_path, monkeypatch):
     meter = Counting()
     again = pico.runner(tmp_path, STORY, meter, **QUICK)
     assert work(again) == 0
-    assert json.dumps(again.run().results.to_json()) == json.dumps(first.results.to_json())
+    assert pico.timeless(again.run().results) == pico.timeless(first.results)
     assert meter.done == 0
-    assert json.dumps(again.run().results.to_json()) == json.dumps(first.results.to_json()), "the same runner once more"
+    once_more = again.run().results
+    assert pico.timeless(once_more) == pico.timeless(first.results), "the same runner once more"
+    assert (first.results.study.found, once_more.study.found) == (0, first.results.study.trainings)
 
 
 def test_a_new_measure_is_added_without_training(tmp_path, monkeypatch):
@@ -224,7 +236,7 @@ def test_a_measure_of_another_version_is_measured_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Svm, "version", Svm.version + 1)
     again = pico.runner(tmp_path, Lp(), **QUICK)
     assert work(again) > 0
-    assert again.run().results == first.results
+    assert pico.timeless(again.run().results) == pico.timeless(first.results)
     assert len(measured) == 1
 
 

@@ -84,6 +84,24 @@ def test_several_runs_say_once_what_all_share_and_of_each_what_it_alone_has() ->
     assert "do not compare" not in text
 
 
+def test_several_runs_of_two_seeds_show_both_seeds_and_say_why() -> None:
+    text = together([study((0, 1)), study((0, 1, 2))], "Both")
+    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
+    mine, others = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    assert all(row.count("; seeds ") == 2 for row in mine)
+    assert not any("seeds" in row for row in others)
+    one, other = _told(text)[1].splitlines()
+    assert "Two seeds: how far another seed would be" in one
+    assert "Two seeds" not in other
+
+
+def test_runs_measured_on_different_scans_do_not_compare() -> None:
+    few = study((0,))
+    counts = few.study.task.counts | {"test": {"bag": 2}}
+    few = dataclasses.replace(few, study=dataclasses.replace(few.study, task=dataclasses.replace(few.study.task, counts=counts)))
+    assert "Rows of different runs do not compare in accuracy: it was measured on different scans." in together([study((0,)), few], "")
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

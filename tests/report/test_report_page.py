@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from studies import bare, hostile, recommended, study, unchosen, unswept
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
+from wisetune.records import wilson
 from wisetune.report import page, write_report
 from wisetune.report.board import Board
+from wisetune.report.drawing import Labels, png
 from wisetune.report.page import without_tests
-from wisetune.report.plots import tradeoff_svgs
+from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.results import Results, Words
 from wisetune.weights.choose import Curve, greedy_alpha
 
@@ -89,6 +94,117 @@ def test_numbers_stand_on_the_page(one: str) -> None:
     assert "77.0 (74.0–79.8)" in one
     assert "chosen on the validation split by the greedy rule; every number here is from the test split" in one
     assert "wisetune run demo:scans --seeds 3 --out demo-report" in one
+
+
+def _looked(wrong: int, right: int, missed: int) -> str:
+    """A page that shows so many clouds of each kind, of a model that got so many wrong."""
+    made = study((0, 1), clouds=True)
+    clouds = [dataclasses.replace(cloud, predicted="bag", true="bin") for cloud in made.clouds[:wrong]]
+    clouds += [dataclasses.replace(cloud, predicted="bag", true="bag") for cloud in made.clouds[:right]]
+    rows = [
+        dataclasses.replace(row, record=dataclasses.replace(row.record, value=1 - missed / row.record.n))
+        if row.record.role == "accuracy"
+        else row
+        for row in made.rows
+    ]
+    return page(dataclasses.replace(made, rows=rows, clouds=clouds)).replace("\n", " ")
+
+
+def test_scans_that_are_right_are_not_called_wrong() -> None:
+    both = _looked(2, 4, 2)
+    assert "The model of seed 0 took 2 of 804 test scans for something else. These are they." in both
+    wrong, right = both.split(">The scans it got most wrong<")[1].split(">The right ones it was least sure of<")
+    assert (wrong.count("<b>bin</b> taken for <b>bag</b>"), wrong.count("<figcaption><b>bag</b>, ")) == (2, 0)
+    assert (right.count("<figcaption><b>bag</b>, "), right.count("taken for <b>")) == (4, 0)
+    assert "These are the ones whose true class it found least probable" in _looked(6, 0, 30)
+    none = _looked(0, 6, 0)
+    assert "most wrong" not in none
+    assert "The model of seed 0 took all of 804 test scans for what they are. Of the scans that it classified right these are" in none
+
+
+def test_the_protocol_is_in_words() -> None:
+    made = study((0,))
+    protocol = {
+        "val": "0.2 of train, by class",
+        "seed": 0,
+        "per_class": None,
+        "objects": {"train": 3, "val": 2},
+        "own_key": 5,
+        "counts": {"train": [9]},
+    }
+    said = dataclasses.replace(made.study, task=dataclasses.replace(made.study.task, protocol=protocol), seconds=754.2, trainings=26)
+    text = page(dataclasses.replace(made, study=said)).split(">Protocol<")[1].split(">Robustness probe")[0]
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text))
+    assert facts["Validation part"] == "0.2 of train, by class"
+    assert facts["Seed of splits"] == "0"
+    assert facts["Objects that are scanned"] == "training: 3; validation: 2"
+    assert facts["Own key"] == "5"
+    assert facts["Time"] == "13\u00a0min"
+    assert not {"per_class", "val", "counts", "Counts", "Digest "} & set(facts)
+    again = page(dataclasses.replace(made, study=dataclasses.replace(said, seconds=9.0, found=5)))
+    assert "9\u00a0s in the last call of this command. It found 5 of 26 trainings done or begun" in again
+
+
+def test_numbers_of_both_splits_are_told_apart() -> None:
+    text = page(study())
+    (here,) = re.findall(r"All numbers below are those of the validation split\.[^<]*", text)
+    assert "of the chosen model accuracy " in here
+    assert "The SVM that measures robustness here has learnt" in here
+    made = study()
+    rows = [row for row in made.rows if row.record.split == "val"]
+    assert "All numbers below" not in page(dataclasses.replace(made, rows=rows))
+
+
+def test_counts_of_a_confusion_matrix_say_what_they_count(one: str, three: str) -> None:
+    assert "test split: number of scans<" in one
+    assert "test split: number of answers, of the models of 3 seeds together: each scan counts 3 times<" in three
+    assert re.search(r"\(\d+ of 171\)", three)  # 57 scans, three times
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_axes_end_at_100_percent(seeds: tuple[int, ...]) -> None:
+    made = study(seeds)
+    rows = []
+    for row in made.rows:
+        found = row.record
+        if found.role in ("accuracy", "robustness"):
+            right = round(min(1.0, found.value + 0.24 + 0.01 * row.seed) * found.n)
+            low, high = wilson(right, found.n)
+            found = dataclasses.replace(found, value=right / found.n, low=low, high=high)
+        rows.append(dataclasses.replace(row, record=found))
+    board = Board(dataclasses.replace(made, rows=rows))
+    for text in (*tradeoff_svgs(board).values(), *curve_svgs(board).values()):
+        assert max(float(number) for number in re.findall(r">(\d+(?:\.\d+)?)</text>", text)) <= 100
+
+
+def test_no_label_lies_on_another_or_on_a_mark() -> None:
+    drawn: list[Labels] = []
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        figure.draw_without_rendering()
+        spots = [(40.0 + 3 * (number % 4), 40.0 + 3 * (number // 4)) for number in range(16)]
+        labels = Labels(axes, spots)
+        for number, spot in enumerate(spots):
+            labels.put(f"alpha {number}", spot, "#000000", needed=False)
+        drawn.append(labels)
+
+    png((4, 4), draw)
+    (labels,) = drawn
+    boxes = [Text.get_window_extent(text) for text in labels.axes.texts]  # without their lines
+    assert 4 <= len(boxes) < 16  # those for which there was room
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    marks = labels.axes.transData.transform([(40.0 + 3 * (number % 4), 40.0 + 3 * (number // 4)) for number in range(16)])
+    assert not any(box.contains(*mark) for box in boxes for mark in marks)
+
+
+def test_an_end_of_a_curve_that_is_a_baseline_has_one_label() -> None:
+    for text in tradeoff_svgs(Board(study((0,)))).values():
+        written = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", text))
+        assert re.search(r"linear\s+probing \(α 0\)", written)
+        assert re.search(r"fine-tuning \(α 1\)", written)
 
 
 def test_hostile_names_are_text() -> None:

@@ -78,7 +78,7 @@ def test_two_seeds_keep_the_interval_of_the_items_and_show_both_values() -> None
     assert (found.seeds, found.sd) == (2, pytest.approx(0.05 / 2**0.5))
     items = [wilson(200 * value, 200) for value in ours]
     assert (found.low, found.high) == pytest.approx([(items[0][end] + items[1][end]) / 2 for end in (0, 1)])
-    assert words.spread(found.value, found.sd, found.seeds) == "seeds 93.0, 98.0"
+    assert words.spread(found.value, found.sd, found.seeds) == "seeds 93.0–98.0"
     gain = board.difference(ACCURACY, board.fixed("wise-ft-lp", 0.5), board.fixed("ft"))
     assert gain is not None
     assert -0.05 < gain.low < 0.05 < gain.high < 0.15

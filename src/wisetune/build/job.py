@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ from wisetune.store.store import Store
 from wisetune.stories.story import WORDS, Method, Setting, Story
 
 _WORST = 6
-"""Worst-classified clouds on the page."""
+"""Clouds on the page: the worst-classified, and where fewer are wrong the right ones that the model was least sure of."""
 _CHOICE = (
     "alpha was chosen on validation data: accuracy on the validation part of the downstream task, robustness on the validation part of the "
     "probes. "
@@ -143,7 +144,10 @@ class Runner:
 
     def run(self, command: str = "") -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
+        began = time.perf_counter()
         trees = self.trees()
+        trainings = {digest(node) for tree in trees.values() for node in walk(tree) if isinstance(node, Tune)}
+        found = sum(self.store.has(name) or self.store.load_state(name) is not None for name in trainings)
         self._rows, self._looked, self._stamps = list[Row](), set[tuple[str, str]](), list[dict[str, Any]]()
         for seed in self.job.seeds:
             mine = {method: recipe for (s, method), recipe in trees.items() if s == seed}
@@ -172,7 +176,8 @@ class Runner:
                 if method.alpha is None and isinstance(tree, Tune)
             },
         )
-        return Finished(results, self.builder.model(recipe), recipe, self.downstream)
+        timed = dataclasses.replace(results.study, seconds=round(time.perf_counter() - began, 1), found=found, trainings=len(trainings))
+        return Finished(dataclasses.replace(results, study=timed), self.builder.model(recipe), recipe, self.downstream)
 
     def _stamp(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, Any]:
         """With what everything here was made: weights and records that the store had already keep theirs."""
@@ -288,7 +293,7 @@ class Runner:
         return found
 
     def _worst(self, recipe: Recipe) -> list[Cloud]:
-        """Test clouds whose true class the recommended model finds least probable."""
+        """Test clouds worth looking at: those it gets wrong before those it gets right, of both those whose true class it finds least probable."""
         test, classes = self.downstream.test, self.downstream.classes
         if len(test) == 0:
             return []
@@ -296,7 +301,8 @@ class Runner:
         subject = Subject(model, digest(recipe), digest(backbone_of(recipe)), self.bank)
         logits = subject.logits(test)
         probability = torch.from_numpy(logits).softmax(dim=1).numpy()
-        rows = np.argsort(probability[np.arange(len(test)), test.labels], kind="stable")[:_WORST]
+        right = logits.argmax(axis=1) == test.labels
+        rows = np.lexsort((probability[np.arange(len(test)), test.labels], right))[:_WORST]
         return [
             Cloud(
                 name=test.names[row],

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 THEME = {
     "ink": "#1c2330",
@@ -46,7 +48,8 @@ _STYLE = {
     "grid.color": THEME["grid"],
 }
 _NEAR = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.75, 0.75), (-0.75, 0.75), (0.75, -0.75), (-0.75, -0.75)]
-_DIRECTIONS = [*_NEAR, *((2.2 * x, 2.2 * y) for x, y in _NEAR)]
+_RINGS = (1.0, 2.2, 3.8)
+"""How far from a point its text may stand, in gaps. From the second on a thin line leads to the point."""
 Box = tuple[float, float, float, float]
 Draw = Callable[[Figure], None]
 
@@ -76,19 +79,22 @@ def png(size: tuple[float, float], draw: Draw) -> bytes:
         figure = _figure(size, draw)
         figure.set_facecolor("white")
         figure.set_dpi(160)
+        for text in figure.findobj(Text):
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # in a page its style does that
         out = io.BytesIO()
         FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
     return out.getvalue()
 
 
 class Labels:
-    """Puts texts beside points so that they cover neither points nor each other: of sixteen places around a point the freest is taken."""
+    """Puts texts beside points so that they cover neither points nor each other: of places in rings around a point the nearest free one."""
 
     def __init__(self, axes: Axes, points: Sequence[tuple[float, float]], size: float = 10.5) -> None:
-        self._axes, self._size = axes, size
+        self.axes, self._size = axes, size
         figure = axes.get_figure()
         self._scale = 72 / (figure.dpi if figure is not None else 72)
         self._taken: list[Box] = []
+        self._texts: list[Box] = []
         for point in points:
             self.avoid(point, 5)
 
@@ -103,29 +109,51 @@ class Labels:
             for part in range(1, 8):
                 self.avoid((x + (to_x - x) * part / 8, y + (to_y - y) * part / 8), 2)
 
+    def avoid_text(self, text: Text) -> None:
+        """Keep texts off one that stands already."""
+        box = text.get_window_extent()
+        self._taken.append((box.x0 * self._scale, box.y0 * self._scale, box.x1 * self._scale, box.y1 * self._scale))
+
     def put(
-        self, text: str, at: tuple[float, float], colour: str, *, weight: str = "normal", size: float | None = None, gap: float = 8
+        self,
+        text: str,
+        at: tuple[float, float],
+        colour: str,
+        *,
+        weight: str = "normal",
+        size: float | None = None,
+        gap: float = 8,
+        needed: bool = True,
     ) -> None:
-        """Write ``text`` beside the point ``at`` (in data units)."""
+        """Write ``text`` beside the point ``at`` (in data units), in the best place there is; unless it is ``needed`` only in a free one."""
         size = size or self._size
         x, y = self._place(at)
         width, height = 0.62 * size * max(map(len, text.split("\n"))), 1.15 * size * len(text.split("\n"))
-        best = min(_DIRECTIONS, key=lambda way: self._cost(_beside(x, y, way, width, height, gap)) + (40 if way not in _NEAR else 0))
-        box = _beside(x, y, best, width, height, gap)
+        places = [(_beside(x, y, (ring * across, ring * up), width, height, gap), ring, across) for ring in _RINGS for across, up in _NEAR]
+        box, ring, across = min(places, key=lambda place: self._cost(place[0], (x, y)) + 40 * _RINGS.index(place[1]))
+        if not needed and self._cost(box, (x, y)) > 0:
+            return
         self._taken.append(box)
-        across = "center" if best[0] == 0 else "left" if best[0] > 0 else "right"
-        offset = (best[0] * gap, (box[1] + box[3]) / 2 - y)
+        self._texts.append(box)
+        side = "center" if across == 0 else "left" if across > 0 else "right"
+        offset = (ring * across * gap, (box[1] + box[3]) / 2 - y)
         style = {"color": colour, "fontweight": weight, "fontsize": size, "zorder": 9}
-        self._axes.annotate(text, at, offset, textcoords="offset points", ha=across, va="center", **style)
+        leader = {"arrowstyle": "-", "color": colour, "lw": 0.7, "alpha": 0.7, "shrinkA": 0, "shrinkB": gap / 2} if ring > 1 else None
+        self.axes.annotate(text, at, offset, textcoords="offset points", ha=side, va="center", arrowprops=leader, **style)
 
     def _place(self, point: tuple[float, float]) -> tuple[float, float]:
-        x, y = self._axes.transData.transform(point)
+        x, y = self.axes.transData.transform(point)
         return float(x) * self._scale, float(y) * self._scale
 
-    def _cost(self, box: Box) -> float:
-        (left, bottom), (right, top) = self._axes.transAxes.transform([(0, 0), (1, 1)]) * self._scale
+    def _cost(self, box: Box, point: tuple[float, float]) -> float:
+        """How much of a text there would lie outside or on something, and how much its line would cross other texts."""
+        (left, bottom), (right, top) = self.axes.transAxes.transform([(0, 0), (1, 1)]) * self._scale
         outside = max(0, left - box[0]) + max(0, bottom - box[1]) + max(0, box[2] - right - 4) + max(0, box[3] - top)
-        return 1000 * outside + sum(_overlap(box, other) for other in self._taken)
+        covered = sum(_overlap(box, other) for other in self._taken)
+        (x, y), middle = point, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        way = [(x + (middle[0] - x) * part / 12, y + (middle[1] - y) * part / 12) for part in range(1, 12)]
+        crossed = sum(_overlap((x - 1, y - 1, x + 1, y + 1), other) for x, y in way for other in self._texts)
+        return 1000 * outside + covered + 10 * crossed
 
 
 def _beside(x: float, y: float, way: tuple[float, float], width: float, height: float, gap: float) -> Box:

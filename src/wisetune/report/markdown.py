@@ -95,6 +95,11 @@ def _apart(boards: Sequence[Board]) -> list[str]:
     studies = [board.results.study for board in boards]
     reasons = (
         ("accuracy", "they are of different splits", [board.split for board in boards]),
+        (
+            "accuracy",
+            "it was measured on different scans",
+            [(one.task.name, one.task.counts.get(board.split)) for one, board in zip(studies, boards, strict=True)],
+        ),
         ("robustness", "they are of different splits", [board.probed for board in boards]),
         ("accuracy or robustness", "the runs started from different weights", [(one.start_weights, one.architecture) for one in studies]),
         ("accuracy or robustness", "the runs trained in different ways", [_training(one) for one in studies]),

@@ -14,32 +14,19 @@ from markupsafe import Markup
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board
+from wisetune.report.looks import looks_of, thin
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
+from wisetune.report.protocol import facts_of, sets_of
 from wisetune.report.tables import Table, all_tables, chosen_with_reasons, shown_sweep
-from wisetune.report.verdict import alpha_words, named, notes, summary
-from wisetune.results import Cloud, DataSet, Results, Study
-
-_MOST_POINTS = 4096
-_PROTOCOL = {
-    "story": "Study",
-    "start": "Starting weights",
-    "architecture": "Their architecture",
-    "start_weights": "Their digest",
-    "fit": "Training",
-    "head": "Head",
-    "gentle_fit": "Training at the low rate",
-    "head_fit": "Training of heads",
-    "seeds": "Training seeds",
-    "corruption": "Corruptions",
-    "selection": "Selected on what",
-}
+from wisetune.report.verdict import alpha_words, named, notes, summary, two_splits
+from wisetune.results import Results
 
 
 def page(results: Results) -> str:
     """The page as text."""
     board = Board(results)
     tables = {table.name: table for table in all_tables(results)}
-    study = results.study
+    study, looks = results.study, looks_of(board)
     context = {
         "words": words,
         "raw": _raw,
@@ -60,14 +47,15 @@ def page(results: Results) -> str:
         "heat": _heat(board, tables["corruptions"]),
         "confusions": _by_model(tables["confusion"]),
         "classes": _by_model(tables["classes"]),
-        "protocol": _protocol(study),
-        "sets": _sets(study),
+        "protocol": facts_of(study),
+        "sets": sets_of(study),
         "stamp": results.stamp,
         "reproduce": [line for line in study.reproduce or [study.command] if line],
         "audits": {key: _audit(lines) for key, lines in sorted(results.audits.items())},
         "logs": {name: _log(lines) for name, lines in sorted(results.log.items()) if lines},
-        "clouds": results.clouds,
-        "clouds_json": [_thin(cloud) for cloud in results.clouds],
+        "two_splits": two_splits(board),
+        "looks": looks,
+        "clouds_json": [thin(cloud) for look in looks for cloud in look.clouds],
     }
     return _environment().get_template("report.html.j2").render(context)
 
@@ -165,29 +153,6 @@ def _by_model(table: Table) -> dict[tuple[str, float | None], list[dict[str, Any
     return found
 
 
-def _protocol(study: Study) -> list[tuple[str, Any]]:
-    return [(label, getattr(study, field)) for field, label in _PROTOCOL.items() if getattr(study, field) not in (None, "", [])]
-
-
-def _sets(study: Study) -> list[dict[str, Any]]:
-    roles = ["Transfer set" if probe.spec.startswith("transfer") else "Robustness probe" for probe in study.probes]
-    return [_set("Task", study.task), *map(_set, roles, study.probes)]
-
-
-def _set(role: str, data: DataSet) -> dict[str, Any]:
-    """A data set: facts, items a split, and items a class."""
-    facts = {"spec": data.spec, "digest": data.digest, "protocol": data.protocol}
-    return {
-        "role": role,
-        "name": data.name or "data",
-        "facts": {key: value for key, value in facts.items() if value},
-        "classes": data.classes,
-        "totals": {split: sum(found.values()) for split, found in data.counts.items()},
-        "splits": list(data.counts),
-        "rows": [(name, [found.get(name, 0) for found in data.counts.values()]) for name in data.classes if data.counts],
-    }
-
-
 def _audit(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     distances = [line for line in lines if line.get("audit") == "distance"]
     others = [
@@ -204,13 +169,6 @@ def _audit(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _log(lines: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     columns = list(dict.fromkeys(key for line in lines for key in line))
     return {"columns": columns, "rows": [[line.get(column) for column in columns] for line in lines]}
-
-
-def _thin(cloud: Cloud) -> list[int]:
-    """The points of a cloud as they go into the page: evenly thinned where there are more than a small view can show."""
-    count = len(cloud.points) // 3
-    step = -(-count // _MOST_POINTS) or 1
-    return [coordinate for start in range(0, 3 * count, 3 * step) for coordinate in cloud.points[start : start + 3]]
 
 
 def tables_json(tables: Sequence[Table]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
+from matplotlib.text import Text
 
 from wisetune.report import board as b
 from wisetune.report import words
@@ -91,17 +92,22 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     labels = Labels(axes, [_at(spot) for spot in shown.values()], 10.5 if wide else 9.5)
     tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen()) if board.chose else None
     if tuned:
-        _better(axes, tuned, board.called(board.reference), wide)
+        labels.avoid_text(_better(axes, tuned, board.called(board.reference), wide))
         axes.add_patch(_ellipse(tuned, THEME["ink"], 0.08))
+    if below := _fallen(board, axes, spots, floor, wide):
+        labels.avoid_text(below)
     for method in board.sweeps:
         path = [_at(spot) for (name, _), spot in spots.items() if name == method]
         if path:
             axes.plot(*zip(*path, strict=True), color=_colour(board, method), lw=2.4, alpha=0.9, zorder=4, solid_joinstyle="round")
-            axes.plot(*zip(*path, strict=True), "o", color=_colour(board, method), mec=THEME["paper"], mew=1.2, ms=7, zorder=5)
             labels.avoid_path(path)
+        for at in [_at(spot) for (name, _), spot in shown.items() if name == method]:
+            # Not clipped: at 100 % half of a mark stands outside.
+            axes.plot(*at, "o", color=_colour(board, method), mec=THEME["paper"], mew=1.2, ms=7, zorder=5, clip_on=False)
     if chosen:
         axes.add_patch(_ellipse(chosen, THEME["gain"], 0.17))
-        axes.plot(*_at(chosen), "*", color=THEME["gain"], mec=THEME["paper"], mew=1.3, ms=22, zorder=8)
+        # Below the curves, whose points stay seen.
+        axes.plot(*_at(chosen), "*", color=THEME["gain"], mec=THEME["paper"], mew=1.3, ms=26, zorder=3, clip_on=chosen[1].value < floor)
         labels.avoid(_at(chosen), 11)
         labels.put(f"chosen: {alpha_words(board.chosen())}", _at(chosen), THEME["gain"], weight="bold", size=12.5 if wide else 10.5, gap=13)
     # The reference is named first, while there is room.
@@ -109,16 +115,23 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
         if alpha is None:
             mark = words.MARKS.get(method) or words.MORE_MARKS[number % len(words.MORE_MARKS)]
             _cross(axes, spot, THEME["ink"], 0.22)
-            axes.plot(*_at(spot), mark, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7)
+            axes.plot(*_at(spot), mark, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7, clip_on=False)
+            labels.avoid(_at(spot), 6)
             name = board.called(method)
+            ends = [end for _, end in _ends(board, method) if end is not None]
             labels.put(
-                name if wide else _broken(name),
+                (name if wide else _broken(name)) + (f" ({words.ALPHA} {ends[0]:g})" if ends else ""),
                 _at(spot),
                 THEME["ink"],
                 weight="bold" if method == board.reference else "normal",
             )
     _alpha_labels(board, labels, shown, wide)
-    _fallen(board, axes, spots, floor, wide)
+
+
+def _ends(board: Board, baseline: str) -> list[b.Model]:
+    """The places of the curves at which they are this baseline."""
+    swept = [(method, alpha) for method in board.sweeps for alpha in board.alphas(method)]
+    return [model for model in swept if board.is_model(board.fixed(*model), baseline)]
 
 
 def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
@@ -142,11 +155,11 @@ def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) ->
         )
 
 
-def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> None:
+def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> Text | None:
     """Says what lies below the picture, on the side where the curve does not leave it."""
     below = [(model, spot) for model, spot in spots.items() if spot[1].value < floor and model[1] is not None]
     if not below:
-        return
+        return None
     method = below[-1][0][0]
     lost = [(alpha or 0.0, spot) for (name, alpha), spot in below if name == method]
     top, low = max(alpha for alpha, _ in lost), min(spot[1].value for _, spot in lost)
@@ -154,7 +167,7 @@ def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, 
     on_right = lost[-1][1][0].value * 100 < (left + right) / 2
     where = " this picture, " if wide else "\n"
     text = f"{board.called(method)} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
-    axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
+    return axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
               color=_colour(board, method), fontsize=9.5 if wide else 8.5)  # fmt: skip
 
 
@@ -171,21 +184,21 @@ def _limits(board: Board, axes: Axes, spots: dict[b.Model, Spot]) -> float:
     room = max(spot[1].high - spot[1].low for spot in core) / 2
     bottom = max(min(spot[1].value for spot in spots.values()), low - room)
     bottom -= 0.35 * room
-    axes.set_ylim(100 * bottom, 100 * (high + 1.15 * room))
+    axes.set_ylim(max(0.0, 100 * bottom), min(100.0, 100 * (high + 1.15 * room)))
     left, right = min(spot[0].value for spot in spots.values()), max(spot[0].value for spot in spots.values())
     wider = max(spot[0].high - spot[0].low for spot in spots.values()) / 2
-    axes.set_xlim(100 * (left - 0.9 * wider), 100 * (right + 0.9 * wider))
-    return bottom
+    axes.set_xlim(max(0.0, 100 * (left - 0.9 * wider)), min(100.0, 100 * (right + 0.9 * wider)))
+    return max(0.0, bottom)
 
 
-def _better(axes: Axes, tuned: Spot, reference: str, wide: bool) -> None:
+def _better(axes: Axes, tuned: Spot, reference: str, wide: bool) -> Text:
     """The quarter of the picture in which a model beats the reference on both sides."""
     x, y = tuned[0].value * 100, tuned[1].value * 100
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     axes.add_patch(Rectangle((x, y), right - x, top - y, color=THEME["gain"], alpha=0.07, lw=0, zorder=0))
     axes.plot([x, x, right], [top, y, y], color=THEME["gain"], lw=1, ls=(0, (4, 4)), alpha=0.6, zorder=1)
     text = f"better than{' ' if wide else chr(10)}{reference} in both"
-    axes.annotate(
+    return axes.annotate(
         text + "  ↗",
         (0.99, 0.985),
         xycoords="axes fraction",
@@ -198,14 +211,18 @@ def _better(axes: Axes, tuned: Spot, reference: str, wide: bool) -> None:
 
 
 def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide: bool) -> None:
-    """The alphas along the curves; every second one where there is little room, and not again the one that is marked as chosen."""
-    marked = set(board.chosen().values()) if board.chose else set()
+    """The alphas along the curves where there is room, the ends first; not again those that are named: the chosen one, and baselines."""
+    named = {model for baseline in board.baselines() for model in _ends(board, baseline) if (baseline, None) in shown}
+    if board.chose and len(chosen := set(board.chosen().values())) == 1:
+        named |= chosen
     for method in board.sweeps:
         path = {alpha: spot for (name, alpha), spot in shown.items() if name == method and alpha is not None}
-        for number, (alpha, spot) in enumerate(path.items()):
-            end = alpha in (min(path), max(path))
-            if marked != {(method, alpha)} and (end or wide or number % 2 == 0):
-                labels.put(f"{words.ALPHA} {alpha:g}" if end else f"{alpha:g}", _at(spot), _colour(board, method), size=9)
+        ends = [alpha for alpha in (max(path, default=None), min(path, default=None)) if alpha is not None]
+        inside = [alpha for number, alpha in enumerate(path) if alpha not in ends and (wide or number % 2 == 0)]
+        for alpha in [*ends, *inside]:
+            if (method, alpha) not in named:
+                text = f"{words.ALPHA} {alpha:g}" if alpha in ends else f"{alpha:g}"
+                labels.put(text, _at(path[alpha]), _colour(board, method), size=9, needed=False)
 
 
 def _broken(name: str) -> str:
@@ -276,7 +293,7 @@ def _curve(
         low, high = [100 * one.low for _, one in known], [100 * one.high for _, one in known]
         axes.fill_between(alphas, low, high, color=colour, alpha=0.13, lw=0)
     axes.plot(alphas, [100 * one.value for _, one in known], color=colour, lw=2.2 if ribbon else 1.3, ls=dashes, label=name,
-              marker="o" if ribbon else None, ms=4)  # fmt: skip
+              marker="o" if ribbon else None, ms=4, clip_on=False)  # fmt: skip
 
 
 def _finish(axes: Axes, title: str, chosen: Sequence[float]) -> None:
@@ -284,6 +301,8 @@ def _finish(axes: Axes, title: str, chosen: Sequence[float]) -> None:
         axes.axvline(
             alpha, color=THEME["gain"], lw=1.6, alpha=0.8, zorder=1, label=f"chosen {words.ALPHA}" if alpha == min(chosen) else None
         )
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0.0, low), min(100.0, high))
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel(f"{words.ALPHA}: 0 = pre-trained, 1 = fine-tuned backbone")
     axes.grid(visible=True, lw=0.8)

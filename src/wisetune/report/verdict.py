@@ -78,6 +78,31 @@ def notes(board: Board) -> list[str]:
     return found
 
 
+def two_splits(board: Board) -> str:
+    """Why the numbers by which alpha was chosen are not those of the same model everywhere else on the page; empty where they are."""
+    place = board.chosen()
+    if not board.chose or board.split == board.probed == "val":
+        return ""
+    quantities = [name for name in (b.ACCURACY, b.ROBUSTNESS) if board.shown(name) != "val"]
+    here, there = ([board.mean(name, place, split) for name in quantities] for split in ("val", "test"))
+    if not all(here) or not all(there):
+        return ""
+    pairs = [
+        f"{name} {words.percent(one.value)}{words.NBSP}% here, {words.percent(other.value)}{words.NBSP}% there"
+        for name, one, other in zip(quantities, here, there, strict=True)
+        if one and other
+    ]
+    text = "All numbers below are those of the validation split. Those of the same models on the test split, shown in the rest of "
+    text += "this page, differ, "
+    text += f"as these are other scans: of the chosen model {words.joined(pairs)}."
+    svm = b.ROBUSTNESS in quantities and any(measure.partition(":")[0] == "svm" for measure, _ in board.probes)
+    return text + (
+        " The SVM that measures robustness here has learnt from the probe's training part, there from its validation part too."
+        if svm
+        else ""
+    )
+
+
 def alpha_words(place: Place) -> str:
     """The chosen alpha, or the range over the seeds: ``α = 0.4``, ``α = 0.3–0.5``."""
     alphas = sorted({model[1] for model in place.values() if model[1] is not None})

@@ -54,12 +54,12 @@ def difference(value: float | None, low: float | None, high: float | None) -> st
 
 
 def spread(value: float | None, sd: float | None, seeds: int) -> str:
-    """How far seeds are apart: ``sd 0.4``; of two, of which that says little, both values: ``seeds 75.9, 76.5``; of one nothing."""
+    """How far seeds are apart: ``sd 0.4``; of two, of which that says little, both values: ``seeds 75.9–76.5``; of one nothing."""
     if value is None or sd is None:
         return ""
     # Two values lie sd / sqrt(2) to either side of their mean.
     half = sd / math.sqrt(2)
-    return f"sd {percent(sd)}" if seeds != 2 else f"seeds {percent(value - half)}, {percent(value + half)}"
+    return f"sd {percent(sd)}" if seeds != 2 else f"seeds {percent(value - half)}{DASH}{percent(value + half)}"
 
 
 def equals(low: float, high: float | None = None) -> str:
@@ -81,6 +81,15 @@ def joined(words: Iterable[str]) -> str:
     """Words in a row: ``a, b and c``."""
     *most, last = list(words) or [NOTHING]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``40 s``, ``12 min``, ``3 h 5 min``."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole}{NBSP}s"
+    minutes = round(seconds / 60)
+    return f"{minutes}{NBSP}min" if minutes < 90 else f"{minutes // 60}{NBSP}h {minutes % 60}{NBSP}min"
 
 
 def counted(n: int, noun: str) -> str:
