@@ -85,8 +85,7 @@ def whole() -> dict[str, Any]:
     )
     chosen = Chosen("ft", "greedy", 0, 0.5, "accuracy", "why", [Step(0.5, 0.9, 0.8, 0.0, 1.0, True, "so", -1.0, 1.0)])
     cloud = Cloud("0.ply", "a", "b", 0.5, 0.1, [1, 2, 3])
-    audits, log = {"a": [{"ok": True}]}, {"ft": [{"loss": 0.5}]}
-    return Results(said, {}, [Row("ft", 0.5, 0, record)], [chosen], [cloud], audits, log, 12.5, 3).to_json()
+    return Results(said, {}, [Row("ft", 0.5, 0, record)], [chosen], [cloud], {"a": [{"ok": True}]}, {"ft": [{"loss": 0.5}]}).to_json()
 
 
 def places(value: object, under: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -102,7 +101,7 @@ def spelled(place: tuple[Any, ...]) -> str:
 NAMED = {"counts", "stamp", "protocol", "detail", "audits", "log", "methods"}
 """What holds names of somebody's choice, any of which may be missing."""
 DEFAULTS = {"detail", "objects", "role", "spec", "change_low", "change_high", "recommended", "warnings", "command", "reproduce", "methods"}
-DEFAULTS |= {"seconds", "resumed", "trainings", "found"}
+DEFAULTS |= {"seconds", "trainings", "found"}
 """What has a default, which stands for it where it is missing."""
 PLACES = list(places(whole()))
 

@@ -155,8 +155,7 @@ class Results:
     """Everything that one job found.
 
     ``stamp`` says with which versions and on which devices everything in it was made. ``audits`` are the merge audits by what was mixed.
-    ``log`` holds training logs by method and seed. ``seconds`` is how long the session that ended it took, of whose models an earlier one
-    had left ``resumed``; None where nobody looked.
+    ``log`` holds training logs by method and seed.
     """
 
     study: Study
@@ -166,8 +165,6 @@ class Results:
     clouds: list[Cloud]
     audits: dict[str, list[dict[str, Any]]]
     log: dict[str, list[dict[str, float]]]
-    seconds: float | None = None
-    resumed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""

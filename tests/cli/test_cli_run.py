@@ -39,10 +39,9 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(first, finishe
     again = wisetune(*job("wise-ft-lp:alphas=0+0.5+1,baselines=false"))
     assert (again.code, again.out) == (0, first.out)
     assert again.error.splitlines()[0] == "6 of 6 models are in the store already; going on."
-    assert again.error.splitlines()[-1].endswith(", with 6 models of an earlier session.")
+    assert again.error.splitlines()[-1].endswith(", with 4 trainings of an earlier session.")
     results = Results.read(finished / "out/results.json")
-    assert results.resumed == 6
-    assert results.seconds is not None
+    assert (results.study.found, results.study.trainings) == (4, 4)
     assert built() == before
     assert (finished / "out/model.safetensors").read_bytes() == model
 

@@ -149,7 +149,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
     from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
-    from wisetune.build.work import built, found, work
+    from wisetune.build.work import found, work
     from wisetune.cli.session import Session
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
@@ -192,19 +192,18 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             runner = Runner(job, store, load_task, where, bar)
             session = Session(command, [*dict.fromkeys(map(digest, runner.trees().values()))])
             session.write(out)
-            resumed = built(runner)
             for line in () if machine.quiet else found(runner):
                 bar.tell(line)
             bar.expect(work(runner))
             finished = runner.run(command)
             bar.stage("writing the report")
             _save_model(finished, out, request.start)
-            seconds = time.monotonic() - began
-            results = replace(finished.results, seconds=seconds, resumed=resumed)
+            results = finished.results
             write_report(results, out)
             replace(session, finished=True).write(out)
             if not machine.quiet:
-                bar.tell(f"Done after {duration(seconds)}" + (f", with {resumed} models of an earlier session." if resumed else "."))
+                earlier = f", with {results.study.found} trainings of an earlier session" if results.study.found else ""
+                bar.tell(f"Done after {duration(time.monotonic() - began)}{earlier}.")
     answer = summary(results)
     if machine.json:
         print(json.dumps({"out": str(out), **answer}, indent=2))
