@@ -8,6 +8,7 @@ import importlib.util
 import pkgutil
 import re
 import sys
+import types
 from collections.abc import Mapping
 from typing import Any, Generic, TypeGuard, TypeVar
 
@@ -54,13 +55,7 @@ class Catalog(Generic[S]):
 
     def _outside(self, name: str) -> type[S]:
         module_name, _, class_name = name.partition(":")
-        try:
-            module = importlib.import_module(module_name)
-        except (ImportError, ValueError, TypeError) as error:  # the last two: a name such as ./this is no module's
-            raise UsageError(
-                f"{self.noun} '{name}': the module '{module_name}' cannot be imported ({error}). "
-                "Install it, or name the folder in which it lies in PYTHONPATH."
-            ) from None
+        module = import_outside(module_name, f"{self.noun} '{name}'")
         value = functools.reduce(lambda inside, part: getattr(inside, part, None), class_name.split("."), module)
         if value is None:
             mine = [known for known, kind in vars(module).items() if self._fits(kind) and kind.__module__ == module_name]
@@ -99,9 +94,26 @@ class Catalog(Generic[S]):
         name, options = self.divide(text)
         module, colon, _ = name.partition(":")
         if colon and module not in sys.modules:
-            raise UsageError(f"its {self.noun} is '{name}', from outside wisetune; import {module} first if you trust it")
+            raise UsageError(
+                f"its {self.noun} is '{name}', from outside wisetune, and a file imports nothing by itself. If you trust it, import {module} "
+                f"first; on the command line: wisetune --import {module} ..."
+            )
         return self.entry(name).from_options(options, filed=True)
 
 
 def _is_module(name: str) -> bool:
     return name in sys.modules or (name.isidentifier() and importlib.util.find_spec(name) is not None)
+
+
+def import_outside(name: str, asked: str) -> types.ModuleType:
+    """A module from outside wisetune; ``asked`` says what wants it.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, ValueError, TypeError) as error:  # the last two: a name such as ./this is no module's
+        raise UsageError(
+            f"{asked}: the module '{name}' cannot be imported ({error}). Install it, or name the folder in which it lies in PYTHONPATH."
+        ) from None

@@ -21,8 +21,25 @@ def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     # As in another process.
     monkeypatch.delitem(sys.modules, "adapter")
     for words in (("predict", "out", *scans), ("export", "out", "again.safetensors")):
-        refused(wisetune(*words), 65, "its tuning is 'adapter:Adapter', from outside wisetune; import adapter first if you trust it")
+        refused(wisetune(*words), 65, "its tuning is 'adapter:Adapter', from outside wisetune", "wisetune --import adapter ...")
+        assert "adapter" not in sys.modules
     assert not (world / "again.safetensors").exists()
+    again = wisetune("--import", "adapter", "predict", "out", *scans, "--json")
+    assert (again.code, again.json) == (0, asked.json)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--import"], "--import needs the name of a module"),
+        (["--import="], "--import needs the name of a module"),
+        (["--import", "no_lab.tuning", "doctor"], "--import: the module 'no_lab.tuning' cannot be imported"),
+        (["--import=./tuning.py", "doctor"], "--import: the module './tuning.py' cannot be imported"),
+    ],
+)
+def test_a_module_that_is_not_there(words, says):
+    refused(wisetune(*words), 2, says)
 
 
 @pytest.mark.usefixtures("world")

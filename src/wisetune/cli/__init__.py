@@ -16,15 +16,19 @@ from types import FrameType
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from wisetune._version import __version__
-from wisetune.errors import StorageError, WisetuneError
+from wisetune.catalog import import_outside
+from wisetune.errors import StorageError, UsageError, WisetuneError
 
+_IMPORT = "--import"
+"""Before the command: a module of the user's own, which files may then name."""
 EPILOGUE = (
     "Exit codes: 0 done, 2 usage, 65 data, weights or run missing or bad, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted."
 )
 
 app = App(
     name="wisetune",
-    help="Fine-tune pre-trained 3D point-cloud models without losing what made them robust, and measure both sides honestly.",
+    help="Fine-tune pre-trained 3D point-cloud models without losing what made them robust, and measure both sides honestly. "
+    f"A tuning of your own: wisetune {_IMPORT} MODULE COMMAND ... imports its module first, so that files that name it can be read.",
     help_epilogue=EPILOGUE,
     version=__version__,
     help_format="plaintext",
@@ -72,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read when torch is loaded, which no command has done yet
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        given = _imported(given)
         result = app(given, exit_on_error=False, print_error=True)
         sys.stdout.flush()
     except CycloptsError as error:
@@ -99,6 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wisetune: {message}", file=sys.stderr)
         return StorageError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _imported(given: list[str]) -> list[str]:
+    """The words after ``--import MODULE``, once for each module, each of which is imported."""
+    while given and given[0].partition("=")[0] == _IMPORT:
+        name, rest = (given[0].partition("=")[2], given[1:]) if "=" in given[0] else ("".join(given[1:2]), given[2:])
+        if not name:
+            raise UsageError(f"{_IMPORT} needs the name of a module: wisetune {_IMPORT} my_lab.tuning predict out/scans new.ply")
+        import_outside(name, _IMPORT)
+        given = rest
+    return given
 
 
 def _silence() -> None:
