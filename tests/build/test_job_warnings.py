@@ -7,9 +7,9 @@ import numpy as np
 import pico
 from wisetune.build.job import Runner
 from wisetune.build.meter import Silent
-from wisetune.data.check import shared, warned
 from wisetune.data.folder import Folder
 from wisetune.data.task import Data, Split
+from wisetune.data.warn import shared, warned
 from wisetune.measure.svm import Svm
 from wisetune.results import Words
 from wisetune.store import Store
@@ -91,6 +91,20 @@ def test_a_leak_into_the_test_part_is_told_before_one_into_val(tmp_path, monkeyp
     first, second = told(tmp_path, monkeypatch, on=same(same(pico.data(), "val", [0], "train", [4]), "test", [0], "train", [0]))
     assert "LEAK: the same shape is in test and train" in first
     assert "LEAK: the same shape is in train and val" in second
+
+
+def test_scans_of_one_object_in_train_and_test_are_told_before_a_shape_in_val():
+    data = same(pico.data(), "val", [0], "train", [4])
+    objects = {part: [f"{part} {row}" for row in range(len(data.split(part)))] for part in ("train", "val", "test")}
+    objects["test"][1] = objects["train"][0] = "chair 7"
+    objects["val"][1] = objects["train"][1] = "chair 8"
+    parts = {part: dataclasses.replace(data.split(part), groups=tuple(names)) for part, names in objects.items()}
+    first, *rest = warned(dataclasses.replace(data, **parts))
+    assert "LEAK: 1 object(s) have scans in test and train: chair 7 [" in first
+    assert sorted(line.split("LEAK: ")[1].split(" [")[0] for line in rest) == [
+        "1 object(s) have scans in train and val: chair 8",
+        "the same shape is in train and val: results on it would be remembered, not learned",
+    ]
 
 
 def test_a_shape_of_two_classes_and_a_class_of_few(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_findings_as_json(world):
     assert done.json["summary"]["kinds"] == {".ply": 16}
     assert (done.json["task"], done.json["errors"]) == ("folder:scans,val=0", 1)
     found = [finding for finding in done.json["findings"] if finding["severity"] == "error"]
-    assert [list(finding) for finding in found] == [["severity", "kind", "files", "message", "do"]]
+    assert [list(finding) for finding in found] == [["severity", "kind", "files", "message", "do", "parts"]]
     assert (found[0]["kind"], found[0]["files"]) == ("unreadable", ["train/ball/0.ply"])
     save_folder(world / "clean", pico.data(train=9, test=6))
     assert wisetune("data", "check", "folder:clean,val=0", "--points", 64, "--json").json["findings"] == []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cloud_samples import CUBES
 
-from wisetune.data.check import Finding, Survey, check, survey
+from wisetune.data.check import Survey, check, survey
+from wisetune.data.findings import Finding
 from wisetune.data.folder import Folder
 from wisetune.data.formats import write
 from wisetune.data.task import Task
@@ -234,8 +235,11 @@ def test_archives_are_checked_too(tmp_path):
     assert check(archive(tmp_path), points=64) == []
     is_test = np.arange(30) >= 15
     found = check(archive(tmp_path, is_test=is_test, object_id=np.arange(30) % 15), points=64)
-    finding = only(found, "leak")
-    assert "15 object(s) have scans in more than one part" in finding.message
+    said = {finding.parts: finding.message.partition(":")[0] for finding in found if finding.kind == "leak"}
+    assert said.keys() == {("test", "train"), ("test", "val")}
+    counts = {parts: int(message.split()[0]) for parts, message in said.items()}
+    assert sum(counts.values()) == 15
+    assert said["test", "val"] == f"{counts['test', 'val']} object(s) have scans in test and val"
 
 
 def test_what_is_not_read_from_files_is_refused():

@@ -63,8 +63,8 @@ def test_words_are_numbered_in_their_sorted_order():
 
 def test_groups_in_more_than_one_part_are_found():
     items = [("b", "train"), ("b", "val"), ("c", "test"), ("a", "test"), ("a", "train"), ("c", "test")]
-    assert parted(items) == ["a", "b"]
-    assert parted([]) == []
+    assert parted(items) == {"a": ("test", "train"), "b": ("train", "val")}
+    assert parted([]) == {}
 
 
 def test_a_new_item_moves_few_others():

@@ -14,10 +14,10 @@ from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
 from wisetune.build.grafts import check_grafts
 from wisetune.build.meter import Meter
-from wisetune.data.check import shared, warned
 from wisetune.data.files import PARTS
 from wisetune.data.splits import without_val
 from wisetune.data.task import Data
+from wisetune.data.warn import shared, warned
 from wisetune.errors import DataError, UsageError
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy

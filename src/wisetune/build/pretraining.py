@@ -15,11 +15,11 @@ import torch
 
 from wisetune.build.builder import Resume
 from wisetune.build.meter import Meter
-from wisetune.data._facts import Facts, facts_of, twins
 from wisetune.data._unlabelled import Unlabelled
 from wisetune.data.files import PARTS, FileTask, Item
+from wisetune.data.findings import Known, twins
 from wisetune.data.folder import Folder
-from wisetune.data.formats import Cloud, Shape
+from wisetune.data.formats import Cloud, Shape, places
 from wisetune.data.task import Data, Task
 from wisetune.data.tasks import parse_task
 from wisetune.errors import UsageError, WisetuneError, naming
@@ -27,6 +27,7 @@ from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.nets.save import save_backbone
+from wisetune.points.content import signature
 from wisetune.runtime import stamp
 from wisetune.spec import Spec, digest_of
 from wisetune.store.store import Store
@@ -156,26 +157,26 @@ def _kept_back(task: Task, data: Data) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Known:
-    """What identifies one cloud of a task, beside what is in it: the object that its name says it is, None where names say nothing."""
+class _Seen:
+    """One cloud of a task, and the object that its name says it is, None where names say nothing."""
 
-    fact: Facts
-    train: bool
+    cloud: Known
     thing: str | None
 
 
-def _identified(task: Task, data: Data) -> list[_Known]:
+def _identified(task: Task, data: Data) -> list[_Seen]:
     """Every cloud of a task, identified by what its file holds, as drawn from it where there is no file."""
-    split = {name: part == "train" for part in PARTS for name in data.split(part).names}
+    split = {name: part for part in PARTS for name in data.split(part).names}
     rows = re.compile(rf"\d{{{len(str(len(split)))},}}")
     # A path says where a file lies: 'chair/0001.off' is another chair in another folder. A number may be that of a row.
     named = not isinstance(task, Folder) and not all(rows.fullmatch(name) for name in split)
-    known: list[_Known] = []
+    seen: list[_Seen] = []
     for item, shape in _contents(task, data):
         if item.name in split and not isinstance(shape, WisetuneError):
             # The scans of one object are numbered: m12/0, m12/1.
-            known.append(_Known(facts_of(item, shape), split[item.name], re.sub(r"/\d+$", "", item.name) if named else None))
-    return known
+            cloud = Known(name=item.name, label=item.label, group=item.group, signature=signature(places(shape)), part=split[item.name])
+            seen.append(_Seen(cloud, re.sub(r"/\d+$", "", item.name) if named else None))
+    return seen
 
 
 def _contents(task: Task, data: Data) -> Iterator[tuple[Item, Shape | WisetuneError]]:
@@ -187,21 +188,20 @@ def _contents(task: Task, data: Data) -> Iterator[tuple[Item, Shape | WisetuneEr
             yield Item(name, "", part, name), Cloud(cloud.astype(np.float64))
 
 
-def _unseen(tasks: Sequence[Sequence[_Known]]) -> list[set[str]]:
+def _unseen(tasks: Sequence[Sequence[_Seen]]) -> list[set[str]]:
     """Of each task the names in its train part that no task holds out and that no earlier task has.
 
     Two clouds are one shape if their files hold the same (``twins``: in another order, place or size too), or their names say so. Neither is
     enough: two collections may have the same objects with other points drawn of them, and the same file under another name.
     """
-    where = {known.fact: (number, known) for number, task in enumerate(tasks) for known in task}
-    groups = [[where[fact] for fact in group] for group in twins(list(where))]
-    things: dict[str, list[tuple[int, _Known]]] = defaultdict(list)
-    for number, known in where.values():
-        if known.thing is not None:
-            things[known.thing].append((number, known))
-    out: set[Facts] = set()
-    for group in [*groups, *things.values()]:
-        held = not all(known.train for _, known in group)
-        first = min(number for number, _ in group)
-        out |= {known.fact for number, known in group if held or number > first}
-    return [{known.fact.name for known in task if known.train and known.fact not in out} for task in tasks]
+    of_task = {seen.cloud: number for number, task in enumerate(tasks) for seen in task}
+    things: dict[str, list[Known]] = defaultdict(list)
+    for seen in (seen for task in tasks for seen in task):
+        if seen.thing is not None:
+            things[seen.thing].append(seen.cloud)
+    out: set[Known] = set()
+    for group in [*twins(list(of_task)), *things.values()]:
+        held = any(cloud.part != "train" for cloud in group)
+        first = min(of_task[cloud] for cloud in group)
+        out |= {cloud for cloud in group if held or of_task[cloud] > first}
+    return [{seen.cloud.name for seen in task if seen.cloud.part == "train" and seen.cloud not in out} for task in tasks]

@@ -1,4 +1,4 @@
-"""Numbers that ``check`` compares: of each shape its size, its box, and a signature by which the same shape is known again."""
+"""Numbers that ``check`` compares: of each file's shape its size, its box and its signature."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from wisetune.data.files import Item
-from wisetune.data.formats import Cloud, Shape
-from wisetune.data.task import SplitName
-from wisetune.points.content import alike, signature
+from wisetune.data.findings import Known
+from wisetune.data.formats import Cloud, Shape, places
+from wisetune.points.content import signature
 
 FAR = 10.0
 """A box this many times larger or smaller than usual is pointed out."""
@@ -19,27 +19,19 @@ _ENOUGH = 8
 _UNITS = {"mm and m": 1000.0, "cm and m": 100.0, "inch and mm": 25.4, "mm and cm": 10.0, "inch and m": 39.37}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Facts:
-    """What is kept of a shape. ``box`` and ``diagonal`` are in the file's unit; ``signature`` is of the normalised points.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Facts(Known):
+    """What is kept of a file's shape. ``box`` and ``diagonal`` are in its unit.
 
     ``repeats`` counts the points of a cloud that are those of an earlier one; meshes have none.
     """
 
-    item: Item
     is_cloud: bool
     count: int
     dropped: int
     nonfinite: int
     repeats: int
     box: Float64[np.ndarray, "3"]
-    signature: Float64[np.ndarray, " s"]
-    part: SplitName = "train"
-
-    @property
-    def name(self) -> str:
-        """The item's name."""
-        return self.item.name
 
     @property
     def diagonal(self) -> float:
@@ -50,9 +42,12 @@ class Facts:
 def facts_of(item: Item, shape: Shape) -> Facts:
     """Measure one shape; its signature is of its points, of a mesh of its vertices."""
     is_cloud = isinstance(shape, Cloud)
-    points = shape.points if isinstance(shape, Cloud) else shape.vertices
+    points = places(shape)
     return Facts(
-        item=item,
+        name=item.name,
+        label=item.label,
+        group=item.group,
+        part=item.part or "train",
         is_cloud=is_cloud,
         count=len(points),
         dropped=shape.dropped if isinstance(shape, Cloud) else 0,
@@ -66,14 +61,6 @@ def facts_of(item: Item, shape: Shape) -> Facts:
 def _repeats(points: Float64[np.ndarray, "n 3"]) -> int:
     rows = points[np.lexsort(points.T)]
     return int(np.count_nonzero((rows[1:] == rows[:-1]).all(axis=1)))
-
-
-def twins(facts: list[Facts]) -> list[list[Facts]]:
-    """Groups of two or more that are the same shape."""
-    if not facts:
-        return []
-    groups = alike(np.stack([fact.signature for fact in facts]))
-    return [sorted((facts[row] for row in group), key=lambda fact: fact.name) for group in groups]
 
 
 def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:
@@ -95,7 +82,7 @@ def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:
     for label, median in medians.items() if len(medians) > 2 else ():
         if abs(median - middle) >= 1.5:  # a ship is not a mug, but seldom is a class 30 times the middle one
             ratio = _ratio(10 ** (median - middle), f"that of the middle class, for all of class '{label}'")
-            found[ratio] += [fact for fact in facts if fact.item.label == label]
+            found[ratio] += [fact for fact in facts if fact.label == label]
     return dict(found)
 
 
@@ -124,7 +111,7 @@ def axes_swapped(facts: list[Facts]) -> dict[tuple[str, str], list[Facts]]:
 def _by_class(facts: list[Facts], whole_if_small: bool = False) -> list[tuple[str, list[Facts]]]:
     by_class: dict[str, list[Facts]] = defaultdict(list)
     for fact in facts:
-        by_class[fact.item.label].append(fact)
+        by_class[fact.label].append(fact)
     if not whole_if_small:
         return sorted(by_class.items())
     large = [(label, group) for label, group in sorted(by_class.items()) if len(group) >= _ENOUGH]

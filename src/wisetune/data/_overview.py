@@ -53,7 +53,7 @@ class Overview:
         return cls(
             kinds=dict(sorted(Counter(kinds).items())),
             readable=len(good),
-            classes=dict(sorted(Counter(fact.item.label for fact in good).items())),
+            classes=dict(sorted(Counter(fact.label for fact in good).items())),
             parts={part: parts[part] for part in ("train", "val", "test")},
             points=Spread.of([fact.count for fact in good if fact.is_cloud]),
             vertices=Spread.of([fact.count for fact in good if not fact.is_cloud]),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from wisetune.data.formats import Cloud, Shape, points_of
+from wisetune.data.formats import Cloud, Shape, places, points_of
 from wisetune.data.splits import Part, assign, draw, few, numbered
 from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
@@ -126,7 +126,7 @@ class FileTask(Task):
             elif self.skip_bad or not bad:
                 kept.append(item)
                 clouds.append(self.frame(shape, points, item.name))
-                marks.append(signature(shape.points if isinstance(shape, Cloud) else shape.vertices))
+                marks.append(signature(places(shape)))
                 repeated += isinstance(shape, Cloud) and len(shape.points) < points
                 gone += shape.nonfinite
         if bad and not self.skip_bad:

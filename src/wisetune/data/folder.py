@@ -104,7 +104,7 @@ class Folder(FileTask):
         if self.group == "folder":
             return []
         folder_of = {item.name: item.group for item in dataclasses.replace(self, group="folder").listing().items}
-        return parted((folder_of[name], part) for part in PARTS for name in data.split(part).names)
+        return list(parted((folder_of[name], part) for part in PARTS for name in data.split(part).names))
 
 
 def visible(folder: Path) -> list[Path]:

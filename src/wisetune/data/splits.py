@@ -48,12 +48,12 @@ def numbered(words: Sequence[str]) -> tuple[tuple[str, ...], Int64[np.ndarray, "
     return different, np.array([places[word] for word in words], np.int64)
 
 
-def parted(items: Iterable[tuple[str, SplitName]]) -> list[str]:
-    """The groups whose items are in more than one part, sorted; of each item its group and its part."""
+def parted(items: Iterable[tuple[str, SplitName]]) -> dict[str, tuple[SplitName, ...]]:
+    """The groups whose items are in more than one part, sorted, and those parts; of each item its group and its part."""
     parts: dict[str, set[SplitName]] = defaultdict(set)
     for group, part in items:
         parts[group].add(part)
-    return sorted(group for group, found in parts.items() if len(found) > 1)
+    return {group: tuple(sorted(found)) for group, found in sorted(parts.items()) if len(found) > 1}
 
 
 def hold_out(labels: Int64[np.ndarray, " n"], groups: Sequence[str], share: float, seed: int, purpose: str) -> Bool[np.ndarray, " n"]:

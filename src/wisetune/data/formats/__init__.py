@@ -19,7 +19,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Float64
 
-from wisetune.data.formats.base import Budget, Cloud, MalformedError, Mesh, NonFinite, Shape, sound
+from wisetune.data.formats.base import Budget, Cloud, MalformedError, Mesh, NonFinite, Shape, places, sound
 from wisetune.errors import BadFile, UsageError, WisetuneError
 from wisetune.points.surface import resample, sample_surface
 
@@ -31,6 +31,7 @@ __all__ = [
     "Shape",
     "contents",
     "guarded",
+    "places",
     "points_of",
     "read",
     "read_suffixes",

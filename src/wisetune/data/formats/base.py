@@ -172,7 +172,7 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
     Raises:
         MalformedError: no points, values that are not finite or absurdly large, no extent, or a mesh without area.
     """
-    points = _points(shape)
+    points = places(shape)
     if len(points) == 0:
         raise MalformedError("holds no points", "remove it, or export it again")
     finite = np.asarray(np.isfinite(points).all(axis=1))
@@ -184,7 +184,7 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
             option = ", or have them dropped: nonfinite=drop" if nonfinite == "refuse" else ""
             raise MalformedError(bad, f"remove these points, or export without invalid ones{option}")
         shape = _without(shape, finite)
-        points = _points(shape)
+        points = places(shape)
     if np.abs(points).max() > FARTHEST:
         raise MalformedError(
             f"has a coordinate of {np.abs(points).max():.3g}, beyond {FARTHEST:.0e}", "the file is damaged, or not in this format"
@@ -203,7 +203,8 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
     return shape
 
 
-def _points(shape: Shape) -> Float64[np.ndarray, "n 3"]:
+def places(shape: Shape) -> Float64[np.ndarray, "n 3"]:
+    """A cloud's points, or a mesh's vertices."""
     return shape.points if isinstance(shape, Cloud) else shape.vertices
 
 
