@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from wisetune.data.files import Item
 from wisetune.data.findings import Known
 from wisetune.data.formats import Cloud, Shape, places
-from wisetune.points.content import signature
+from wisetune.points.content import distinct, signature
 
 FAR = 10.0
 """A box this many times larger or smaller than usual is pointed out."""
@@ -52,15 +52,10 @@ def facts_of(item: Item, shape: Shape) -> Facts:
         count=len(points),
         dropped=shape.dropped if isinstance(shape, Cloud) else 0,
         nonfinite=shape.nonfinite,
-        repeats=_repeats(points) if is_cloud else 0,
+        repeats=len(points) - len(distinct(points)) if is_cloud else 0,
         box=np.ptp(points, axis=0),
         signature=signature(points),
     )
-
-
-def _repeats(points: Float64[np.ndarray, "n 3"]) -> int:
-    rows = points[np.lexsort(points.T)]
-    return int(np.count_nonzero((rows[1:] == rows[:-1]).all(axis=1)))
 
 
 def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:

@@ -16,6 +16,7 @@ _DIRECTIONS = np.concatenate([_AXES, [[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1,
 _DIRECTIONS /= np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True)
 _LEVELS = np.linspace(0, 1, 17)
 _MANY = 10_000
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def content_key(*arrays: Shaped[np.ndarray, "..."]) -> str:
@@ -29,12 +30,33 @@ def content_key(*arrays: Shaped[np.ndarray, "..."]) -> str:
     return state.hexdigest()[:16]
 
 
+def distinct(points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "d 3"]:
+    """The points without those that are an earlier one again, in their order; the array itself where there are none."""
+    # Of bits one number a point, sorted: a tenth of the time of sorting rows. It is mixed, as coordinates end in zero bits.
+    bits = (points.astype(np.float64) + 0.0).view(np.uint64)  # adding takes the sign from a negative zero
+    key = np.zeros(len(points), np.uint64)
+    for column in bits.T:
+        key = (key ^ column) * _MIXER
+        key ^= key >> np.uint64(29)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    again = key[1:] == key[:-1]
+    if not again.any():
+        return points
+    again &= (points[order[1:]] == points[order[:-1]]).all(axis=1)
+    kept = np.ones(len(points), bool)
+    kept[order[1:][again]] = False
+    return points[kept]
+
+
 def signature(points: Float[np.ndarray, "p 3"]) -> Float64[np.ndarray, " s"]:
-    """Quantiles of the normalised points along 13 directions.
+    """Quantiles of the normalised distinct points along 13 directions.
 
     Unlike a hash of rounded coordinates it does not jump when a value lies at a rounding edge, so one shape saved as text and as float32 is
-    known again. It does not change with the order, the place or the size of the points; it does change when they are turned.
+    known again. It does not change with the order, the place or the size of the points, nor when some are there twice, as in clouds that were padded
+    to one number of points; it does change when they are turned.
     """
+    points = distinct(points)
     unit = normalise(points, "sphere").astype(np.float64)
     at = _LEVELS * (len(points) - 1)
     low = np.floor(at).astype(np.int64)
