@@ -252,6 +252,25 @@ def test_of_a_mesh_the_faces_at_such_vertices_go(tmp_path):
     np.testing.assert_array_equal(shape.vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
 
 
+def test_a_mesh_whose_faces_share_a_bad_vertex_has_none_left(tmp_path):
+    (tmp_path / "fan.off").write_text("OFF\n5 3 0\n0 0 nan\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n3 0 3 4\n")
+    with pytest.raises(BadFile, match=r"fan\.off: every face has a corner that is not finite"):
+        read(tmp_path / "fan.off", nonfinite="drop")
+
+
+@pytest.mark.parametrize("nonfinite", [None, "refuse", "drop"])
+def test_a_bad_vertex_that_no_face_uses_is_no_part_of_the_mesh(tmp_path, nonfinite):
+    path = tmp_path / "loose.off"
+    path.write_text("OFF\n4 1 0\n0 0 0\n0 0 nan\n1 0 0\n0 1 0\n3 0 2 3\n")
+    shape = read(path, nonfinite=nonfinite)
+    assert (shape.nonfinite, shape.faces.tolist()) == (0, [[0, 1, 2]])
+    np.testing.assert_array_equal(shape.vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    path.write_text("OFF\n4 1 0\n0 0 nan\n0 0 nan\n1 0 0\n0 1 0\n3 1 2 3\n")
+    if nonfinite != "drop":
+        with pytest.raises(BadFile, match=r"1 of 4 points are not finite \(the first is number 2\)"):
+            read(path, nonfinite=nonfinite)
+
+
 def test_hidden_and_foreign_files_are_passed_over(tmp_path):
     scans(tmp_path)
     for name in (".DS_Store", "__MACOSX/chair/._a.ply", "chair/.hidden.ply", "chair/.git/a.ply", "chair/notes.md", "README.md"):

@@ -167,6 +167,7 @@ def surface(vertices: Float64[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"
 def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
     """The shape itself, if it is one; with ``nonfinite="drop"`` without its points that are not finite, unless none is.
 
+    A vertex that no face uses is no part of a mesh: one that is not finite goes without a word.
     ``None`` refuses them as ``"refuse"`` does, where whoever reads the message has no such option.
 
     Raises:
@@ -177,13 +178,16 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
         raise MalformedError("holds no points", "remove it, or export it again")
     finite = np.asarray(np.isfinite(points).all(axis=1))
     if not finite.all():
-        if nonfinite != "drop" or not finite.any():
-            bad = (
-                f"{np.count_nonzero(~finite):,} of {len(points):,} points are not finite (the first is number {int(np.argmin(finite)) + 1})"
-            )
+        bad = ~finite
+        if isinstance(shape, Mesh):
+            bad &= np.isin(np.arange(len(points)), shape.faces)
+        if bad.any() and (nonfinite != "drop" or not finite.any()):
+            wrong = f"{np.count_nonzero(bad):,} of {len(points):,} points are not finite (the first is number {int(np.argmax(bad)) + 1})"
             option = ", or have them dropped: nonfinite=drop" if nonfinite == "refuse" else ""
-            raise MalformedError(bad, f"remove these points, or export without invalid ones{option}")
-        shape = _without(shape, finite)
+            raise MalformedError(wrong, f"remove these points, or export without invalid ones{option}")
+        shape = _without(shape, finite, int(np.count_nonzero(bad)))
+        if isinstance(shape, Mesh) and len(shape.faces) == 0:
+            raise MalformedError("every face has a corner that is not finite", "export it again without invalid points")
         points = places(shape)
     if np.abs(points).max() > FARTHEST:
         raise MalformedError(
@@ -208,9 +212,8 @@ def places(shape: Shape) -> Float64[np.ndarray, "n 3"]:
     return shape.points if isinstance(shape, Cloud) else shape.vertices
 
 
-def _without(shape: Shape, finite: Bool[np.ndarray, " n"]) -> Shape:
-    """The finite points; of a mesh the finite vertices, and the faces that have no other."""
-    gone = int(np.count_nonzero(~finite))
+def _without(shape: Shape, finite: Bool[np.ndarray, " n"], gone: int) -> Shape:
+    """The finite points; of a mesh the finite vertices, and the faces that have no other. ``gone`` is the count that is told."""
     if isinstance(shape, Cloud):
         return Cloud(shape.points[finite], shape.dropped, gone)
     kept = shape.faces[finite[shape.faces].all(axis=1)]
