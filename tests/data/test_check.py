@@ -269,6 +269,14 @@ def test_findings_that_are_alike_are_one_line():
     ]
 
 
+def test_parts_are_those_that_the_task_has(tmp_path):
+    task = Folder(str(scans(tmp_path)), labelled=3)
+    data, seen = task.load(64), survey(task, points=64)
+    assert seen.overview.parts == {"train": 9, "val": len(data.val), "test": len(data.test)}
+    assert len(data.train) == 9
+    assert (seen.overview.readable, seen.overview.classes) == (30, dict.fromkeys(BOXES, 10))
+
+
 def test_what_is_there_is_told(tmp_path):
     scans(tmp_path, each=9)
     (tmp_path / "pole" / "empty.xyz").touch()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wisetune.data._facts import Facts
+from wisetune.data.task import SplitName
 
 _MOST_CLASSES = 40
 
@@ -33,7 +34,7 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """What was read: ``kinds`` counts all clouds by the suffix of their files, all else those that can be read.
+    """What was read: ``kinds`` counts all clouds by the suffix of their files, ``parts`` those that the task takes, all else those that can be read.
 
     ``points`` are those of clouds, ``vertices`` those of meshes; ``extent`` is the diagonal of the box, in the files' own unit.
     """
@@ -47,9 +48,9 @@ class Overview:
     extent: Spread | None
 
     @classmethod
-    def of(cls, kinds: Iterable[str], good: Sequence[Facts]) -> Overview:
-        """From the kind of every file and the facts of those that can be read."""
-        parts = Counter(fact.part for fact in good)
+    def of(cls, kinds: Iterable[str], good: Sequence[Facts], taken: Iterable[SplitName]) -> Overview:
+        """From the kind of every file, the facts of those that can be read, and the part of each cloud that the task takes."""
+        parts = Counter(taken)
         return cls(
             kinds=dict(sorted(Counter(kinds).items())),
             readable=len(good),

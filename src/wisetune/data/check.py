@@ -12,6 +12,7 @@ from wisetune.data._overview import Overview
 from wisetune.data.files import FileTask, Item, Opened
 from wisetune.data.findings import Finding, class_sizes, duplicates, scattered
 from wisetune.data.folder import Folder
+from wisetune.data.splits import draw
 from wisetune.data.task import Task
 from wisetune.data.tasks import parse_task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
@@ -79,7 +80,7 @@ def survey(task: Task | str | Path, points: int = 1024) -> Survey:
         kinds = [
             Path(item.name).suffix.lower() if isinstance(task, Folder) else Path(task.path).suffix for item in task.chosen(opened.items)
         ]
-        overview = Overview.of(kinds, good)
+        overview = Overview.of(kinds, good, [fact.part for fact in _taken(task, good)])
         found += (
             unreadable
             + _points(good, points)
@@ -123,6 +124,15 @@ def _read(task: FileTask, opened: Opened) -> tuple[list[Facts], list[Finding]]:
             good.append(facts_of(item, shape))
     parts = task.split(items)
     return [dataclasses.replace(fact, part=part) for fact, part in zip(good, parts, strict=True)], found
+
+
+def _taken(task: FileTask, good: list[Facts]) -> list[Facts]:
+    """What the task has in its parts: of train, as ``labelled`` says, not all."""
+    if task.labelled is None:
+        return good
+    train = [fact for fact in good if fact.part == "train"]
+    rows = draw([fact.label for fact in train], [fact.name for fact in train], task.labelled, task.seed, "labelled")
+    return [train[row] for row in rows] + [fact for fact in good if fact.part != "train"]
 
 
 def _points(good: list[Facts], points: int) -> list[Finding]:
