@@ -130,6 +130,7 @@ def test_options_take_dashes_or_underscores_and_spaces_around():
         ("zzz=5", r"'probe' has no option 'zzz'\. Options: on, "),
         ("c=1,c=2", r"'probe' was given 'c' twice"),
         ("a,b", r"'probe' was given 'b', but an option is spelled key=value"),
+        ("alphas=0.5, 0.7,1,c=1,2", r"Join the values of 'alphas' by \+: alphas=0\.5\+0\.7\+1\."),
         ("folds=2.5", r"option 'folds' of 'probe' is '2\.5'; it must be a whole number"),
         ("c=much", r"option 'c' of 'probe' is 'much'; it must be a number"),
         ("best-of=maybe", r"option 'best-of' of 'probe' is 'maybe'; it can be true or false"),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -152,14 +153,17 @@ class Spec:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         hints = _hints(cls)
         given: dict[str, Any] = {}
-        for position, item in enumerate(_split(text, ",")):
+        items = _split(text, ",")
+        for position, item in enumerate(items):
             key, equals, value = _partition(item)
             if not equals and position == 0 and fields:
                 key, value = next(iter(fields)), item
             elif not equals and given and typing.get_origin(hints[last := next(reversed(given))]) is tuple:
+                more = itertools.takewhile(lambda item: not _partition(item)[1], items[position:])
+                values = "+".join([_spell(given[last]), *map(str.strip, more)])
                 raise UsageError(
                     f"'{cls.name}' was given '{item}' after a comma, where another option begins. Join the values of '{dashed(last)}' by +: "
-                    f"{dashed(last)}={_spell(given[last])}+{item.strip()}."
+                    f"{dashed(last)}={values}."
                 )
             elif not equals:
                 raise UsageError(f"'{cls.name}' was given '{item}', but an option is spelled key=value. Options: {option_names(cls)}.")

@@ -27,7 +27,8 @@ def test_findings_and_places_on_stdout_progress_on_stderr(first, finished):
     assert model == "Model:  out/model.safetensors   (wisetune predict out FILE...)"
     assert "% after" in first.error
     assert ": training full fine-tuning (lr 0.01), seed 0: epoch 2 of 2, loss " in first.error
-    assert ": measuring svm of WiSE-FT at alpha 0.5, seed 0" in first.error.replace("WiSE-FT-LP", "WiSE-FT")
+    assert ": measuring svm of WiSE-FT at alpha 0.5, seed 0" in first.error
+    assert "measuring svm of WiSE-FT-LP at alpha 0.5" not in first.error, "its backbone is that of WiSE-FT"
     assert first.error.splitlines()[-1].startswith("Done after ")
     assert "% after" not in first.out
     for name in ("report.html", "results.json", "model.safetensors", "tables/tables.json", "tables/sweep.csv", "tradeoff.png"):
@@ -162,7 +163,7 @@ def test_each_seed_is_trained():
             {"story": "wise-ft-pl"},
             "there is no story 'wise-ft-pl'. Did you mean 'wise-ft-lp'? There are: ft Everything trains. lp Only a head",
         ),
-        ({"story": "wise-ft:alphas=0,0.5,1"}, "Join the values of 'alphas' by +: alphas=0.0+0.5."),
+        ({"story": "wise-ft:alphas=0,0.5,1"}, "Join the values of 'alphas' by +: alphas=0.0+0.5+1."),
         ({"story": "wise-ft:alphas="}, "a sweep was given no alphas; give some, joined by +, for example alphas=0+0.5+1"),
         ({"story": "wise-ft:alphas=half"}, "option 'alphas' of 'wise-ft' is 'half'; it must be a number"),
         ({"story": "wise-ft:alpha=0.5"}, "'wise-ft' has no option 'alpha'. Did you mean 'alphas'?"),

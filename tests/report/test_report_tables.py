@@ -20,7 +20,7 @@ from wisetune.records import (
     wilson,
 )
 from wisetune.report import Table, all_tables, summary, words
-from wisetune.report.board import ACCURACY, ROBUSTNESS, Board
+from wisetune.report.board import ACCURACY, ROBUSTNESS, Board, difference_of
 from wisetune.report.write import csv_text
 from wisetune.results import Chosen, Recommended, Results, Row
 
@@ -81,7 +81,8 @@ def test_two_seeds_keep_the_interval_of_the_items_and_show_both_values() -> None
     assert words.spread(found.value, found.sd, found.seeds) == "seeds 93.0–98.0"
     gain = board.difference(ACCURACY, board.fixed("wise-ft-lp", 0.5), board.fixed("ft"))
     assert gain is not None
-    assert -0.05 < gain.low < 0.05 < gain.high < 0.15
+    pairs = [difference_of([record("accuracy", a, 200)], [record("accuracy", b, 200)]) for a, b in zip(ours, theirs, strict=True)]
+    assert (gain.low, gain.high) == pytest.approx([(getattr(pairs[0], end) + getattr(pairs[1], end)) / 2 for end in ("low", "high")])
     (note,) = summary(board.results)["notes"]
     assert note.startswith("Two seeds: how far another seed would be from them is not known")
 
