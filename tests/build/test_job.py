@@ -369,7 +369,7 @@ def test_where_nothing_is_chosen_a_task_may_go_without_validation_data_and_the_p
     assert {row.record.split for row in finished.results.rows if row.record.role == "accuracy"} == {"test"}
     assert "The downstream task has no validation part: nothing was selected." in finished.results.study.selection
     with pytest.raises(
-        DataError, match=r"'neither' has no validation and no test part, so that nothing would be measured: give a share above 0"
+        DataError, match=r"'neither' has no validation and no test part, so that nothing would be measured: give data that have one"
     ):
         pico.runner(tmp_path, Lp(), on="neither")
 

@@ -128,13 +128,14 @@ def test_few_of_each_class_are_part_of_more_and_of_another_seed_others():
     assert few(split, None, 0) is split
 
 
-def few_clouds(each, val, groups=None):
-    """Two classes of so many clouds, parted as a task parts them."""
+def few_clouds(each, val, groups=None, test=0.2, told=True):
+    """Two classes of so many clouds, parted as a task parts them, which has told of it or not."""
     labels = np.repeat([0, 1], each)
     names = tuple(names_of(2 * each))
-    part = np.array(assign(labels, names, groups or names, [None] * len(names), val, 0.2, 0))
+    part = np.array(assign(labels, names, groups or names, [None] * len(names), val, test, 0))
     every = Split(np.zeros((len(names), 4, 3), np.float32), labels, names, groups)
-    return Data("few", ("a", "b"), *(every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")), protocol={})
+    protocol = {"val": f"{val} of train, by class", "test": f"{test} of all, by class"} if told else {}
+    return Data("few", ("a", "b"), *(every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")), protocol)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,9 @@ def few_clouds(each, val, groups=None):
         (few_clouds(2, 0.2), "no class has two clouds"),
         (few_clouds(6, 0.2, ("one",) * 6 + ("two",) * 6), r"no class has two clouds \(or scanned objects\)"),
         (few_clouds(6, 0.0), "give a share above 0, such as val=0.2"),
+        (few_clouds(1, 0.2, test=0.0), "at least 2, one each for train and val, and 20 or more"),
+        (few_clouds(1, 0.2, told=False), "at least 2, one each for train and val, and 20 or more"),
+        (few_clouds(6, 0.0, told=False), "chosen: give data that have one.$"),
         (few_clouds(3, 0.2), "^$"),
     ],
 )

@@ -142,8 +142,14 @@ def without_val(data: Data, text: str, *, chooses: bool) -> str:
     objects = np.arange(len(train)) if train.objects is None else train.objects
     counts = [len(set(objects[train.labels == label].tolist())) for label in range(len(data.classes))]
     if max(counts) > 1:  # one would have been held out of that class
-        return f"'{text}' has no {lacks}: give a share above 0, such as val=0.2, or leave val out."
+        how = "give a share above 0, such as val=0.2, or leave val out" if "val" in data.protocol else "give data that have one"
+        return f"'{text}' has no {lacks}: {how}."
+    # What data from elsewhere draw, and what their options are called, is not known.
+    test = str(data.protocol.get("test", "given")).partition(" of ")[0] not in ("given", "0", "0.0")
+    needs = (
+        "3, one each for train, val and test (2 with test=0, or with a test part of their own)" if test else "2, one each for train and val"
+    )
     return (
-        f"'{text}' has no {lacks}: no class has two clouds (or scanned objects) to part between train and val. A class needs at least 3, one each "
-        "for train, val and test (2 with test=0, or with a test part of their own), and 20 or more for numbers that say something: add clouds."
+        f"'{text}' has no {lacks}: no class has two clouds (or scanned objects) to part between train and val. A class needs at least {needs}, and "
+        "20 or more for numbers that say something: add clouds."
     )
