@@ -121,6 +121,20 @@ def test_of_what_is_given_a_fifth_is_held_out_for_validation_and_none_for_a_test
         assert "no test part: what is shown of it was measured on its validation part" in said
 
 
+def test_what_is_held_out_does_not_follow_from_the_training_seed(words, tmp_path):
+    saved(tmp_path)
+    arrays, folders = ([Classifier(**QUICK, seed=seed).fit(*given) for seed in (0, 3)] for given in ((SOLIDS.points, words), (tmp_path,)))
+    for pair in (arrays, folders):
+        first, other = (classifier.results_.study for classifier in pair)
+        assert (first.seeds, other.seeds) == ([0], [3])
+        assert first.task.digest == other.task.digest
+
+
+def test_too_few_clouds_are_told_what_a_classifier_needs():
+    with pytest.raises(DataError, match="A class needs at least 2, one each for train and val, and 20 or more"):
+        Classifier(**QUICK | {"story": "wise-ft"}).fit(SOLIDS.points[:2], ["a", "b"])
+
+
 def test_a_test_part_is_used_where_the_data_have_one_or_it_is_asked_for(tmp_path):
     saved(tmp_path / "scans")
     sizes, measured, _ = kept(Classifier(**QUICK).fit(f"folder:[{tmp_path / 'scans'}],test=0.2"))

@@ -37,6 +37,8 @@ Clouds = str | Path | Sequence[str | Path] | Sequence[np.ndarray] | np.ndarray
 Labels = Sequence[str] | Sequence[int] | np.ndarray
 _ARRAYS = "arrays"
 _HELD_OUT = 0.2
+_SPLIT = FileTask.seed
+"""Of the split: that of folders too, so that models of several seeds are compared on the same clouds."""
 _SHOWN = 10
 
 
@@ -59,7 +61,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         fit_options, head_fit_options: of full fine-tuning and of training a head, as after ``--fit`` and ``--head-fit`` on the command line.
         head: ``linear`` or ``mlp3``.
         rule: how alpha is recommended.
-        seed: training seed.
+        seed: training seed; what is held out of arrays or a folder does not follow from it.
         out: folder of the store, from which an interrupted fit goes on; a temporary one if None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         verbose: show how far ``fit`` is and how long it still takes, as the command line does.
@@ -111,7 +113,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         def load(text: str, points: int) -> Data:
             if given is None or text != _ARRAYS:
                 return parse_task(text).load(points)
-            return _data_of(_stack(X, points, frame_of({})), given, seed=self.seed)
+            return _data_of(_stack(X, points, frame_of({})), given)
 
         request = Request(
             on=on,
@@ -248,8 +250,8 @@ def _check_length(clouds: int, labels: Shaped[np.ndarray, " n"]) -> None:
         raise UsageError(f"{clouds} clouds were given with {len(labels)} labels; each cloud needs one.")
 
 
-def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " m"], seed: int) -> Data:
-    """Arrays with labels as data: 20 % of each class are held out for validation, none for a test."""
+def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " m"]) -> Data:
+    """Arrays with labels as data: 20 % of each class are held out for validation, as a folder's, none for a test."""
     _check_length(len(points), labels)
     known, rows = np.unique(labels, return_inverse=True)
     classes = tuple(map(str, known.tolist()))
@@ -257,7 +259,7 @@ def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " 
         raise DataError(f"all labels are {', '.join(classes) or 'missing'}; a classifier needs at least two classes.")
     rows = rows.astype(np.int64)
     names = tuple(f"{row:06d}" for row in range(len(labels)))
-    part = np.array(assign(rows, names, names, (None,) * len(rows), _HELD_OUT, 0.0, seed))
+    part = np.array(assign(rows, names, names, (None,) * len(rows), _HELD_OUT, 0.0, _SPLIT))
     every = Split(points, rows, names)
     splits = {name: every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")}
-    return Data(_ARRAYS, classes, **splits, protocol={"val": f"{_HELD_OUT} of all, by class", "seed": seed, "normalise": "sphere"})
+    return Data(_ARRAYS, classes, **splits, protocol={"val": f"{_HELD_OUT} of all, by class", "seed": _SPLIT, "normalise": "sphere"})
