@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cloud_samples import CUBES
 
+from wisetune.data.check import survey
 from wisetune.data.folder import Folder
 from wisetune.data.formats import read, write
 from wisetune.data.npz import Npz
@@ -279,6 +280,18 @@ def test_hidden_and_foreign_files_are_passed_over(tmp_path):
     listing = Folder(str(tmp_path)).listing()
     assert len(listing.items) == 30
     assert listing.ignored == ("README.md", "chair/notes.md")
+
+
+def test_a_folder_is_walked_once(tmp_path, monkeypatch):
+    scans(tmp_path)
+    (tmp_path / "chair" / "object").mkdir()
+    walked = []
+    listing = Folder.listing
+    monkeypatch.setattr(Folder, "listing", lambda task: walked.append(task) or listing(task))
+    for act in (lambda task: task.load(32), lambda task: survey(task, 32)):
+        walked.clear()
+        act(Folder(str(tmp_path)))
+        assert len(walked) == 1
 
 
 def test_an_empty_class_folder_is_refused(tmp_path):

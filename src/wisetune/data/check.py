@@ -108,7 +108,7 @@ def _opened(task: FileTask, found: list[Finding]) -> Opened:
     if listing.nested and task.group == "file":
         message = "files lie in sub-folders of class folders; if each is one object, scans of it may end up in train and in test"
         found.append(Finding("warning", "nested", (), message, "set group=folder if a sub-folder is one object"))
-    return dataclasses.replace(task, skip_bad=True).open()
+    return dataclasses.replace(task, skip_bad=True).opened(listing)
 
 
 def _read(task: FileTask, opened: Opened) -> tuple[list[Facts], list[Finding]]:

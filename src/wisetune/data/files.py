@@ -27,12 +27,16 @@ PARTS: tuple[SplitName, ...] = ("train", "val", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One labelled cloud before it is read. ``group`` is what it is a scan of; ``part`` is given by the data set, or None."""
+    """One labelled cloud before it is read. ``group`` is what it is a scan of; ``part`` is given by the data set, or None.
+
+    ``folder`` is that of its file inside the folder of its class, empty if it lies there itself.
+    """
 
     name: str
     label: str
     part: Part
     group: str
+    folder: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,10 @@ class FileTask(Task):
             DataError: the layout, a class or a file is not as it should be; all are counted, and up to ten files named.
             UsageError: fewer than one point asked for.
         """
+        return self.loaded(self.open(), points)
+
+    def loaded(self, opened: Opened, points: int) -> Data:
+        """As ``load``, of a data set that is open already."""
         if points < 1:
             raise UsageError(f"clouds of {points} points were asked for; ask for at least 1.")
         kept: list[Item] = []
@@ -118,7 +126,7 @@ class FileTask(Task):
         bad: list[WisetuneError] = []
         skipped: list[str] = []
         repeated = gone = 0
-        for item, shape in self.looked(self.open()):
+        for item, shape in self.looked(opened):
             if isinstance(shape, WisetuneError):
                 bad.append(shape)
                 # By name: a report says nothing of the machine that it was made on.

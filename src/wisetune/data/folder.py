@@ -63,10 +63,9 @@ class Folder(FileTask):
                 empty.append(folder.relative_to(root).as_posix())
             for path in data:
                 name = path.relative_to(root).as_posix()
-                deep = path.parent != folder
-                nested |= deep
-                group = path.parent.relative_to(root).as_posix() if deep and self.group == "folder" else name
-                items.append(Item(name, label, part, group))
+                inner = path.parent.relative_to(root).as_posix() if path.parent != folder else ""
+                nested |= bool(inner)
+                items.append(Item(name, label, part, inner if inner and self.group == "folder" else name, inner))
         return Listing(tuple(sorted(items, key=lambda item: item.name)), tuple(sorted(ignored)), tuple(sorted(empty)), nested)
 
     def open(self) -> Opened:
@@ -75,7 +74,11 @@ class Folder(FileTask):
         Raises:
             DataError: as ``listing``, or an empty class folder where ``skip_bad`` is not set.
         """
-        listing, root = self.listing(), Path(self.path).expanduser()
+        return self.opened(self.listing())
+
+    def opened(self, listing: Listing) -> Opened:
+        """As ``open``, of what is listed already: a folder may be large, and change between two walks."""
+        root = Path(self.path).expanduser()
         if listing.empty and not self.skip_bad:
             raise DataError(
                 f"{self.path}: no files that can be read in {', '.join(listing.empty[:10])}. Remove the folder(s), add files "
@@ -85,12 +88,13 @@ class Folder(FileTask):
 
     def load(self, points: int) -> Data:
         """As every task from files; the protocol's ``warnings`` say which files were passed over, and where scans of one object may be parted."""
-        data, warnings = super().load(points), list[str]()
         listing = self.listing()
+        data = self.loaded(self.opened(listing), points)
+        warnings: list[str] = [*data.protocol.get("warnings", ())]
         if listing.ignored:
             shown = ", ".join(listing.ignored[:3]) + (" ..." if len(listing.ignored) > 3 else "")
             warnings.append(f"{data.name}: {len(listing.ignored)} file(s) are of no known kind and were passed over ({shown}).")
-        if folders := self._parted(data):
+        if folders := self._parted(listing, data):
             shown = ", ".join(folders[:3]) + (" ..." if len(folders) > 3 else "")
             warnings.append(
                 f"{data.name}: {len(folders)} folder(s) inside class folders have files in more than one of train, val and test ({shown}). If the "
@@ -99,11 +103,11 @@ class Folder(FileTask):
             )
         return dataclasses.replace(data, protocol={**data.protocol, "warnings": warnings}) if warnings else data
 
-    def _parted(self, data: Data) -> list[str]:
+    def _parted(self, listing: Listing, data: Data) -> list[str]:
         """Folders inside class folders whose files are in more than one part."""
         if self.group == "folder":
             return []
-        folder_of = {item.name: item.group for item in dataclasses.replace(self, group="folder").listing().items}
+        folder_of = {item.name: item.folder or item.name for item in listing.items}
         return list(parted((folder_of[name], part) for part in PARTS for name in data.split(part).names))
 
 
