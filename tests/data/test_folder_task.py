@@ -14,6 +14,7 @@ from wisetune.data.folder import Folder
 from wisetune.data.formats import read, write
 from wisetune.data.npz import Npz
 from wisetune.data.tasks import TASKS, parse_task
+from wisetune.data.warn import warned
 from wisetune.errors import BadFile, DataError, UsageError
 from wisetune.runtime import generator
 
@@ -231,6 +232,7 @@ def test_points_that_are_not_finite_may_be_dropped_and_are_counted(tmp_path, suf
     data = parse_task(f"folder:[{tmp_path}],nonfinite=drop,normalise=none,val=0,test=0").load(45)
     np.testing.assert_array_equal(data.train.points[data.train.names.index(f"chair/holed{suffix}")], kept)
     assert (data.protocol["nonfinite"], data.protocol["nonfinite_points"], data.protocol["repeated"]) == ("drop", 5, 0)
+    assert f"folder:{tmp_path.name}: 5 points are not finite and were dropped (nonfinite=drop)." in warned(data)
     whole = Folder(str(tmp_path), skip_bad=True)
     assert whole.load(32).protocol["nonfinite_points"] == 0
     assert "nonfinite" not in whole.canonical(), "what was stored before there was the option keeps its name"

@@ -15,13 +15,13 @@ import torch
 
 from wisetune.build.builder import Resume
 from wisetune.build.meter import Meter
-from wisetune.data._unlabelled import Unlabelled
 from wisetune.data.files import PARTS, FileTask, Item
 from wisetune.data.findings import Known, twins
 from wisetune.data.folder import Folder
 from wisetune.data.formats import Cloud, Shape, places
 from wisetune.data.task import Data, Task
 from wisetune.data.tasks import parse_task
+from wisetune.data.unlabelled import Unlabelled
 from wisetune.errors import UsageError, WisetuneError, naming
 from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain

@@ -178,7 +178,10 @@ class FileTask(Task):
             "labelled": self.labelled,
             "counts": {part: np.bincount(splits[part].labels, minlength=len(classes)).tolist() for part in PARTS},
         }
-        return Data(f"{self.name}:{Path(self.path).name}", classes, splits["train"], splits["val"], splits["test"], protocol)
+        name = f"{self.name}:{Path(self.path).name}"
+        if gone := protocol["nonfinite_points"]:
+            protocol["warnings"] = [f"{name}: {gone:,} points are not finite and were dropped (nonfinite=drop)."]
+        return Data(name, classes, splits["train"], splits["val"], splits["test"], protocol)
 
 
 def too_few(shape: Shape, name: str, to_do: str) -> BadFile | None:
