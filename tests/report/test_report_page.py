@@ -316,6 +316,13 @@ def test_what_the_picture_shows_is_not_told_to_lie_below_it() -> None:
         assert below == "0.4"  # alpha 0.5 is near the lower edge
 
 
+def test_one_model_below_the_picture_is_no_range_of_them() -> None:
+    made = study()
+    rows = [row for row in made.rows if row.method != "wise-ft" or row.alpha in (0.0, 1.0)]
+    for text in tradeoff_svgs(Board(dataclasses.replace(made, rows=rows))).values():
+        assert "WiSE-FT at α = 0 lies below" in text
+
+
 def test_plots_follow_the_page_into_the_dark() -> None:
     for text in tradeoff_svgs(Board(study((0,)))).values():
         assert "var(--ink)" in text

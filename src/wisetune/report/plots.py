@@ -162,11 +162,12 @@ def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, 
         return None
     method = below[-1][0][0]
     lost = [(alpha or 0.0, spot) for (name, alpha), spot in below if name == method]
-    top, low = max(alpha for alpha, _ in lost), min(spot[1].value for _, spot in lost)
+    alphas, low = [alpha for alpha, _ in lost], min(spot[1].value for _, spot in lost)
     left, right = axes.get_xlim()
     on_right = lost[-1][1][0].value * 100 < (left + right) / 2
     where = " this picture, " if wide else "\n"
-    text = f"{board.called(method)} at {words.ALPHA} ≤ {top:g} lies below{where}down to {words.percent(low)} %"
+    at = f"{words.ALPHA} {'≤' if max(alphas) > min(alphas) else '='} {max(alphas):g}"
+    text = f"{board.called(method)} at {at} lies below{where}down to {words.percent(low)} %"
     return axes.text(0.99 if on_right else 0.012, 0.015, text, transform=axes.transAxes, ha="right" if on_right else "left", va="bottom",
               color=_colour(board, method), fontsize=9.5 if wide else 8.5)  # fmt: skip
 
