@@ -62,7 +62,7 @@ def test_the_entries_are_these():
         "measure": ["accuracy", "corruption", "svm", "transfer"],
         "merge": ["uniform", "wise"],
         "task": ["demo", "folder", "npz"],
-        "backbone": ["point-mae"],
+        "backbone": ["act", "maskpoint", "point-bert", "point-mae"],
     }
     assert all(catalog.noun == noun for noun, catalog in CATALOGS.items())
 

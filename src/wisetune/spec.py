@@ -114,7 +114,7 @@ class Spec:
             whole = float not in (typing.get_args(hint) if several else kinds)
             if any(item not in bounds or (whole and not isinstance(item, int)) for item in (value if several else (value,))):
                 which = "each" if several else "it"
-                raise UsageError(f"{where} is {_spell(value)}; {which} must be a {'whole ' if whole else ''}number, {bounds}.")
+                raise UsageError(f"{where} is {spell(value)}; {which} must be a {'whole ' if whole else ''}number, {bounds}.")
 
     def __str__(self) -> str:
         return self._spelled(defaults=False)
@@ -129,7 +129,7 @@ class Spec:
             value = getattr(self, field.name)
             default = field.default is not dataclasses.MISSING and value == field.default and type(value) is type(field.default)
             if defaults or not default:
-                options.append(f"{dashed(field.name)}={quote(_spell(value))}")
+                options.append(f"{dashed(field.name)}={quote(spell(value))}")
         return self.name + (":" + ",".join(options) if options else "")
 
     def canonical(self) -> dict[str, Any]:
@@ -281,13 +281,14 @@ def _declared(value: Any, hint: Any) -> Any:
     return float(value) if type(value) is int and float in (hint, *arguments) and int not in arguments else value
 
 
-def _spell(value: Any) -> str:
+def spell(value: Any) -> str:
+    """A value as an option's text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return str(value).replace("e+", "e")  # a plus sign joins the items of a tuple
     if isinstance(value, tuple):
-        return "+".join(_spell(item) for item in value)
+        return "+".join(spell(item) for item in value)
     return "none" if value is None else str(value)
 
 

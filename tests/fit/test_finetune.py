@@ -18,7 +18,7 @@ from wisetune.fit import finetune, loop
 from wisetune.fit.finetune import Fit, Labelled, set_drop_path, tune
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead, Mlp3Head
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
@@ -32,7 +32,7 @@ def model_of(spec=pico.SPEC, head=None) -> Model:
     backbone = pico.backbone(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        made = (head or LinearHead()).build(feature_width(backbone), 4)
+        made = (head or LinearHead()).build(backbone.feature_width, 4)
     return Model(backbone, made)
 
 

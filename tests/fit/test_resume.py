@@ -14,7 +14,7 @@ from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head, LinearHead, Mlp3Head
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.tune.tuning import Tuning
@@ -40,7 +40,7 @@ def fine_tuning(case: str, data, spec=pico.SPEC):
         backbone = pico.backbone(spec)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            model = Model(backbone, head.build(feature_width(backbone), 4))
+            model = Model(backbone, head.build(backbone.feature_width, 4))
         train, val = (Labelled(part.points, part.labels, part.names, part.digest) for part in (data.train, data.val))
         frozen = None if tuning.moves_features else "start"
         log = tune(model, tuning.parameters(model), fit, train, val, 0, frozen_key=frozen, bank=FeatureBank(CPU), resume=kept)

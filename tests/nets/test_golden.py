@@ -1,9 +1,10 @@
-"""The official Point-MAE's numbers, at its official size, from its released names."""
+"""The official models' numbers, at their official sizes, from their released names."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,43 +13,65 @@ import torch
 from net_samples import fill
 from torch import nn
 
-from wisetune.nets.backbone import build_empty
+from wisetune.nets.backbone import Backbone, Preset, build_empty
+from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import parse_head
-from wisetune.nets.model import Model, feature_width
-from wisetune.nets.point_mae import PRESETS, PointMAE
+from wisetune.nets.model import Model
+from wisetune.nets.plain import Plain
 from wisetune.nets.transformer import Transformer
 from wisetune.points.neighbours import patches
 
-CLASSIFIERS = {"cls-modelnet1k": ("modelnet-1k", "input_1024"), "cls-scanobjectnn": ("scanobjectnn", "input_2048")}
+CLASSIFIERS = {
+    "point-mae": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 2048)},
+    "act": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 2048)},
+    "point-bert": {"cls-modelnet1k": ("modelnet-1k", 1024)},
+    "maskpoint": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 1024)},
+}
+"""Of each family the classifiers by their tag: our preset, and how many points its input has."""
+ENCODERS = {
+    "point-mae": ("pretrain-encoder", "pretrain", "MAE_encoder."),
+    "act": ("svm-feature", "svm", "ACT_encoder."),
+    "point-bert": ("svm-feature", "svm", "transformer_q."),
+    "maskpoint": ("svm-feature", "svm", "transformer_q."),
+}
+"""Of each family the encoder of its pre-training: tag, preset, and what its names begin with there."""
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 2e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
 
 
-@pytest.fixture(scope="module")
-def golden(shared: Path):
-    with np.load(shared / "reference/backbones/golden/point_mae.npz") as file:
+@functools.cache
+def golden_of(folder: Path, family: str) -> dict[str, np.ndarray]:
+    with np.load(folder / f"reference/backbones/golden/{family.replace('-', '_')}.npz") as file:
         return dict(file)
 
 
-@pytest.fixture(scope="module", params=[(tag, rule) for rule in ("fanin", "std02") for tag in CLASSIFIERS], ids="-".join)
-def classifier(request, golden):
-    tag, rule = request.param
-    preset = PRESETS[CLASSIFIERS[tag][0]]
+def preset_of(family: str, name: str) -> Preset:
+    return BACKBONES.entry(family).presets()[name]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(family, tag, rule) for family, tags in CLASSIFIERS.items() for rule in ("fanin", "std02") for tag in tags],
+    ids="-".join,
+)
+def classifier(request, shared):
+    family, tag, rule = request.param
+    name, points = CLASSIFIERS[family][tag]
+    preset, golden = preset_of(family, name), golden_of(shared, family)
     backbone = build_empty(dataclasses.replace(preset.backbone, reading="as_published"))
     with torch.device("meta"):
-        head = parse_head(preset.head).build(feature_width(backbone), preset.classes)
-    return tag, rule, fill(Model(backbone, head), rule), torch.from_numpy(golden[CLASSIFIERS[tag][1]])
+        head = parse_head(preset.head).build(backbone.feature_width, preset.classes)
+    return f"{tag}/{rule}/", golden, fill(Model(backbone, head), rule), torch.from_numpy(golden[f"input_{points}"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_classifier(classifier, golden, dtype):
-    tag, rule, model, points = classifier
+def test_classifier(classifier, dtype):
+    at, golden, model, points = classifier
     model = copy.deepcopy(model).to(dtype)  # the weights themselves are shared between tests
     suffix = "64" if dtype == torch.float64 else ""
     seen = watch(model.backbone)
     with torch.no_grad():
         pooled = model.features(points)
         output = model.head(pooled)
-    at = f"{tag}/{rule}/"
     for name, value in (("pooled", pooled), ("output", output)):
         np.testing.assert_allclose(value.numpy(), golden[f"{at}{name}{suffix}"], **TOLERANCE[dtype], err_msg=name)
     check_inside(seen, golden, at, "", dtype)
@@ -58,29 +81,40 @@ def test_classifier(classifier, golden, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("rule", ["fanin", "std02"])
-def test_pretrained_encoder(golden, rule, dtype):
-    spec = dataclasses.replace(PRESETS["pretrain"].backbone, reading="as_published")
-    encoder = fill(build_empty(spec), rule, "MAE_encoder.").to(dtype)
+@pytest.mark.parametrize("family", ENCODERS)
+def test_pretrained_encoder(shared, family, rule, dtype):
+    """Its tokens, or the feature that its linear SVM sees."""
+    tag, name, prefix = ENCODERS[family]
+    golden, at, suffix = golden_of(shared, family), f"{tag}/{rule}/", "64" if dtype == torch.float64 else ""
+    encoder = fill(build_empty(dataclasses.replace(preset_of(family, name).backbone, reading="as_published")), rule, prefix).to(dtype)
     seen = watch(encoder)
     with torch.no_grad():
         tokens = encoder(torch.from_numpy(golden["input_1024"]).to(dtype))
-    assert tokens.lead.shape[1] == 0
-    at = f"pretrain-encoder/{rule}/"
-    suffix = "64" if dtype == torch.float64 else ""
-    np.testing.assert_allclose(tokens.patch[:, :8].numpy(), golden[f"{at}output{suffix}"], **TOLERANCE[dtype])
-    check_inside(seen, golden, at, "MAE_encoder.", dtype)
+    if tag == "pretrain-encoder":
+        assert tokens.lead.shape[1] == 0
+        output = tokens.patch[:, :8]
+    else:
+        np.testing.assert_allclose(tokens.lead[:, 0], golden[f"{at}pooled{suffix}"], **TOLERANCE[dtype])
+        with torch.no_grad():
+            output = encoder.pool(tokens)
+    np.testing.assert_allclose(output.numpy(), golden[f"{at}output{suffix}"], **TOLERANCE[dtype])
+    check_inside(seen, golden, at, prefix, dtype)
 
 
-@pytest.mark.parametrize(
-    ("tag", "points", "groups"), [("cls-modelnet1k", 1024, 64), ("cls-scanobjectnn", 2048, 128), ("pretrain-encoder", 1024, 64)]
-)
-def test_patches(golden, tag, points, groups):
-    found = patches(torch.from_numpy(golden[f"input_{points}"]), groups, 32, "pointnet2")
-    np.testing.assert_array_equal(found.centres.numpy(), golden[f"{tag}/fps0_{points}to{groups}"])
-    np.testing.assert_array_equal(np.sort(found.members.numpy(), axis=-1), golden[f"{tag}/knn0_{points}q{groups}k32"])
+@pytest.mark.parametrize("family", CLASSIFIERS)
+def test_patches(shared, family):
+    golden = golden_of(shared, family)
+    for tag, (name, points) in CLASSIFIERS[family].items():
+        backbone = build_empty(dataclasses.replace(preset_of(family, name).backbone, reading="as_published"))
+        assert isinstance(backbone, Plain)
+        groups = backbone.spec.groups
+        found = patches(torch.from_numpy(golden[f"input_{points}"]), groups, 32, backbone.published_sampling, backbone.published_neighbours)
+        np.testing.assert_array_equal(found.centres.numpy(), golden[f"{tag}/fps0_{points}to{groups}"])
+        np.testing.assert_array_equal(np.sort(found.members.numpy(), axis=-1), golden[f"{tag}/knn0_{points}q{groups}k32"])
 
 
-def watch(backbone: PointMAE) -> dict[str, list[torch.Tensor]]:
+def watch(backbone: Backbone) -> dict[str, list[torch.Tensor]]:
+    assert isinstance(backbone, Plain)
     seen: dict[str, list[torch.Tensor]] = {"encoder": [], "blocks": [], "norm": []}
 
     def keep(name: str):

@@ -66,7 +66,7 @@ def test_card(path, model):
     assert card.digest == content_digest(model.state_dict())
     assert card.version
     # Every option is spelled: a default that changes later must not change what this file is.
-    assert str(metadata(path)["backbone"]).count("=") == 12
+    assert str(metadata(path)["backbone"]).count("=") == 13
 
 
 def test_a_loaded_model_can_be_saved_again_and_is_the_same_bytes(path, tmp_path):

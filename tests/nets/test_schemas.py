@@ -9,36 +9,44 @@ import torch
 from net_samples import schema
 
 from wisetune.nets.backbone import build_empty
+from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import parse_head
 from wisetune.nets.masked import MaskedAutoencoder
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
+from wisetune.nets.plain import PlainSpec
 from wisetune.nets.point_mae import PRESETS, PointMAESpec
 
-CONFIGS = {
-    "modelnet-1k": "finetune_modelnet",
-    "modelnet-8k": "finetune_modelnet_8k",
-    "scanobjectnn": "finetune_scan_hardest",
-    "few-shot": "fewshot",
-}
+CLASSIFIERS = [
+    ("point-mae", "modelnet-1k", "point_mae-cls-modelnet1k"),
+    ("point-mae", "scanobjectnn", "point_mae-cls-scanobjectnn"),
+    ("act", "modelnet-1k", "act-cls-modelnet1k"),
+    ("act", "scanobjectnn", "act-cls-scanobjectnn"),
+    ("act", "scanobjectnn-linear", "act-cls-scanobjectnn-linearhead"),
+    ("point-bert", "modelnet-1k", "point_bert-cls-modelnet1k"),
+    ("point-bert", "scanobjectnn", "point_bert-cls-scanobjectnn"),
+    ("maskpoint", "modelnet-1k", "maskpoint-cls-modelnet1k"),
+    ("maskpoint", "scanobjectnn", "maskpoint-cls-scanobjectnn"),
+]
+FAMILIES = ("act", "maskpoint", "point-bert", "point-mae")
+OFFICIAL = [
+    (family, name) for family in FAMILIES for name, preset in BACKBONES.entry(family).presets().items() if preset.classes is not None
+]
+"""The presets that are official configurations of classifiers."""
 
 
 def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-@pytest.mark.parametrize(("preset", "name"), [("modelnet-1k", "point_mae-cls-modelnet1k"), ("scanobjectnn", "point_mae-cls-scanobjectnn")])
-def test_classifier_has_the_official_state_dict(shared, preset, name):
-    chosen = PRESETS[preset]
+@pytest.mark.parametrize(("family", "preset", "name"), CLASSIFIERS)
+def test_classifier_has_the_official_state_dict(shared, family, preset, name):
+    chosen = BACKBONES.entry(family).presets()[preset]
     backbone = build_empty(chosen.backbone)
     with torch.device("meta"):
-        model = Model(backbone, parse_head(chosen.head).build(feature_width(backbone), chosen.classes))
+        model = Model(backbone, parse_head(chosen.head).build(backbone.feature_width, chosen.classes))
     assert shapes(model) == schema(shared, name)
     official = json.loads((shared / f"reference/backbones/schemas/{name}.json").read_text())
     assert sum(value.numel() for value in model.parameters()) == official["n_parameters"]
-
-
-def test_act_classifier_has_the_same_names(shared):
-    assert schema(shared, "act-cls-modelnet1k") == schema(shared, "point_mae-cls-modelnet1k")
 
 
 def test_pretraining_model_has_the_official_state_dict(shared):
@@ -48,19 +56,18 @@ def test_pretraining_model_has_the_official_state_dict(shared):
     assert sum(value.numel() for value in model.parameters()) == 29006432
 
 
-@pytest.mark.parametrize("preset", CONFIGS)
-def test_presets_are_the_official_configurations(shared, preset):
-    official = json.loads((shared / "reference/backbones/configs.json").read_text())[f"Point-MAE/cfgs/{CONFIGS[preset]}.yaml"]
-    spec, model = PRESETS[preset].backbone, official["model"]
+@pytest.mark.parametrize(("family", "preset"), OFFICIAL)
+def test_presets_are_the_official_configurations(shared, family, preset):
+    chosen = BACKBONES.entry(family).presets()[preset]
+    project, _, file = chosen.source.partition(" ")
+    official = json.loads((shared / "reference/backbones/configs.json").read_text())[f"{project}/{file}"]
+    spec, model = chosen.backbone, official["model"]
+    assert isinstance(spec, PlainSpec)
     assert (spec.points, spec.groups, spec.group_size) == (official["npoints"], model["num_group"], model["group_size"])
-    assert (spec.width, spec.depth, spec.heads, spec.drop_path) == (
-        model["trans_dim"],
-        model["depth"],
-        model["num_heads"],
-        model["drop_path_rate"],
-    )
-    assert PRESETS[preset].classes == model["cls_dim"]
-    assert CONFIGS[preset] in PRESETS[preset].source
+    width = model.get("trans_dim", model.get("embed_dim"))
+    assert (spec.width, spec.depth, spec.heads, spec.drop_path) == (width, model["depth"], model["num_heads"], model["drop_path_rate"])
+    assert (spec.token_width or width) == model.get("encoder_dims", width)
+    assert chosen.classes == model["cls_dim"]
 
 
 def test_pretrain_preset_is_the_official_encoder(shared):

@@ -7,7 +7,7 @@ import functools
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty, on_meta
 from wisetune.nets.heads import LinearHead
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, walk
 from wisetune.tune.tuning import Tuning
 
@@ -46,7 +46,7 @@ def check_grafts(recipe: Recipe) -> None:
 def _noted(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> tuple[Grafted, ...]:
     with on_meta():
         backbone = build_empty(spec)
-        model = Model(backbone, LinearHead().build(feature_width(backbone), 2), LinearHead(), ("a", "b"))
+        model = Model(backbone, LinearHead().build(backbone.feature_width, 2), LinearHead(), ("a", "b"))
         for tuning in tunings:
             _by_shape(tuning, model)
     return backbone.grafts

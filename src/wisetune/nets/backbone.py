@@ -11,18 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.nets.readout import READOUTS, Tokens, readout
 from wisetune.spec import Spec
 
 Groups = tuple[torch.Tensor, ...]
 """What a backbone derives from clouds without weights: tensors with the batch first, computed once for all weights."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tokens:
-    """A backbone's output by role: ``lead`` (class token and the like) before ``patch`` (one a patch of the input)."""
-
-    lead: Float[torch.Tensor, "b l d"]
-    patch: Float[torch.Tensor, "b g d"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +57,7 @@ class BackboneSpec(Spec):
 
     @classmethod
     def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
-        """The options that the shapes in a released state dict tell; None if it is not one of this family."""
+        """The options that the shapes in a released state dict tell; None if it cannot be one of this family. Some share names and shapes."""
         del shapes
         return None
 
@@ -98,6 +91,8 @@ class Backbone(nn.Module):
     points: int
     head_name: ClassVar[str] = "head"
     """The head's prefix in the official state dict of this family's classifiers."""
+    spare: ClassVar[tuple[str, ...]] = ()
+    """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
     grafts: tuple[Grafted, ...] = ()
     """What tunings put into it after it was built, in order."""
 
@@ -123,6 +118,15 @@ class Backbone(nn.Module):
     def encode(self, groups: Groups) -> Tokens:
         """Tokens of grouped clouds."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+        """The vector that a head or a probe sees, by the readout's name."""
+        return readout(self.readout)(tokens)
+
+    @property
+    def feature_width(self) -> int:
+        """Length of that vector."""
+        return READOUTS[self.readout][1] * self.width
 
     def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Tokens:
         """Tokens of clouds."""

@@ -18,11 +18,11 @@ from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
 from wisetune.nets.heads import Head, parse_head
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
 from wisetune.runtime import drawing
 
 _MACHINERY = (
-    *("backbone", "grafts", "heads", "linear_max", "masked", "model", "readout", "tokenizer", "transformer"),
+    *("backbone", "grafts", "heads", "linear_max", "masked", "model", "plain", "readout", "tokenizer", "transformer"),
     *("checkpoint", "create", "features", "official", "pretrained", "save"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
@@ -115,7 +115,7 @@ def fresh_backbone(spec: BackboneSpec, seed: int) -> Backbone:
 def fresh_head(head: Head, backbone: Backbone, classes: int, seed: int) -> nn.Module:
     """A head for this backbone whose weights are a pure function of its sizes and seed, whatever the backbone's weights are."""
     with drawing(seed, "head"):
-        return head.build(feature_width(backbone), classes)
+        return head.build(backbone.feature_width, classes)
 
 
 def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:

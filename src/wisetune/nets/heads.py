@@ -36,23 +36,54 @@ class LinearHead(Head):
 
 
 @dataclasses.dataclass(frozen=True)
+class Mlp1Head(Head):
+    """One linear map in a Sequential: the linear classifiers of ACT and ReCon, so that their files load by name."""
+
+    name: ClassVar[str] = "mlp1"
+
+    def build(self, width: int, classes: int) -> nn.Module:
+        """``Sequential(Linear(width, classes))``, initialised as the field does."""
+        return nn.Sequential(nn.Linear(width, classes)).apply(initialise)
+
+
+@dataclasses.dataclass(frozen=True)
 class Mlp3Head(Head):
-    """Three linear maps with BatchNorm, ReLU and dropout between: the head of Point-MAE's, ReCon's and ACT's classifiers."""
+    """Three linear maps with BatchNorm, ReLU and dropout between: the head of Point-MAE's, ReCon's and ACT's classifiers.
+
+    MaskPoint's on ScanObjectNN has ``hidden=512,second=256``; without ``second`` both hidden layers are ``hidden`` wide.
+    """
 
     name: ClassVar[str] = "mlp3"
+
+    hidden: int = option(256, least=1, most=_WIDEST)
+    dropout: float = option(0.5, least=0, below=1)
+    second: int | None = option(None, least=1, most=_WIDEST, absent=None)
+
+    def build(self, width: int, classes: int) -> nn.Module:
+        """Positions in the Sequential are those of the released code, so that its files load by name."""
+        layers: list[nn.Module] = []
+        second = self.second or self.hidden
+        for inside, outside in ((width, self.hidden), (self.hidden, second)):
+            layers += [nn.Linear(inside, outside), nn.BatchNorm1d(outside), nn.ReLU(), nn.Dropout(self.dropout)]
+        return nn.Sequential(*layers, nn.Linear(second, classes)).apply(initialise)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mlp2Head(Head):
+    """Two linear maps with ReLU and dropout between, no BatchNorm: the head of Point-BERT's classifiers, and of MaskPoint's on ModelNet."""
+
+    name: ClassVar[str] = "mlp2"
 
     hidden: int = option(256, least=1, most=_WIDEST)
     dropout: float = option(0.5, least=0, below=1)
 
     def build(self, width: int, classes: int) -> nn.Module:
         """Positions in the Sequential are those of the released code, so that its files load by name."""
-        layers: list[nn.Module] = []
-        for inside in (width, self.hidden):
-            layers += [nn.Linear(inside, self.hidden), nn.BatchNorm1d(self.hidden), nn.ReLU(), nn.Dropout(self.dropout)]
-        return nn.Sequential(*layers, nn.Linear(self.hidden, classes)).apply(initialise)
+        layers = [nn.Linear(width, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, classes)]
+        return nn.Sequential(*layers).apply(initialise)
 
 
-HEADS: dict[str, type[Head]] = {cls.name: cls for cls in (LinearHead, Mlp3Head)}
+HEADS: dict[str, type[Head]] = {cls.name: cls for cls in (LinearHead, Mlp1Head, Mlp2Head, Mlp3Head)}
 
 
 def parse_head(text: str, *, filed: bool = False) -> Head:

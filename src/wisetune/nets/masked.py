@@ -15,9 +15,10 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Groups, Tokens
-from wisetune.nets.point_mae import POSITION_HIDDEN, PointMAE, PointMAESpec
-from wisetune.nets.readout import readout
+from wisetune.nets.backbone import Groups
+from wisetune.nets.plain import POSITION_HIDDEN
+from wisetune.nets.point_mae import PointMAE, PointMAESpec
+from wisetune.nets.readout import Tokens
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather
 
@@ -114,7 +115,7 @@ class Projector(nn.Module):
 
 def pool(encoder: PointMAE, tokens: Float[torch.Tensor, "b v d"]) -> Float[torch.Tensor, "b f"]:
     """The encoder's readout of visible tokens."""
-    return readout(encoder.readout)(Tokens(lead=tokens[:, :0], patch=tokens))
+    return encoder.pool(Tokens(lead=tokens[:, :0], patch=tokens))
 
 
 def contrast(a: Float[torch.Tensor, "b o"], b: Float[torch.Tensor, "b o"], temperature: float) -> Float[torch.Tensor, ""]:

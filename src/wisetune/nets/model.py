@@ -12,7 +12,6 @@ from torch import nn
 from wisetune.errors import DataError
 from wisetune.nets.backbone import Backbone, Groups
 from wisetune.nets.heads import Head
-from wisetune.nets.readout import READOUTS, readout
 
 
 class Model(nn.Module):
@@ -51,7 +50,7 @@ class Model(nn.Module):
 
     def encode(self, groups: Groups) -> Float[torch.Tensor, "b f"]:
         """Features of grouped clouds."""
-        return readout(self.backbone.readout)(self.backbone.encode(groups))
+        return self.backbone.pool(self.backbone.encode(groups))
 
     def features(self, points: torch.Tensor) -> Float[torch.Tensor, "b f"]:
         """The vector that the head sees."""
@@ -60,11 +59,6 @@ class Model(nn.Module):
     def forward(self, points: torch.Tensor) -> Float[torch.Tensor, "b classes"]:
         """Logits."""
         return self.head(self.features(points))
-
-
-def feature_width(backbone: Backbone) -> int:
-    """Length of the vector that a head on this backbone sees."""
-    return READOUTS[backbone.readout][1] * backbone.width
 
 
 def _check(points: torch.Tensor, fewest: int) -> None:

@@ -18,23 +18,20 @@ from wisetune.nets.backbone import Backbone
 from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.model import Model
-from wisetune.spec import dashed
+from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
 _FAMILIES = (
     ("img_token", "ReCon"),
     ("h_encoder.", "Point-M2AE"),
-    ("ACT_encoder.", "the pre-training of ACT"),
-    ("transformer_q.", "the pre-training of Point-BERT or MaskPoint"),
     ("dgcnn_1.", "the dVAE of Point-BERT"),
-    ("reduce_dim.", "a classifier of Point-BERT or MaskPoint"),
     ("visual.", "CLIP"),
     ("text_", "a text encoder, as in CLIP"),
     ("patch_embed.", "an image transformer, as in timm"),
     ("sa1.", "PointNet++"),
     ("feat.stn.", "PointNet"),
 )
-"""What keys begin with, and whose they are; the first that is found names the file."""
+"""What keys begin with, and whose they are, where no backbone here knows them; the first that is found names the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,16 +99,16 @@ def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Ten
 def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Whose weights these are, as far as their names and shapes tell; empty when they tell nothing. Leading ``module.`` says nothing."""
     shapes = {_strip(key): shape for key, shape in shapes.items()}
-    for start, family in _FAMILIES:
-        if any(key.startswith(start) or f".{start}" in key for key in shapes):
-            return family
+    found: dict[str, list[str]] = {}
     for name in BACKBONES.names():
         sizes = BACKBONES.entry(name).sizes(shapes)
         if sizes is not None:
-            shown = {
-                option: "+".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() for option, value in sizes.items()
-            }
-            return f"{name} with " + ", ".join(f"{dashed(option)}={value}" for option, value in shown.items())
+            found.setdefault(", ".join(f"{dashed(option)}={spell(value)}" for option, value in sizes.items()), []).append(name)
+    if found:
+        return "; or ".join(f"{' or '.join(names)} with {sizes}" for sizes, names in found.items())
+    for start, family in _FAMILIES:
+        if any(key.startswith(start) or f".{start}" in key for key in shapes):
+            return family
     return ""
 
 
@@ -135,7 +132,7 @@ class _Match:
         target = self.backbone.rename(key)
         if target is None or target not in self.targets:
             self.ignored.append(key)
-            if target is not None and not target.startswith(self.head_prefix):
+            if target is not None and not target.startswith((self.head_prefix, *self.backbone.spare)):
                 self.homeless.append(key)
             return
         if target in self.loaded:

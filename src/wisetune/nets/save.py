@@ -27,7 +27,7 @@ from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, class_names
 from wisetune.nets.grafts import told, unexplained
 from wisetune.nets.heads import Head, parse_head
-from wisetune.nets.model import Model, feature_width
+from wisetune.nets.model import Model
 
 FORMAT = "wisetune-weights-1"
 KEY = "wisetune"
@@ -186,7 +186,7 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
     model: Model | Backbone = backbone
     if card.head is not None:
         with on_meta():
-            model = Model(backbone, card.head.build(feature_width(backbone), len(card.classes)), card.head, card.classes).eval()
+            model = Model(backbone, card.head.build(backbone.feature_width, len(card.classes)), card.head, card.classes).eval()
     if graft is not None and isinstance(model, Model):
         for tuning in card.grafts:
             _regraft(path, model, tuning, graft)

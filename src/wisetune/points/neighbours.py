@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import no_type_check
+from collections.abc import Callable
+from typing import Literal, no_type_check
 
 import numpy as np
 import torch
@@ -13,19 +14,25 @@ from numba import njit
 from wisetune.points._threads import over_batch
 from wisetune.points.sampling import SamplingRule, farthest_points
 
+NeighbourRule = Literal["exact", "expanded"]
+"""How a distance is computed, always in float32: ``exact`` sums squared differences, as KNN_CUDA does (Point-MAE, Point-M2AE, ACT, Point-BERT's
+segmentation); ``expanded`` is |q|^2 - 2 q p + |p|^2, as ``knn_point`` does (Point-BERT, ReCon), which takes near ties for others."""
+
 
 def nearest_neighbours(
-    points: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
+    points: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int, rule: NeighbourRule = "exact"
 ) -> Int64[torch.Tensor, "b q count"]:
     """Indices of the ``count`` points nearest to each query, ascending; of equally far points the lower index comes first.
 
-    Squared differences are summed in float32 whatever the input, the semantics of KNN_CUDA. Numba on the CPU, torch elsewhere; both
-    give the same indices.
+    The exact rule is numba on the CPU, torch elsewhere; both give the same indices. The expanded one is torch's matrix product everywhere, so
+    that near ties fall as the device's product lets them.
 
     Raises:
         ValueError: more neighbours wanted than there are points, or none.
     """
     _check(points, count)
+    if rule == "expanded":
+        return _in_parts(_nearest_expanded, points, queries, count)
     if points.device.type != "cpu":
         return nearest_neighbours_torch(points, queries, count)
     clouds = points.detach().to(torch.float32).contiguous().numpy()
@@ -38,15 +45,18 @@ def nearest_neighbours(
 def nearest_neighbours_torch(
     points: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
 ) -> Int64[torch.Tensor, "b q count"]:
-    """The same in plain torch, for every device; the reference that the numba kernel is tested against.
-
-    Queries are worked on a few at a time, so that memory does not grow with their number.
-    """
+    """The exact rule in plain torch, for every device; the reference that the numba kernel is tested against."""
     _check(points, count)
+    return _in_parts(_nearest_torch, points, queries, count)
+
+
+def _in_parts(
+    nearest: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], points: torch.Tensor, queries: torch.Tensor, count: int
+) -> torch.Tensor:
+    """Queries are worked on a few at a time, so that memory does not grow with their number."""
     clouds = points.detach().to(torch.float32)
     few = max(1, _BYTES // (_BYTES_A_DISTANCE * max(1, clouds.shape[0] * clouds.shape[1])))
-    parts = [_nearest_torch(clouds, part, count) for part in queries.detach().to(torch.float32).split(few, dim=1)]
-    return torch.cat(parts, dim=1)
+    return torch.cat([nearest(clouds, part, count) for part in queries.detach().to(torch.float32).split(few, dim=1)], dim=1)
 
 
 _BYTES = 256 << 20
@@ -59,12 +69,22 @@ def _nearest_torch(
     clouds: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
 ) -> Int64[torch.Tensor, "b q count"]:
     x, y, z = (clouds[:, None, :, axis] - queries[:, :, None, axis] for axis in range(3))
-    distance = x * x + y * y + z * z
+    return _smallest((x * x + y * y + z * z).abs(), count)
+
+
+def _nearest_expanded(
+    clouds: Float[torch.Tensor, "b n 3"], queries: Float[torch.Tensor, "b q 3"], count: int
+) -> Int64[torch.Tensor, "b q count"]:
+    distance = -2 * queries @ clouds.transpose(1, 2) + queries.square().sum(-1)[:, :, None] + clouds.square().sum(-1)[:, None]
+    return distance.topk(count, dim=-1, largest=False).indices
+
+
+def _smallest(distance: Float[torch.Tensor, "b q n"], count: int) -> Int64[torch.Tensor, "b q count"]:
     if distance.device.type == "mps":  # whole numbers of 64 bits are not safe there
         return distance.sort(dim=-1, stable=True).indices[..., :count]
-    # Floats that are not negative are ordered like their bits (abs clears the sign that a NaN may have): with the index below them, no two
-    # are equal, and of equally far points the lower index comes first.
-    key = distance.abs().view(torch.int32).to(torch.int64) << 32 | torch.arange(distance.shape[-1], device=distance.device)
+    # Floats that are not negative are ordered like their bits (a NaN may have a sign, which abs has cleared): with the index below them, no
+    # two are equal, and of equally far points the lower index comes first.
+    key = distance.view(torch.int32).to(torch.int64) << 32 | torch.arange(distance.shape[-1], device=distance.device)
     return key.topk(count, dim=-1, largest=False).values & 0xFFFFFFFF
 
 
@@ -76,13 +96,15 @@ class Patches:
     members: Int64[torch.Tensor, "b g k"]
 
 
-def patches(points: Float[torch.Tensor, "b n 3"], groups: int, size: int, rule: SamplingRule = "intended") -> Patches:
+def patches(
+    points: Float[torch.Tensor, "b n 3"], groups: int, size: int, rule: SamplingRule = "intended", near: NeighbourRule = "exact"
+) -> Patches:
     """Patches of the ``size`` nearest points around ``groups`` farthest points; a centre belongs to its own patch.
 
     It depends on the points alone, so it is computed once for every set of weights that looks at them.
     """
     centres = farthest_points(points, groups, rule)
-    return Patches(centres, nearest_neighbours(points, gather(points, centres), size))
+    return Patches(centres, nearest_neighbours(points, gather(points, centres), size, near))
 
 
 def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:

@@ -1,0 +1,75 @@
+"""ACT (Dong et al., ICLR 2023): the plain transformer over patches, taught by an image transformer.
+
+Its classifier is Point-MAE's to the last name; the class token comes from pre-training. Its linear SVM looked at a projection of that token which
+the distillation never trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+from wisetune.nets.backbone import Preset
+from wisetune.nets.plain import PROJECTED, Plain, PlainSpec, small
+
+_PREFIX = "ACT_encoder."
+_ELSEWHERE = (
+    *("ACT_decoder.", "decoder_pos_embed.", "dvae_tokenizer.", "proj_head.", "mask_token", "lm_head."),
+    *("label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2"),
+)
+"""Parts of the pre-training model, and of the part segmentation model (whose names end in ``_cls`` but in older files)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ACTSpec(PlainSpec):
+    """Sizes and reading of an ACT."""
+
+    name: ClassVar[str] = "act"
+    projects: ClassVar[bool] = True
+
+    def build(self) -> ACT:
+        """A backbone with fresh weights, drawn from torch's default generator."""
+        return ACT(self)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """The official configurations, the feature of its linear SVM, and ``mini``."""
+        return PRESETS
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """Those of a classifier, whose names are Point-MAE's too, or of a pre-training model."""
+        own = {name: shape for key, shape in shapes.items() if (name := ACT.rename(key)) is not None}
+        return None if "reduce_dim.weight" in own else cls.sizes_of(own)
+
+
+class ACT(Plain):
+    """The encoder of ACT."""
+
+    spare = ("cls_head.",)
+
+    @staticmethod
+    def rename(key: str) -> str | None:
+        """Pre-training files hold the encoder under ``ACT_encoder.``, beside the teacher and a decoder."""
+        key = key.removeprefix(_PREFIX)
+        return None if key.startswith(_ELSEWHERE) else key
+
+
+def _official(points: int, groups: int, classes: int, file: str, head: str = "mlp3") -> Preset:
+    return Preset(ACTSpec(points=points, groups=groups), classes, head, f"ACT cfgs/finetune_classification/{file}.yaml")
+
+
+PRESETS: dict[str, Preset] = {
+    "modelnet-1k": _official(1024, 64, 40, "full/finetune_modelnet"),
+    "modelnet-8k": _official(8192, 512, 40, "full/finetune_modelnet_8k"),
+    "scanobjectnn": _official(2048, 128, 15, "full/finetune_scan_hardest"),
+    "modelnet-1k-linear": _official(1024, 64, 40, "linear/finetune_modelnet_linear", "mlp1"),
+    "scanobjectnn-linear": _official(2048, 128, 15, "linear/finetune_scan_hardest_linear", "mlp1"),
+    "few-shot": _official(1024, 64, 40, "few_shot/fewshot_modelnet"),
+    "svm": Preset(
+        ACTSpec(readout=PROJECTED), None, "linear", "the feature of ACT's linear SVM during cfgs/pretrain/pretrain_act_distill.yaml"
+    ),
+    "mini": Preset(small(ACTSpec), None, "linear", "wisetune: the same code at a size for two cores"),
+}
+"""Settings by name; the sizes of the official ones are those of the configuration files named."""

@@ -1,0 +1,189 @@
+"""The plain transformer over patches: Point-BERT began it, and Point-MAE, ACT and MaskPoint share it but for a few lines each.
+
+Patches of points become tokens (the mini-PointNet), a class token may stand before them, and positions are added before every block. Module
+names and shapes are those of the released codes, so that their files load by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.nets.backbone import Anatomy, Backbone, BackboneSpec, Groups, Site
+from wisetune.nets.readout import Tokens, lead, readout
+from wisetune.nets.tokenizer import MiniPointNet
+from wisetune.nets.transformer import Transformer, initialise
+from wisetune.points.neighbours import NeighbourRule, gather, patches
+from wisetune.points.sampling import SamplingRule
+from wisetune.spec import option
+
+POSITION_HIDDEN = 128
+PROJECTED = "projected"
+"""The readout of some pre-training codes' linear SVM: the class token through the projection of their contrast."""
+_PROJECTION = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainSpec(BackboneSpec):
+    """Sizes and reading of such a backbone. ``tokenizer`` are the hidden widths of the mini-PointNet.
+
+    ``token_width`` is the width of what it makes, with a linear map to ``width`` after it; none means ``width`` and no map. ``initial`` is the
+    rule of fresh weights: ``published`` draws every map with deviation 0.02, under which the signal of a narrow tokenizer all but
+    vanishes; ``fan-in`` is torch's default.
+    """
+
+    projects: ClassVar[bool] = False
+    """Whether the released pre-training model has a projection of the class token, on which its linear SVM was measured."""
+
+    # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
+    points: int = option(1024, least=1, most=1 << 20)
+    groups: int = option(64, least=1, most=1 << 16)
+    group_size: int = option(32, least=1, most=1 << 16)
+    width: int = option(384, least=1, most=1 << 13)
+    depth: int = option(12, least=1, most=1 << 8)
+    heads: int = option(6, least=1, most=1 << 8)
+    tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
+    class_token: bool = True
+    readout: str = "lead+max"
+    drop_path: float = option(0.1, least=0, below=1)
+    initial: Literal["published", "fan-in"] = "published"
+    reading: Literal["as_intended", "as_published"] = "as_intended"
+    token_width: int | None = option(None, least=1, most=1 << 13, absent=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.tokenizer, tuple) or len(self.tokenizer) != 3:
+            raise UsageError(f"'{self.name}' has tokenizer={self.tokenizer}; it takes three widths, for example 128+256+512.")
+        if self.width % self.heads:
+            raise UsageError(f"'{self.name}' has width={self.width} and heads={self.heads}; the width must be a multiple of the heads.")
+        if max(self.groups, self.group_size) > self.points:
+            wanted = f"groups={self.groups} of group-size={self.group_size}"
+            raise UsageError(f"'{self.name}' has {wanted}, but clouds of points={self.points}; give clouds more points.")
+        if not (self.projects and self.readout == PROJECTED):
+            readout(self.readout)
+        if not self.class_token and self.readout != "max+mean":
+            raise UsageError(f"'{self.name}' has readout={self.readout} but class-token=false; use readout=max+mean, or a class token.")
+
+    @staticmethod
+    def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """Width, depth, tokenizer and class token, by this module's names; neither the heads nor the groups can be seen in shapes."""
+        first, second = shapes.get("encoder.first_conv.3.weight", ()), shapes.get("encoder.second_conv.3.weight", ())
+        depth = len({key.split(".")[2] for key in shapes if key.startswith("blocks.blocks.")})
+        bridge = shapes.get("reduce_dim.weight")
+        width = shapes.get("norm.weight", ())
+        # ReCon has these names too, and more in each block.
+        another = any("_contrast." in key for key in shapes)
+        if another or len(first) != 3 or len(second) != 3 or not depth or width != (bridge or second)[:1]:
+            return None
+        found: dict[str, object] = {
+            "width": width[0],
+            "depth": depth,
+            "tokenizer": (first[1], first[0], second[1]),
+            "class_token": "cls_token" in shapes,
+        }
+        return found | ({"token_width": second[0]} if bridge else {})
+
+
+P = TypeVar("P", bound=PlainSpec)
+
+
+def small(kind: type[P], **options: Any) -> P:
+    """A size for tests and for two cores, with weights that a narrow tokenizer can begin with."""
+    sizes: dict[str, Any] = {"groups": 32, "width": 128, "depth": 6, "heads": 4, "tokenizer": (32, 64, 128)}
+    return kind(**sizes | {"drop_path": 0.0, "initial": "fan-in"} | options)
+
+
+class Plain(Backbone):
+    """The encoder without masking, with or without class token."""
+
+    head_name = "cls_head_finetune"
+    fresh: ClassVar[tuple[str, ...]] = ()
+    """Parameters that the released pre-training file lacks."""
+    published_sampling: ClassVar[SamplingRule] = "pointnet2"
+    published_neighbours: ClassVar[NeighbourRule] = "exact"
+
+    def __init__(self, spec: PlainSpec) -> None:
+        super().__init__()
+        self._spec = spec
+        self.width, self.points, self.readout = spec.width, spec.points, spec.readout
+        if spec.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.width))
+            self.cls_pos = nn.Parameter(torch.randn(1, 1, spec.width))
+        self.encoder = MiniPointNet(spec.token_width or spec.width, (spec.tokenizer[0], spec.tokenizer[1], spec.tokenizer[2]))
+        if spec.token_width is not None:
+            self.reduce_dim = nn.Linear(spec.token_width, spec.width)
+        self.pos_embed = nn.Sequential(nn.Linear(3, POSITION_HIDDEN), nn.GELU(), nn.Linear(POSITION_HIDDEN, spec.width))
+        self.blocks = Transformer(spec.width, spec.depth, spec.heads, spec.drop_path)
+        self.norm = nn.LayerNorm(spec.width)
+        if spec.readout == PROJECTED:
+            self.cls_head = nn.Sequential(nn.Linear(spec.width, _PROJECTION), nn.GELU(), nn.Linear(_PROJECTION, _PROJECTION))
+        if spec.initial == "published":
+            self.apply(initialise)
+        if spec.class_token:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+            nn.init.trunc_normal_(self.cls_pos, std=0.02)
+
+    @property
+    def spec(self) -> PlainSpec:
+        """What it was built from."""
+        return self._spec
+
+    @property
+    def sampling(self) -> SamplingRule:
+        """The rule by which patch centres are chosen."""
+        return self.published_sampling if self.spec.reading == "as_published" else "intended"
+
+    @property
+    def neighbours(self) -> NeighbourRule:
+        """The rule by which a patch's points are."""
+        return self.published_neighbours if self.spec.reading == "as_published" else "exact"
+
+    @property
+    def fewest_points(self) -> int:
+        """A patch centre is chosen once, and a patch's points are different ones."""
+        return max(self.spec.groups, self.spec.group_size)
+
+    @property
+    def feature_width(self) -> int:
+        """Length of the vector that a head sees."""
+        return _PROJECTION if self.readout == PROJECTED else super().feature_width
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """One site a block."""
+        sites = []
+        for i in range(self.spec.depth):
+            at = f"blocks.blocks.{i}"
+            parts = (f"{at}.norm1", f"{at}.attn", f"{at}.attn.qkv", f"{at}.attn.proj", f"{at}.norm2", f"{at}.mlp")
+            sites.append(Site(at, *parts, width=self.width))
+        return Anatomy(tuple(sites), norm="norm", tokenizer="encoder", fresh=self.fresh if self.spec.class_token else ())
+
+    def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
+        """Patch centres ``[b, g, 3]`` and the patches' points relative to them ``[b, g, k, 3]``."""
+        found = patches(points, self.spec.groups, self.spec.group_size, self.sampling, self.neighbours)
+        centres = gather(points, found.centres)
+        return centres, gather(points, found.members) - centres[:, :, None]
+
+    def encode(self, groups: Groups) -> Tokens:
+        """Tokens after the last norm."""
+        centres, offsets = groups
+        tokens, position = self.encoder(offsets), self.pos_embed(centres)
+        if self.spec.token_width is not None:
+            tokens = self.reduce_dim(tokens)
+        leads = 0
+        if self.spec.class_token:
+            leads = 1
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            position = torch.cat([self.cls_pos.expand(len(tokens), -1, -1), position], dim=1)
+        tokens = self.norm(self.blocks(tokens, position))
+        return Tokens(lead=tokens[:, :leads], patch=tokens[:, leads:])
+
+    def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+        """The vector that a head sees."""
+        return self.cls_head(lead(tokens)) if self.readout == PROJECTED else super().pool(tokens)
