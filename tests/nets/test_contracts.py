@@ -19,6 +19,7 @@ from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.maskpoint import MaskPointSpec
 from wisetune.nets.model import Model
 from wisetune.nets.point_bert import PointBERTSpec
+from wisetune.nets.recon import ReConSpec
 from wisetune.recipe import Start, digest
 
 PROJECTED = {**TINY_OPTIONS, "readout": "projected"}
@@ -27,6 +28,7 @@ SPECS = {
     "maskpoint": [MaskPointSpec(**TINY_OPTIONS, token_width=12), MaskPointSpec(**PROJECTED, token_width=12, reading="as_published")],
     "point-bert": [PointBERTSpec(**TINY_OPTIONS, token_width=12), PointBERTSpec(**PROJECTED, token_width=12, reading="as_published")],
     "point-mae": [TINY, TINY_PLAIN, dataclasses.replace(TINY, reading="as_published")],
+    "recon": [ReConSpec(**TINY_OPTIONS), ReConSpec(**TINY_OPTIONS, readout="leads-max+total", reading="as_published")],
 }
 """Small specs of each backbone; a new entry of the catalog must be added here."""
 

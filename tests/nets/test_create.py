@@ -140,8 +140,12 @@ def test_a_default_device_does_not_move_fresh_weights():
         ("point-mae", {"classes": 2, "tokenizer": (8, 8, -1)}, r"'tokenizer' of 'point-mae' is 8\+8\+-1; each must be"),
         ("point-mae", {"classes": 2, "drop_path": 1.0}, "option 'drop-path' of 'point-mae' is 1.0"),
         ("point-mae", {"classes": 2, "drop_path": "x"}, "option 'drop-path' of 'point-mae' is x"),
-        ("point-mae", {"classes": 2, "readout": "mean"}, "no readout 'mean'. There are: lead, lead.max, max.mean"),
-        ("point-mae", {"classes": 2, "class_token": False}, "use readout=max.mean"),
+        ("point-mae", {"classes": 2, "readout": "mean"}, "no readout 'mean'. There are: lead, lead.max, leads.max, max.mean"),
+        (
+            "point-mae",
+            {"classes": 2, "class_token": False},
+            "looks at a class token, and this backbone has none. Without one there are: max.mean, total",
+        ),
         ("point-mae", {"classes": 2, "head": "mlp3:hidden=1000000000"}, "at least 1 and at most 8192"),
         ("point-mae", {"classes": 2, "head": "mlp3:dropout=1"}, "'dropout' of 'mlp3' is 1.0"),
     ],
@@ -161,4 +165,4 @@ def test_heads_and_readouts_by_name():
     assert [name for name, _ in Mlp3Head(hidden=4).build(6, 2).named_parameters()][-1] == "8.bias"
     assert LinearHead().build(6, 2).weight.shape == (2, 6)
     with pytest.raises(UsageError, match="no readout"):
-        readout("cls")
+        readout("cls", 1)

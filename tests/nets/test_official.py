@@ -48,6 +48,7 @@ def refused(model, source, says: str, error: type[Exception] = WeightsError, **o
 
 
 REPORTS = {
+    "recon": ("recon-pretrain", "MAE_encoder", 306, ()),
     "point-mae": ("point_mae-pretrain", "MAE_encoder", 156, ()),
     "act": ("act-pretrain", "ACT_encoder", 158, ()),
     "point-bert": ("point_bert-pretrain", "transformer_q", 160, ("transformer_k.", "queue", "dvae.", "transformer_q.cls_head.")),
@@ -186,7 +187,7 @@ class TestRefused:
         refused(
             model,
             other.state_dict(),
-            r"of its tensors have another size: .*It looks like act or point-mae with width=32.*Nothing was loaded",
+            r"of its tensors have another size: .*It looks like act with width=32.* or point-mae with width=32.*Nothing was loaded",
         )
 
     def test_a_deeper_network_is_not_cut_silently(self, model):
@@ -244,7 +245,7 @@ class TestRefused:
 def test_what_data_parallel_puts_in_front_hides_nobody():
     shapes = {name: tuple(value.shape) for name, value in TINY.build().state_dict().items()}
     family = identify(shapes)
-    assert family.startswith("act or point-mae with width=16, depth=2")
+    assert family.startswith("act with width=16, depth=2")
     for prefix in ("module.", "module.module."):
         assert identify({prefix + name: shape for name, shape in shapes.items()}) == family
 
@@ -252,29 +253,35 @@ def test_what_data_parallel_puts_in_front_hides_nobody():
 @pytest.mark.parametrize(
     ("name", "family"),
     [
-        ("act-pretrain", "act with width=384, depth=12, tokenizer=128+256+512, class-token=true"),
-        ("maskpoint-pretrain", "maskpoint with width=384, depth=12, tokenizer=128+256+512, class-token=true, token-width=256"),
+        ("act-pretrain", "act with width=384, depth=12, tokenizer=128+256+512"),
+        ("maskpoint-pretrain", "maskpoint with width=384, depth=12, tokenizer=128+256+512, token-width=256"),
         (
             "maskpoint-cls-modelnet1k",
-            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, class-token=true, token-width=256",
+            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256",
         ),
-        ("point_bert-pretrain", "point-bert with width=384, depth=12, tokenizer=128+256+512, class-token=true, token-width=256"),
+        ("point_bert-pretrain", "point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256"),
         (
             "point_bert-cls-modelnet1k",
-            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, class-token=true, token-width=256",
+            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256",
         ),
         (
             "point_bert-partseg",
-            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, class-token=true, token-width=256",
+            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256",
         ),
         ("point_bert-dvae", "the dVAE of Point-BERT"),
         ("point_m2ae-cls-modelnet1k", "Point-M2AE"),
         ("point_m2ae-pretrain", "Point-M2AE"),
-        ("recon-cls-modelnet1k", "ReCon"),
-        ("recon-pretrain", "ReCon"),
+        ("recon-cls-modelnet1k", "recon with width=384, depth=12, tokenizer=128+256+512"),
+        ("recon-pretrain", "recon with width=384, depth=12, tokenizer=128+256+512"),
         ("point_mae-pretrain", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=false"),
-        ("point_mae-cls-scanobjectnn", "act or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true"),
-        ("act-cls-modelnet1k", "act or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true"),
+        (
+            "point_mae-cls-scanobjectnn",
+            "act with width=384, depth=12, tokenizer=128+256+512; or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true",
+        ),
+        (
+            "act-cls-modelnet1k",
+            "act with width=384, depth=12, tokenizer=128+256+512; or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true",
+        ),
     ],
 )
 def test_whose_a_file_is(shared, name, family):

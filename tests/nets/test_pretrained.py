@@ -71,7 +71,7 @@ def test_a_released_checkpoint(tmp_path, spelled):
 
 def test_a_released_checkpoint_does_not_know_its_groups(tmp_path):
     torch.save(create("point-mae", classes=3, **TINY_OPTIONS).state_dict(), tmp_path / "p.pth")
-    with pytest.raises(UsageError, match=r"looks like act or point-mae with width=16, depth=2.*Name a backbone: .*point-mae-modelnet-1k"):
+    with pytest.raises(UsageError, match=r"looks like act .*or point-mae with width=16, depth=2.*Name a backbone: .*point-mae-modelnet-1k"):
         resolve(tmp_path / "p.pth")
     torch.save({"h_encoder.a": torch.ones(2)}, tmp_path / "q.pth")
     with pytest.raises(UsageError, match="looks like Point-M2AE"):

@@ -26,8 +26,11 @@ CLASSIFIERS = [
     ("point-bert", "scanobjectnn", "point_bert-cls-scanobjectnn"),
     ("maskpoint", "modelnet-1k", "maskpoint-cls-modelnet1k"),
     ("maskpoint", "scanobjectnn", "maskpoint-cls-scanobjectnn"),
+    ("recon", "modelnet-1k", "recon-cls-modelnet1k"),
+    ("recon", "scanobjectnn", "recon-cls-scanobjectnn"),
+    ("recon", "scanobjectnn-linear", "recon-cls-scanobjectnn-linearhead"),
 ]
-FAMILIES = ("act", "maskpoint", "point-bert", "point-mae")
+FAMILIES = ("act", "maskpoint", "point-bert", "point-mae", "recon")
 OFFICIAL = [
     (family, name) for family in FAMILIES for name, preset in BACKBONES.entry(family).presets().items() if preset.classes is not None
 ]
@@ -47,6 +50,19 @@ def test_classifier_has_the_official_state_dict(shared, family, preset, name):
     assert shapes(model) == schema(shared, name)
     official = json.loads((shared / f"reference/backbones/schemas/{name}.json").read_text())
     assert sum(value.numel() for value in model.parameters()) == official["n_parameters"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "prefix"),
+    [
+        ("svm", "recon-svm-feature", ""),
+        *((preset, f"recon-pretrain{size}", "MAE_encoder.") for preset, size in (("pretrain", ""), ("small", "-small"), ("tiny", "-tiny"))),
+    ],
+)
+def test_recon_alone_has_the_official_state_dict(shared, preset, name, prefix):
+    official = schema(shared, name)
+    backbone = build_empty(BACKBONES.entry("recon").presets()[preset].backbone)
+    assert shapes(backbone) == {key.removeprefix(prefix): shape for key, shape in official.items() if key.startswith(prefix)}
 
 
 def test_pretraining_model_has_the_official_state_dict(shared):

@@ -41,7 +41,7 @@ class ACTSpec(PlainSpec):
     def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
         """Those of a classifier, whose names are Point-MAE's too, or of a pre-training model."""
         own = {name: shape for key, shape in shapes.items() if (name := ACT.rename(key)) is not None}
-        return None if "reduce_dim.weight" in own else cls.sizes_of(own)
+        return None if "reduce_dim.weight" in own or "img_token" in own else cls.sizes_of(own)
 
 
 class ACT(Plain):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from wisetune.nets.readout import READOUTS, Tokens, readout
+from wisetune.nets.readout import Tokens, readout
 from wisetune.spec import Spec
 
 Groups = tuple[torch.Tensor, ...]
@@ -83,10 +83,12 @@ class Grafted:
 class Backbone(nn.Module):
     """Base of every backbone.
 
-    A subclass sets ``readout`` (the name of the pooling that its classifier uses), ``width``, and ``points`` (how many points a cloud has).
+    A subclass sets ``readout`` (the name of the pooling that its classifier uses), ``leads`` (how many tokens stand before those of patches),
+    ``width``, and ``points`` (how many points a cloud has).
     """
 
     readout: str
+    leads: int
     width: int
     points: int
     head_name: ClassVar[str] = "head"
@@ -121,12 +123,13 @@ class Backbone(nn.Module):
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
         """The vector that a head or a probe sees, by the readout's name."""
-        return readout(self.readout)(tokens)
+        return readout(self.readout, self.leads).of(tokens)
 
     @property
     def feature_width(self) -> int:
         """Length of that vector."""
-        return READOUTS[self.readout][1] * self.width
+        found = readout(self.readout, self.leads)
+        return (found.fixed + found.each * self.leads) * self.width
 
     def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Tokens:
         """Tokens of clouds."""

@@ -18,7 +18,7 @@ from wisetune.errors import UsageError
 from wisetune.nets.backbone import Anatomy, Backbone, BackboneSpec, Groups, Site
 from wisetune.nets.readout import Tokens, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Transformer, initialise
+from wisetune.nets.transformer import Block, Transformer, initialise
 from wisetune.points.neighbours import NeighbourRule, gather, patches
 from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
@@ -40,7 +40,6 @@ class PlainSpec(BackboneSpec):
 
     projects: ClassVar[bool] = False
     """Whether the released pre-training model has a projection of the class token, on which its linear SVM was measured."""
-
     # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
     points: int = option(1024, least=1, most=1 << 20)
     groups: int = option(64, least=1, most=1 << 16)
@@ -49,7 +48,6 @@ class PlainSpec(BackboneSpec):
     depth: int = option(12, least=1, most=1 << 8)
     heads: int = option(6, least=1, most=1 << 8)
     tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
-    class_token: bool = True
     readout: str = "lead+max"
     drop_path: float = option(0.1, least=0, below=1)
     initial: Literal["published", "fan-in"] = "published"
@@ -66,27 +64,23 @@ class PlainSpec(BackboneSpec):
             wanted = f"groups={self.groups} of group-size={self.group_size}"
             raise UsageError(f"'{self.name}' has {wanted}, but clouds of points={self.points}; give clouds more points.")
         if not (self.projects and self.readout == PROJECTED):
-            readout(self.readout)
-        if not self.class_token and self.readout != "max+mean":
-            raise UsageError(f"'{self.name}' has readout={self.readout} but class-token=false; use readout=max+mean, or a class token.")
+            readout(self.readout, self.leads)
+
+    @property
+    def leads(self) -> int:
+        """How many tokens stand before those of patches."""
+        return 1
 
     @staticmethod
     def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
-        """Width, depth, tokenizer and class token, by this module's names; neither the heads nor the groups can be seen in shapes."""
+        """Width, depth and tokenizer, by this module's names; neither the heads nor the groups can be seen in shapes."""
         first, second = shapes.get("encoder.first_conv.3.weight", ()), shapes.get("encoder.second_conv.3.weight", ())
         depth = len({key.split(".")[2] for key in shapes if key.startswith("blocks.blocks.")})
         bridge = shapes.get("reduce_dim.weight")
         width = shapes.get("norm.weight", ())
-        # ReCon has these names too, and more in each block.
-        another = any("_contrast." in key for key in shapes)
-        if another or len(first) != 3 or len(second) != 3 or not depth or width != (bridge or second)[:1]:
+        if len(first) != 3 or len(second) != 3 or not depth or width != (bridge or second)[:1]:
             return None
-        found: dict[str, object] = {
-            "width": width[0],
-            "depth": depth,
-            "tokenizer": (first[1], first[0], second[1]),
-            "class_token": "cls_token" in shapes,
-        }
+        found: dict[str, object] = {"width": width[0], "depth": depth, "tokenizer": (first[1], first[0], second[1])}
         return found | ({"token_width": second[0]} if bridge else {})
 
 
@@ -103,6 +97,9 @@ class Plain(Backbone):
     """The encoder without masking, with or without class token."""
 
     head_name = "cls_head_finetune"
+    leading: ClassVar[tuple[str, ...]] = ("cls",)
+    """Of each lead token what its parameters' names begin with: ``cls_token`` and ``cls_pos``."""
+    block: ClassVar[type[Block]] = Block
     fresh: ClassVar[tuple[str, ...]] = ()
     """Parameters that the released pre-training file lacks."""
     published_sampling: ClassVar[SamplingRule] = "pointnet2"
@@ -111,23 +108,23 @@ class Plain(Backbone):
     def __init__(self, spec: PlainSpec) -> None:
         super().__init__()
         self._spec = spec
-        self.width, self.points, self.readout = spec.width, spec.points, spec.readout
-        if spec.class_token:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.width))
-            self.cls_pos = nn.Parameter(torch.randn(1, 1, spec.width))
+        self.width, self.points, self.readout, self.leads = spec.width, spec.points, spec.readout, spec.leads
+        for name in self.leading[: self.leads]:
+            self.register_parameter(f"{name}_token", nn.Parameter(torch.zeros(1, 1, spec.width)))
+            self.register_parameter(f"{name}_pos", nn.Parameter(torch.randn(1, 1, spec.width)))
         self.encoder = MiniPointNet(spec.token_width or spec.width, (spec.tokenizer[0], spec.tokenizer[1], spec.tokenizer[2]))
         if spec.token_width is not None:
             self.reduce_dim = nn.Linear(spec.token_width, spec.width)
         self.pos_embed = nn.Sequential(nn.Linear(3, POSITION_HIDDEN), nn.GELU(), nn.Linear(POSITION_HIDDEN, spec.width))
-        self.blocks = Transformer(spec.width, spec.depth, spec.heads, spec.drop_path)
+        self.blocks = Transformer(spec.width, spec.depth, spec.heads, spec.drop_path, self.block)
         self.norm = nn.LayerNorm(spec.width)
         if spec.readout == PROJECTED:
             self.cls_head = nn.Sequential(nn.Linear(spec.width, _PROJECTION), nn.GELU(), nn.Linear(_PROJECTION, _PROJECTION))
         if spec.initial == "published":
             self.apply(initialise)
-        if spec.class_token:
-            nn.init.trunc_normal_(self.cls_token, std=0.02)
-            nn.init.trunc_normal_(self.cls_pos, std=0.02)
+        for part in ("token", "pos"):
+            for value in self._lead(part):
+                nn.init.trunc_normal_(value, std=0.02)
 
     @property
     def spec(self) -> PlainSpec:
@@ -162,7 +159,7 @@ class Plain(Backbone):
             at = f"blocks.blocks.{i}"
             parts = (f"{at}.norm1", f"{at}.attn", f"{at}.attn.qkv", f"{at}.attn.proj", f"{at}.norm2", f"{at}.mlp")
             sites.append(Site(at, *parts, width=self.width))
-        return Anatomy(tuple(sites), norm="norm", tokenizer="encoder", fresh=self.fresh if self.spec.class_token else ())
+        return Anatomy(tuple(sites), norm="norm", tokenizer="encoder", fresh=self.fresh if self.leads else ())
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """Patch centres ``[b, g, 3]`` and the patches' points relative to them ``[b, g, k, 3]``."""
@@ -176,13 +173,13 @@ class Plain(Backbone):
         tokens, position = self.encoder(offsets), self.pos_embed(centres)
         if self.spec.token_width is not None:
             tokens = self.reduce_dim(tokens)
-        leads = 0
-        if self.spec.class_token:
-            leads = 1
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-            position = torch.cat([self.cls_pos.expand(len(tokens), -1, -1), position], dim=1)
+        tokens = torch.cat([*(token.expand(len(tokens), -1, -1) for token in self._lead("token")), tokens], dim=1)
+        position = torch.cat([*(place.expand(len(tokens), -1, -1) for place in self._lead("pos")), position], dim=1)
         tokens = self.norm(self.blocks(tokens, position))
-        return Tokens(lead=tokens[:, :leads], patch=tokens[:, leads:])
+        return Tokens(lead=tokens[:, : self.leads], patch=tokens[:, self.leads :])
+
+    def _lead(self, part: str) -> list[nn.Parameter]:
+        return [self.get_parameter(f"{name}_{part}") for name in self.leading[: self.leads]]
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
         """The vector that a head sees."""

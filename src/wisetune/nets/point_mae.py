@@ -19,6 +19,13 @@ class PointMAESpec(PlainSpec):
 
     name: ClassVar[str] = "point-mae"
 
+    class_token: bool = True
+
+    @property
+    def leads(self) -> int:
+        """The class token, if there is one."""
+        return int(self.class_token)
+
     def build(self) -> PointMAE:
         """A backbone with fresh weights, drawn from torch's default generator."""
         return PointMAE(self)
@@ -32,7 +39,8 @@ class PointMAESpec(PlainSpec):
     def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
         """Those of a classifier or a pre-training model."""
         own = {name: shape for key, shape in shapes.items() if (name := PointMAE.rename(key)) is not None}
-        return None if "reduce_dim.weight" in own else cls.sizes_of(own)
+        found = None if "reduce_dim.weight" in own or "img_token" in own else cls.sizes_of(own)
+        return found and found | {"class_token": "cls_token" in own}
 
 
 class PointMAE(Plain):

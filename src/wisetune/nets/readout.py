@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,9 +18,6 @@ class Tokens:
 
     lead: Float[torch.Tensor, "b l d"]
     patch: Float[torch.Tensor, "b g d"]
-
-
-Readout = Callable[[Tokens], torch.Tensor]
 
 
 def lead(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
@@ -37,16 +35,50 @@ def max_mean(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     return torch.cat([tokens.patch.amax(dim=1), tokens.patch.mean(dim=1)], dim=-1)
 
 
-READOUTS: dict[str, tuple[Readout, int]] = {"lead": (lead, 1), "lead+max": (lead_max, 2), "max+mean": (max_mean, 2)}
-"""Name to function and to the width of its result in units of the backbone's width."""
+def leads_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """Every lead token and the maximum over patches: what ReCon's classifier sees."""
+    return torch.cat([tokens.lead.flatten(1), tokens.patch.amax(dim=1)], dim=-1)
 
 
-def readout(name: str) -> Readout:
-    """The readout of a name.
+def total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """Maximum and mean over patches, added: what Point-M2AE's linear SVM, and its classifier on ModelNet, see."""
+    return tokens.patch.amax(dim=1) + tokens.patch.mean(dim=1)
+
+
+def peak_total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """The maximum over lead tokens, and the maximum and mean over patches, added: what ReCon's linear SVM sees."""
+    return torch.cat([tokens.lead.amax(dim=1), total(tokens)], dim=-1)
+
+
+class Readout(NamedTuple):
+    """A readout, and the length of its result in units of the backbone's width: ``fixed``, and ``each`` more for each lead token."""
+
+    of: Callable[[Tokens], torch.Tensor]
+    fixed: int
+    each: int = 0
+
+
+READOUTS: dict[str, Readout] = {
+    "lead": Readout(lead, 1),
+    "lead+max": Readout(lead_max, 2),
+    "leads+max": Readout(leads_max, 1, 1),
+    "max+mean": Readout(max_mean, 2),
+    "total": Readout(total, 1),
+    "leads-max+total": Readout(peak_total, 2),
+}
+
+
+def readout(name: str, leads: int) -> Readout:
+    """The readout of a name, for a backbone with so many lead tokens.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it looks at lead tokens and there are none.
     """
-    if name not in READOUTS:
-        raise UsageError(f"there is no readout '{name}'. There are: {', '.join(READOUTS)}.")
-    return READOUTS[name][0]
+    possible = [known for known in READOUTS if leads or not known.startswith("lead")]
+    if name in READOUTS and name not in possible:
+        raise UsageError(
+            f"readout={name} looks at a class token, and this backbone has none. Without one there are: {', '.join(possible)}."
+        )
+    if name not in possible:
+        raise UsageError(f"there is no readout '{name}'. There are: {', '.join(possible)}.")
+    return READOUTS[name]

@@ -85,10 +85,10 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks; drop path rises linearly from 0 to ``drop_path`` over the depth."""
 
-    def __init__(self, width: int, depth: int, heads: int, drop_path: float = 0.0) -> None:
+    def __init__(self, width: int, depth: int, heads: int, drop_path: float = 0.0, block: type[Block] = Block) -> None:
         super().__init__()
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(width, heads, rate) for rate in rates)
+        self.blocks = nn.ModuleList(block(width, heads, rate) for rate in rates)
 
     def forward(self, x: Float[torch.Tensor, "b t d"], position: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
         """``position`` is added to the tokens before every block, as in Point-BERT's code and all that follow it."""

@@ -1,0 +1,135 @@
+"""ReCon (Qi et al., ICML 2023): patches and three global tokens, whose stream looks at the patches' and learnt from images and texts.
+
+Its blocks are not pre-norm: both streams go on from their *normalised* values. The three tokens (class, image, text) and their positions are
+pre-trained. Module names and shapes are those of the released code, so that its files load by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import nn
+
+from wisetune.nets._linear import Linear
+from wisetune.nets.backbone import Preset
+from wisetune.nets.plain import Plain, PlainSpec, small
+from wisetune.nets.transformer import Block, Mlp
+
+GLOBALS = ("cls", "img", "text")
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of the global tokens to the patches."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = Linear(width, width, bias=False)
+        self.kv = Linear(width, 2 * width, bias=False)
+        self.proj = Linear(width, width)
+
+    def forward(self, x: Float[torch.Tensor, "b l d"], to: Float[torch.Tensor, "b g d"]) -> Float[torch.Tensor, "b l d"]:
+        """What the tokens ``x`` take from the tokens ``to``."""
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(to).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class TwoStreams(Block):
+    """One block of both streams; the names of the patches' are those of a plain block."""
+
+    def __init__(self, width: int, heads: int, drop_path: float) -> None:
+        super().__init__(width, heads, drop_path)
+        self.norm1_contrast = nn.LayerNorm(width)
+        self.norm2_contrast = nn.LayerNorm(width)
+        self.mlp_contrast = Mlp(width, 4 * width)
+        self.attn_contrast = CrossAttention(width, heads)
+
+    def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
+        """The block's tokens, the global ones first."""
+        lead, patch = self.norm1_contrast(x[:, : len(GLOBALS)]), self.norm1(x[:, len(GLOBALS) :])
+        both = torch.cat([lead, patch], dim=1)
+        # The kept rows of a batch must be those of both inputs where drop path takes rows out.
+        lead = self.drop_path(both, self._look)[:, : len(GLOBALS)]
+        patch = self.drop_path(patch, self.attn)
+        lead, patch = self.norm2_contrast(lead), self.norm2(patch)
+        return torch.cat([self.drop_path(lead, self.mlp_contrast), self.drop_path(patch, self.mlp)], dim=1)
+
+    def _look(self, both: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
+        lead, patch = both[:, : len(GLOBALS)], both[:, len(GLOBALS) :]
+        return F.pad(self.attn_contrast(lead, patch), (0, 0, 0, patch.shape[1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReConSpec(PlainSpec):
+    """Sizes and reading of a ReCon."""
+
+    name: ClassVar[str] = "recon"
+
+    readout: str = "leads+max"
+
+    @property
+    def leads(self) -> int:
+        """The three global tokens."""
+        return len(GLOBALS)
+
+    def build(self) -> ReCon:
+        """A backbone with fresh weights, drawn from torch's default generator."""
+        return ReCon(self)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """The official configurations, the feature of its linear SVM, and ``mini``."""
+        return PRESETS
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """Those of a classifier or a pre-training model."""
+        own = {name: shape for key, shape in shapes.items() if (name := ReCon.rename(key)) is not None}
+        return cls.sizes_of(own) if "img_token" in own else None
+
+
+class ReCon(Plain):
+    """The encoder of ReCon."""
+
+    leading = GLOBALS
+    block = TwoStreams
+    published_neighbours = "expanded"
+
+    @staticmethod
+    def rename(key: str) -> str | None:
+        """Pre-training files hold the encoder under ``MAE_encoder.``, beside a decoder and two projections."""
+        key = key.removeprefix("MAE_encoder.")
+        return None if key.startswith(_ELSEWHERE) else key
+
+
+_ELSEWHERE = (
+    *("MAE_decoder.", "decoder_pos_embed.", "increase_dim.", "mask_token", "img_proj.", "text_proj.", "img_encoder.", "text_encoder."),
+    *("label_conv.", "propagation_0.", "convs1.", "convs2.", "convs3.", "bns1.", "bns2."),
+)
+"""Parts of the pre-training model, and of the part segmentation model."""
+
+
+def _official(points: int, groups: int, classes: int, file: str, head: str = "mlp3", drop_path: float = 0.2) -> Preset:
+    return Preset(ReConSpec(points=points, groups=groups, drop_path=drop_path), classes, head, f"ReCon cfgs/{file}.yaml")
+
+
+PRESETS: dict[str, Preset] = {
+    "modelnet-1k": _official(1024, 64, 40, "full/finetune_modelnet"),
+    "modelnet-8k": _official(8192, 512, 40, "full/finetune_modelnet_8k"),
+    "scanobjectnn": _official(2048, 128, 15, "full/finetune_scan_hardest"),
+    "modelnet-1k-linear": _official(1024, 64, 40, "linear/finetune_modelnet", "mlp1"),
+    "scanobjectnn-linear": _official(2048, 128, 15, "linear/finetune_scan_hardest", "mlp1"),
+    "few-shot": _official(1024, 64, 40, "full/fewshot", drop_path=0.1),
+    "svm": Preset(ReConSpec(readout="leads-max+total"), None, "linear", "the feature of ReCon's linear SVM, cfgs/svm/modelnet40.yaml"),
+    "pretrain": Preset(ReConSpec(), None, "linear", "the encoder of ReCon cfgs/pretrain/base.yaml"),
+    "small": Preset(ReConSpec(width=256, heads=4), None, "linear", "the encoder of ReCon cfgs/pretrain/small.yaml"),
+    "tiny": Preset(ReConSpec(width=192, heads=3), None, "linear", "the encoder of ReCon cfgs/pretrain/tiny.yaml"),
+    "mini": Preset(small(ReConSpec), None, "linear", "wisetune: the same code at a size for two cores"),
+}
+"""Settings by name; the sizes of the official ones are those of the configuration files named."""
