@@ -62,7 +62,7 @@ def test_the_entries_are_these():
         "measure": ["accuracy", "corruption", "svm", "transfer"],
         "merge": ["uniform", "wise"],
         "task": ["demo", "folder", "npz"],
-        "backbone": ["act", "maskpoint", "point-bert", "point-mae", "recon"],
+        "backbone": ["act", "maskpoint", "point-bert", "point-m2ae", "point-mae", "recon"],
     }
     assert all(catalog.noun == noun for noun, catalog in CATALOGS.items())
 

@@ -160,7 +160,7 @@ class Spec:
                 key, value = next(iter(fields)), item
             elif not equals and given and typing.get_origin(hints[last := next(reversed(given))]) is tuple:
                 more = itertools.takewhile(lambda item: not _partition(item)[1], items[position:])
-                values = "+".join([_spell(given[last]), *map(str.strip, more)])
+                values = "+".join([spell(given[last]), *map(str.strip, more)])
                 raise UsageError(
                     f"'{cls.name}' was given '{item}' after a comma, where another option begins. Join the values of '{dashed(last)}' by +: "
                     f"{dashed(last)}={values}."
@@ -250,7 +250,7 @@ def options_of(cls: type[Spec]) -> list[tuple[str, str, str]]:
         kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
         takes = " or ".join(map(_in_words, kinds)) + (f", {bounds}" if (bounds := field.metadata.get("range")) else "")
         takes += " or none" if type(None) in _kinds(hint) else ""
-        rows.append((dashed(field.name), "needed" if field.default is dataclasses.MISSING else _spell(field.default), takes))
+        rows.append((dashed(field.name), "needed" if field.default is dataclasses.MISSING else spell(field.default), takes))
     return rows
 
 

@@ -19,14 +19,24 @@ from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.maskpoint import MaskPointSpec
 from wisetune.nets.model import Model
 from wisetune.nets.point_bert import PointBERTSpec
+from wisetune.nets.point_m2ae import PointM2AESpec
 from wisetune.nets.recon import ReConSpec
+from wisetune.nets.transformer import Block
 from wisetune.recipe import Start, digest
 
 PROJECTED = {**TINY_OPTIONS, "readout": "projected"}
+PYRAMID = PointM2AESpec(
+    points=64, groups=(8, 6, 4), group_sizes=(8, 4, 4), widths=(8, 12, 16), depths=(1, 2, 1), heads=2, tokenizer=(6, 8, 10)
+)
 SPECS = {
     "act": [ACTSpec(**TINY_OPTIONS), ACTSpec(**PROJECTED, reading="as_published")],
     "maskpoint": [MaskPointSpec(**TINY_OPTIONS, token_width=12), MaskPointSpec(**PROJECTED, token_width=12, reading="as_published")],
     "point-bert": [PointBERTSpec(**TINY_OPTIONS, token_width=12), PointBERTSpec(**PROJECTED, token_width=12, reading="as_published")],
+    "point-m2ae": [
+        PYRAMID,
+        dataclasses.replace(PYRAMID, norm="levels", readout="mean+max"),
+        dataclasses.replace(PYRAMID, reading="as_published"),
+    ],
     "point-mae": [TINY, TINY_PLAIN, dataclasses.replace(TINY, reading="as_published")],
     "recon": [ReConSpec(**TINY_OPTIONS), ReConSpec(**TINY_OPTIONS, readout="leads-max+total", reading="as_published")],
 }
@@ -166,7 +176,7 @@ def test_state_dict_round_trip(model, points):
     assert all(key.startswith("inner.") for key in outer.state_dict())
     fresh.load_state_dict(outer.state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):
-        other.load_state_dict({key: value for key, value in model.state_dict().items() if not key.startswith("norm.")})
+        other.load_state_dict({key: value for key, value in model.state_dict().items() if not key.startswith(model.backbone.anatomy.norm)})
 
 
 def test_everything_is_in_the_state_dict(model):
@@ -203,16 +213,19 @@ def test_anatomy_names_what_is_there(model):
     assert isinstance(modules[anatomy.norm], torch.nn.LayerNorm)
     assert anatomy.tokenizer in modules
     assert set(anatomy.fresh) <= set(parameters)
-    assert len({site.block for site in anatomy.sites}) == len(anatomy.sites) == backbone.spec.depth
+    blocks = {name for name, module in modules.items() if isinstance(module, Block)}
+    assert {site.block for site in anatomy.sites} == blocks
+    assert len(blocks) == len(anatomy.sites)
     for site in anatomy.sites:
         for part in (site.norm1, site.attn, site.qkv, site.proj, site.norm2, site.mlp):
             assert part.startswith(site.block + ".")
             assert part in modules
         assert modules[site.qkv].out_features == 3 * site.width
-        assert modules[site.proj].out_features == site.width == backbone.width
+        assert modules[site.proj].out_features == site.width == modules[site.norm1].normalized_shape[0]
     # Nothing of a block lies outside the sites.
     inside = tuple(site.block + "." for site in anatomy.sites)
-    assert [name for name in parameters if name.startswith("blocks.") and not name.startswith(inside)] == []
+    assert [name for name in parameters if ".blocks." in name and not name.startswith(inside)] == []
+    assert anatomy.sites[-1].width == backbone.width
 
 
 def test_every_parameter_learns(model, points):

@@ -5,27 +5,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from net_samples import fill
-from torch import nn
 
 from wisetune.nets.backbone import Backbone, Preset, build_empty
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import parse_head
 from wisetune.nets.model import Model
 from wisetune.nets.plain import Plain
-from wisetune.nets.transformer import Transformer
-from wisetune.points.neighbours import patches
+from wisetune.points.neighbours import gather, patches
 
 CLASSIFIERS = {
     "point-mae": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 2048)},
     "act": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 2048)},
     "point-bert": {"cls-modelnet1k": ("modelnet-1k", 1024)},
     "maskpoint": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 1024)},
+    "point-m2ae": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 2048)},
     "recon": {"cls-modelnet1k": ("modelnet-1k", 1024), "cls-scanobjectnn": ("scanobjectnn", 2048)},
 }
 """Of each family the classifiers by their tag: our preset, and how many points its input has."""
@@ -36,8 +36,11 @@ ENCODERS = [
     ("maskpoint", "svm-feature", "svm", "transformer_q."),
     ("recon", "pretrain-encoder", "pretrain", "MAE_encoder."),
     ("recon", "svm-feature", "svm", ""),
+    ("point-m2ae", "svm-feature", "svm", ""),
 ]
 """Encoders by family and tag: our preset, and what their names begin with there."""
+UNUSED = {"h_encoder.encoder_norms.0", "h_encoder.encoder_norms.1"}
+"""They norm what only Point-M2AE's decoder sees."""
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 2e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
 
 
@@ -71,13 +74,13 @@ def test_classifier(classifier, dtype):
     at, golden, model, points = classifier
     model = copy.deepcopy(model).to(dtype)  # the weights themselves are shared between tests
     suffix = "64" if dtype == torch.float64 else ""
-    seen = watch(model.backbone)
+    seen = watch(model.backbone, golden, at, "")
     with torch.no_grad():
         pooled = model.features(points)
         output = model.head(pooled)
     for name, value in (("pooled", pooled), ("output", output)):
         np.testing.assert_allclose(value.numpy(), golden[f"{at}{name}{suffix}"], **TOLERANCE[dtype], err_msg=name)
-    check_inside(seen, golden, at, "", dtype)
+    check_inside(seen, golden, at, dtype)
     with torch.no_grad():
         assert torch.equal(model(points), output)
 
@@ -89,7 +92,7 @@ def test_pretrained_encoder(shared, family, tag, name, prefix, rule, dtype):
     """Its tokens, or the feature that its linear SVM sees."""
     golden, at, suffix = golden_of(shared, family), f"{tag}/{rule}/", "64" if dtype == torch.float64 else ""
     encoder = fill(build_empty(dataclasses.replace(preset_of(family, name).backbone, reading="as_published")), rule, prefix).to(dtype)
-    seen = watch(encoder)
+    seen = watch(encoder, golden, at, prefix)
     with torch.no_grad():
         tokens = encoder(torch.from_numpy(golden["input_1024"]).to(dtype))
     if tag == "pretrain-encoder":
@@ -101,51 +104,68 @@ def test_pretrained_encoder(shared, family, tag, name, prefix, rule, dtype):
         with torch.no_grad():
             output = encoder.pool(tokens)
     np.testing.assert_allclose(output.numpy(), golden[f"{at}output{suffix}"], **TOLERANCE[dtype])
-    check_inside(seen, golden, at, prefix, dtype)
+    check_inside(seen, golden, at, dtype)
 
 
 @pytest.mark.parametrize("family", CLASSIFIERS)
 def test_patches(shared, family):
+    """The official draws, level by level."""
     golden = golden_of(shared, family)
     for tag, (name, points) in CLASSIFIERS[family].items():
         backbone = build_empty(dataclasses.replace(preset_of(family, name).backbone, reading="as_published"))
-        assert isinstance(backbone, Plain)
-        groups = backbone.spec.groups
-        found = patches(torch.from_numpy(golden[f"input_{points}"]), groups, 32, backbone.published_sampling, backbone.published_neighbours)
-        np.testing.assert_array_equal(found.centres.numpy(), golden[f"{tag}/fps0_{points}to{groups}"])
-        np.testing.assert_array_equal(np.sort(found.members.numpy(), axis=-1), golden[f"{tag}/knn0_{points}q{groups}k32"])
+        near = backbone.published_neighbours if isinstance(backbone, Plain) else "exact"
+        rule = backbone.published_sampling if isinstance(backbone, Plain) else "pointnet2"
+        below = torch.from_numpy(golden[f"input_{points}"])
+        levels = [key.removeprefix(f"{tag}/") for key in golden if key.startswith((f"{tag}/fps", f"{tag}/knn"))]
+        for level, (fps, knn) in enumerate(zip(sorted(levels)[: len(levels) // 2], sorted(levels)[len(levels) // 2 :], strict=True)):
+            there, count, size = (int(number) for number in re.findall(r"\d+", knn)[1:])
+            assert fps == f"fps{level}_{there}to{count}"
+            found = patches(below, count, size, rule, near)
+            np.testing.assert_array_equal(found.centres.numpy(), golden[f"{tag}/{fps}"])
+            np.testing.assert_array_equal(np.sort(found.members.numpy(), axis=-1), golden[f"{tag}/{knn}"])
+            below = gather(below, found.centres)
 
 
-def watch(backbone: Backbone) -> dict[str, list[torch.Tensor]]:
-    assert isinstance(backbone, Plain)
-    seen: dict[str, list[torch.Tensor]] = {"encoder": [], "blocks": [], "norm": []}
+Seen = dict[str, list[torch.Tensor]]
+
+
+def watch(backbone: Backbone, golden: dict[str, np.ndarray], at: str, prefix: str) -> Seen:
+    """What every module gave that the golden values know, call by call, and every block."""
+    seen: Seen = {"blocks": []}
 
     def keep(name: str):
-        return lambda _module, _inputs, output: seen[name].append(output)
+        return lambda _module, _inputs, output: seen.setdefault(name, []).append(output)
 
-    backbone.encoder.register_forward_hook(keep("encoder"))
-    backbone.norm.register_forward_hook(keep("norm"))
-    assert isinstance(backbone.blocks, Transformer)
-    for block in backbone.blocks.blocks:
-        assert isinstance(block, nn.Module)
-        block.register_forward_hook(keep("blocks"))
+    named = {key.removeprefix(at).partition(":")[0] for key in golden if key.startswith(at) and ":" in key}
+    assert named
+    for name in named - UNUSED:
+        backbone.get_submodule(name.removeprefix(prefix)).register_forward_hook(keep(name))
+    for site in backbone.anatomy.sites:
+        backbone.get_submodule(site.block).register_forward_hook(keep("blocks"))
     return seen
 
 
-def check_inside(seen, golden, at: str, prefix: str, dtype: torch.dtype) -> None:
-    tolerance = TOLERANCE[dtype]
-    stats = np.array([summary(block) for block in seen["blocks"]])
-    assert len(stats) == 12
-    if dtype == torch.float64:  # only some items were kept in float64
-        np.testing.assert_allclose(stats, golden[f"{at}blocks_stats64"], **tolerance)
-        np.testing.assert_allclose(summary(seen["norm"][0]), golden[f"{at}{prefix}norm:0:out_stats64"], **tolerance)
-        return
-    np.testing.assert_allclose(stats, golden[f"{at}blocks_stats"], **tolerance)
-    slices = np.stack([block[:, :4, :8].numpy() for block in seen["blocks"]])
-    np.testing.assert_allclose(slices, golden[f"{at}blocks_slice"], **tolerance)
-    for name, key in (("encoder", f"{prefix}encoder:out"), ("norm", f"{prefix}norm:0:out")):
-        np.testing.assert_allclose(seen[name][0][:, :8, :32].numpy(), golden[f"{at}{key}_slice"], **tolerance)
-        np.testing.assert_allclose(summary(seen[name][0]), golden[f"{at}{key}_stats"], **tolerance)
+def check_inside(seen: Seen, golden: dict[str, np.ndarray], at: str, dtype: torch.dtype) -> None:
+    """Every golden value of the inside; only some were kept in float64."""
+    wide, checked = dtype == torch.float64, 0
+    for key in golden:
+        name = key.removeprefix(at)
+        if not key.startswith(at) or name.endswith("64") != wide or name.startswith(("output", "pooled")):
+            continue
+        what = name.removesuffix("64")
+        if what == "blocks_stats":
+            found = np.array([summary(block) for block in seen["blocks"]])
+        elif what == "blocks_slice":
+            found = np.stack([block[:, :4, :8].numpy() for block in seen["blocks"]])
+        else:
+            module, *call, item = what.split(":")
+            if module in UNUSED:
+                continue
+            value = seen[module][int(call[0]) if call else 0]
+            found = np.array(summary(value)) if item == "out_stats" else value[:, :8, :32].numpy()
+        np.testing.assert_allclose(found, golden[key].reshape(found.shape), **TOLERANCE[dtype], err_msg=name)
+        checked += 1
+    assert checked >= 1
 
 
 def summary(values: torch.Tensor) -> list[float]:

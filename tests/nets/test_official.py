@@ -48,6 +48,7 @@ def refused(model, source, says: str, error: type[Exception] = WeightsError, **o
 
 
 REPORTS = {
+    "point-m2ae": ("point_m2ae-pretrain", "", 231, ()),
     "recon": ("recon-pretrain", "MAE_encoder", 306, ()),
     "point-mae": ("point_mae-pretrain", "MAE_encoder", 156, ()),
     "act": ("act-pretrain", "ACT_encoder", 158, ()),
@@ -269,8 +270,8 @@ def test_what_data_parallel_puts_in_front_hides_nobody():
             "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256",
         ),
         ("point_bert-dvae", "the dVAE of Point-BERT"),
-        ("point_m2ae-cls-modelnet1k", "Point-M2AE"),
-        ("point_m2ae-pretrain", "Point-M2AE"),
+        ("point_m2ae-cls-modelnet1k", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
+        ("point_m2ae-pretrain", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
         ("recon-cls-modelnet1k", "recon with width=384, depth=12, tokenizer=128+256+512"),
         ("recon-pretrain", "recon with width=384, depth=12, tokenizer=128+256+512"),
         ("point_mae-pretrain", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=false"),

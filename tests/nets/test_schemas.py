@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from wisetune.nets.heads import parse_head
 from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.model import Model
 from wisetune.nets.plain import PlainSpec
+from wisetune.nets.point_m2ae import PointM2AESpec
 from wisetune.nets.point_mae import PRESETS, PointMAESpec
 
 CLASSIFIERS = [
@@ -26,6 +28,8 @@ CLASSIFIERS = [
     ("point-bert", "scanobjectnn", "point_bert-cls-scanobjectnn"),
     ("maskpoint", "modelnet-1k", "maskpoint-cls-modelnet1k"),
     ("maskpoint", "scanobjectnn", "maskpoint-cls-scanobjectnn"),
+    ("point-m2ae", "modelnet-1k", "point_m2ae-cls-modelnet1k"),
+    ("point-m2ae", "scanobjectnn", "point_m2ae-cls-scanobjectnn"),
     ("recon", "modelnet-1k", "recon-cls-modelnet1k"),
     ("recon", "scanobjectnn", "recon-cls-scanobjectnn"),
     ("recon", "scanobjectnn-linear", "recon-cls-scanobjectnn-linearhead"),
@@ -63,6 +67,35 @@ def test_recon_alone_has_the_official_state_dict(shared, preset, name, prefix):
     official = schema(shared, name)
     backbone = build_empty(BACKBONES.entry("recon").presets()[preset].backbone)
     assert shapes(backbone) == {key.removeprefix(prefix): shape for key, shape in official.items() if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize("preset", ["modelnet-1k", "scanobjectnn", "svm"])
+def test_presets_of_point_m2ae_are_the_official_configurations(shared, preset):
+    chosen = BACKBONES.entry("point-m2ae").presets()[preset]
+    file = re.search(r"cfgs/\S+yaml", chosen.source)
+    assert file is not None
+    official = json.loads((shared / "reference/backbones/configs.json").read_text())[f"Point-M2AE/{file[0]}"]
+    spec, model = chosen.backbone, official["model"]
+    assert isinstance(spec, PointM2AESpec)
+    names = {
+        "groups": "num_groups",
+        "group_sizes": "group_sizes",
+        "widths": "encoder_dims",
+        "depths": "encoder_depths",
+        "radii": "local_radius",
+    }
+    assert {field: list(getattr(spec, field)) for field in names} == {field: model[name] for field, name in names.items()}
+    assert (spec.heads, spec.drop_path) == (model["num_heads"], model["drop_path_rate"])
+    assert spec.points == (official["npoints"] or official["dataset_opts"]["num_points"])
+
+
+def test_the_pyramid_of_the_linear_svm_has_the_names_of_pre_training(shared):
+    backbone = build_empty(BACKBONES.entry("point-m2ae").presets()["svm"].backbone)
+    official = schema(shared, "point_m2ae-pretrain")
+    decoders = ("h_encoder.encoder_norms.0.", "h_encoder.encoder_norms.1.")
+    assert shapes(backbone) == {
+        key: shape for key, shape in official.items() if key.startswith("h_encoder.") and not key.startswith(decoders)
+    }
 
 
 def test_pretraining_model_has_the_official_state_dict(shared):

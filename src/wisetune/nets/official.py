@@ -22,7 +22,6 @@ from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
 _FAMILIES = (
-    ("h_encoder.", "Point-M2AE"),
     ("dgcnn_1.", "the dVAE of Point-BERT"),
     ("visual.", "CLIP"),
     ("text_", "a text encoder, as in CLIP"),

@@ -35,6 +35,11 @@ def max_mean(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     return torch.cat([tokens.patch.amax(dim=1), tokens.patch.mean(dim=1)], dim=-1)
 
 
+def mean_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """Mean and maximum over patches, side by side: what Point-M2AE's classifier on ScanObjectNN sees."""
+    return torch.cat([tokens.patch.mean(dim=1), tokens.patch.amax(dim=1)], dim=-1)
+
+
 def leads_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """Every lead token and the maximum over patches: what ReCon's classifier sees."""
     return torch.cat([tokens.lead.flatten(1), tokens.patch.amax(dim=1)], dim=-1)
@@ -63,6 +68,7 @@ READOUTS: dict[str, Readout] = {
     "lead+max": Readout(lead_max, 2),
     "leads+max": Readout(leads_max, 1, 1),
     "max+mean": Readout(max_mean, 2),
+    "mean+max": Readout(mean_max, 2),
     "total": Readout(total, 1),
     "leads-max+total": Readout(peak_total, 2),
 }

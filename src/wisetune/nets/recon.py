@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import nn
 
 from wisetune.nets._linear import Linear
@@ -50,8 +50,9 @@ class TwoStreams(Block):
         self.mlp_contrast = Mlp(width, 4 * width)
         self.attn_contrast = CrossAttention(width, heads)
 
-    def forward(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
-        """The block's tokens, the global ones first."""
+    def forward(self, x: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None) -> Float[torch.Tensor, "b t d"]:
+        """The block's tokens, the global ones first; attention is not local here."""
+        assert near is None
         lead, patch = self.norm1_contrast(x[:, : len(GLOBALS)]), self.norm1(x[:, len(GLOBALS) :])
         both = torch.cat([lead, patch], dim=1)
         # The kept rows of a batch must be those of both inputs where drop path takes rows out.

@@ -35,16 +35,19 @@ _LAYERS: list[type[nn.Module]] = [*2 * (nn.Conv1d, nn.BatchNorm1d, nn.ReLU, nn.C
 
 
 class MiniPointNet(nn.Module):
-    """Tokens of patches. ``widths`` are a, b, c of the module's docstring; published: 128, 256, 512."""
+    """Tokens of patches. ``widths`` are a, b, c of the module's docstring; published: 128, 256, 512.
 
-    def __init__(self, width: int, widths: tuple[int, int, int] = (128, 256, 512)) -> None:
+    ``inside`` is the width of what a patch is made of: 3 for points, more for tokens that are merged (Point-M2AE).
+    """
+
+    def __init__(self, width: int, widths: tuple[int, int, int] = (128, 256, 512), inside: int = 3) -> None:
         super().__init__()
         a, b, c = widths
-        self.first_conv = nn.Sequential(nn.Conv1d(3, a, 1), nn.BatchNorm1d(a), nn.ReLU(), nn.Conv1d(a, b, 1))
+        self.first_conv = nn.Sequential(nn.Conv1d(inside, a, 1), nn.BatchNorm1d(a), nn.ReLU(), nn.Conv1d(a, b, 1))
         self.second_conv = nn.Sequential(nn.Conv1d(2 * b, c, 1), nn.BatchNorm1d(c), nn.ReLU(), nn.Conv1d(c, width, 1))
 
-    def forward(self, offsets: Float[torch.Tensor, "*batch k 3"]) -> Float[torch.Tensor, "*batch d"]:
-        """Tokens of patches given as points relative to their centres."""
+    def forward(self, offsets: Float[torch.Tensor, "*batch k i"]) -> Float[torch.Tensor, "*batch d"]:
+        """Tokens of patches given as points relative to their centres, or as tokens."""
         batch = offsets.shape[:-2]
         patches = offsets.reshape(math.prod(batch), *offsets.shape[-2:])
         if not self._as_built():
@@ -86,7 +89,7 @@ class MiniPointNet(nn.Module):
         convs, norms = (*layers[0::4], *layers[3::4]), layers[1::4]
         return all(map(_is_linear, convs)) and all(map(_is_whole, norms))
 
-    def _published(self, patches: Float[torch.Tensor, "r k 3"]) -> Float[torch.Tensor, "r d"]:
+    def _published(self, patches: Float[torch.Tensor, "r k i"]) -> Float[torch.Tensor, "r d"]:
         local = self.first_conv(patches.transpose(1, 2))
         overall = local.max(dim=2, keepdim=True).values.expand_as(local)
         return self.second_conv(torch.cat([overall, local], dim=1)).max(dim=2).values
@@ -99,7 +102,7 @@ class MiniPointNet(nn.Module):
         return to_local @ weight2, to_local @ bias2 + bias3
 
     def _tokens(
-        self, patches: Float[torch.Tensor, "r k 3"], per_point: Float[torch.Tensor, "c a"], constant: Float[torch.Tensor, " c"]
+        self, patches: Float[torch.Tensor, "r k i"], per_point: Float[torch.Tensor, "c a"], constant: Float[torch.Tensor, " c"]
     ) -> Float[torch.Tensor, "r d"]:
         r, k, _ = patches.shape
         weight1, bias1 = _map(self.first_conv[0])

@@ -1,0 +1,245 @@
+"""Point-M2AE (Zhang et al., NeurIPS 2022): a pyramid of three levels, each a transformer over patches of the level below.
+
+The tokens of a level come from patches of the tokens below it; attention is local, within a radius. There is no class token. Module names and
+shapes are those of the released code, so that its files load by name.
+
+There are two ways out of the pyramid, which a user must be able to tell apart. ``norm=final`` is the classifier's, with a last norm that
+pre-training does not know. ``norm=levels`` is the pre-training model's, with that model's norm of the last level, on which its linear SVM was
+measured. As published the second depends on the other clouds of a batch: patches that are nobody's neighbour are dropped, the rest
+padded to the longest cloud with tokens at the origin that others attend to, and attention is not local. As intended it is the same pyramid as
+the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.nets.backbone import Anatomy, Backbone, BackboneSpec, Groups, Preset, Site
+from wisetune.nets.readout import Tokens, readout
+from wisetune.nets.tokenizer import MiniPointNet
+from wisetune.nets.transformer import Transformer, initialise
+from wisetune.points.neighbours import gather, patches
+from wisetune.spec import option
+
+LEVELS = 3
+_NEVER = -100000.0
+"""What the released code adds to the score of a pair that shall not be attended to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PointM2AESpec(BackboneSpec):
+    """Sizes and reading of a Point-M2AE, level by level from the points up. ``radii`` bound the local attention."""
+
+    name: ClassVar[str] = "point-m2ae"
+
+    # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
+    points: int = option(1024, least=1, most=1 << 20)
+    groups: tuple[int, ...] = option((512, 256, 64), least=1, most=1 << 14)
+    group_sizes: tuple[int, ...] = option((16, 8, 8), least=1, most=1 << 14)
+    widths: tuple[int, ...] = option((96, 192, 384), least=1, most=1 << 13)
+    depths: tuple[int, ...] = option((5, 5, 5), least=1, most=1 << 8)
+    heads: int = option(6, least=1, most=1 << 8)
+    radii: tuple[float, ...] = option((0.32, 0.64, 1.28), above=0)
+    tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
+    norm: Literal["final", "levels"] = "final"
+    readout: str = "total"
+    drop_path: float = option(0.1, least=0, below=1)
+    initial: Literal["published", "fan-in"] = "published"
+    reading: Literal["as_intended", "as_published"] = "as_intended"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("groups", "group_sizes", "widths", "depths", "radii", "tokenizer"):
+            value = getattr(self, field)
+            if len(value) != LEVELS:
+                raise UsageError(f"'{self.name}' has {field}={value}; it takes one number for each of {LEVELS} levels, such as 512+256+64.")
+        if any(width % self.heads for width in self.widths):
+            raise UsageError(f"'{self.name}' has widths={self.widths} and heads={self.heads}; widths must be multiples of the heads.")
+        below = (self.points, *self.groups[:-1])
+        for level, (there, count, size) in enumerate(zip(below, self.groups, self.group_sizes, strict=True)):
+            if max(count, size) > there:
+                raise UsageError(
+                    f"'{self.name}' wants {count} patches of {size} at level {level}, which has {there} points or patches below it; give fewer."
+                )
+        readout(self.readout, 0)
+
+    def build(self) -> PointM2AE:
+        """A backbone with fresh weights, drawn from torch's default generator."""
+        return PointM2AE(self)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Preset]:
+        """The official configurations, the feature of its linear SVM, and ``mini``."""
+        return PRESETS
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """Widths, depths and tokenizer; neither heads nor groups can be seen in shapes."""
+        at = "h_encoder."
+        first = shapes.get(f"{at}token_embed.0.first_conv.3.weight", ())
+        ends = [shapes.get(f"{at}token_embed.{level}.second_conv.3.weight", ()) for level in range(LEVELS)]
+        depths = tuple(
+            len({key.split(".")[4] for key in shapes if key.startswith(f"{at}encoder_blocks.{level}.")}) for level in range(LEVELS)
+        )
+        if len(first) != 3 or not all(depths) or any(len(end) != 3 for end in ends):
+            return None
+        return {"widths": tuple(end[0] for end in ends), "depths": depths, "tokenizer": (first[1], first[0], ends[0][1])}
+
+
+class Pyramid(nn.Module):
+    """What the released code calls the hierarchical encoder."""
+
+    def __init__(self, spec: PointM2AESpec) -> None:
+        super().__init__()
+        self.token_embed, self.encoder_pos_embeds, self.encoder_blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        total, before, below = sum(spec.depths), 0, 3
+        for level, (width, depth) in enumerate(zip(spec.widths, spec.depths, strict=True)):
+            hidden = (spec.tokenizer[0], spec.tokenizer[1], spec.tokenizer[2]) if level == 0 else (below, below, width)
+            self.token_embed.append(MiniPointNet(width, hidden, below))
+            self.encoder_pos_embeds.append(nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width)))
+            rates = [spec.drop_path * block / max(total - 1, 1) for block in range(before, before + depth)]
+            self.encoder_blocks.append(Transformer(width, depth, spec.heads, rates))
+            before, below = before + depth, width
+        if spec.norm == "levels":
+            # Those of the levels below are the decoder's; the vector that a probe sees has passed the last alone.
+            self.encoder_norms = nn.ModuleDict({str(LEVELS - 1): nn.LayerNorm(spec.widths[-1])})
+
+
+class PointM2AE(Backbone):
+    """The encoder of Point-M2AE without masking."""
+
+    head_name = "cls_head_finetune"
+    spare = ("h_encoder.encoder_norms.",)
+
+    def __init__(self, spec: PointM2AESpec) -> None:
+        super().__init__()
+        self._spec = spec
+        self.width, self.points, self.readout, self.leads = spec.widths[-1], spec.points, spec.readout, 0
+        self.h_encoder = Pyramid(spec)
+        if spec.norm == "final":
+            self.norm = nn.LayerNorm(self.width)
+        if spec.initial == "published":
+            self.apply(initialise)
+
+    @property
+    def spec(self) -> PointM2AESpec:
+        """What it was built from."""
+        return self._spec
+
+    @property
+    def fewest_points(self) -> int:
+        """Of the first level; the others' are bounded by the spec."""
+        return max(self.spec.groups[0], self.spec.group_sizes[0])
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """One site a block, level by level from the points up, each with its level's width."""
+        sites = []
+        for level, (width, depth) in enumerate(zip(self.spec.widths, self.spec.depths, strict=True)):
+            for block in range(depth):
+                at = f"h_encoder.encoder_blocks.{level}.blocks.{block}"
+                parts = (f"{at}.norm1", f"{at}.attn", f"{at}.attn.qkv", f"{at}.attn.proj", f"{at}.norm2", f"{at}.mlp")
+                sites.append(Site(at, *parts, width=width))
+        final = self.spec.norm == "final"
+        norm = "norm" if final else f"h_encoder.encoder_norms.{LEVELS - 1}"
+        return Anatomy(tuple(sites), norm=norm, tokenizer="h_encoder.token_embed", fresh=("norm.weight", "norm.bias") if final else ())
+
+    def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
+        """Of each level the patch centres ``[b, g, 3]``; the first level's points relative to them ``[b, g, k, 3]``, above it the patches' indices."""
+        found: list[torch.Tensor] = []
+        below, rule = points, "pointnet2" if self.spec.reading == "as_published" else "intended"
+        for level, (count, size) in enumerate(zip(self.spec.groups, self.spec.group_sizes, strict=True)):
+            cut = patches(below, count, size, "pointnet2" if rule == "pointnet2" else "intended")
+            centres = gather(below, cut.centres)
+            found += [centres, gather(below, cut.members) - centres[:, :, None] if level == 0 else cut.members]
+            below = centres
+        return tuple(found)
+
+    def encode(self, groups: Groups) -> Tokens:
+        """Tokens of the last level after its norm."""
+        centres, members = groups[0::2], groups[1::2]
+        if self.spec.norm == "levels" and self.spec.reading == "as_published":
+            tokens = self._as_released(centres, members)
+        else:
+            tokens = members[0]
+            for level, places in enumerate(centres):
+                inside = tokens if level == 0 else gather(tokens, members[level])
+                tokens = self._level(level, inside, places, near=torch.cdist(places, places) < self.spec.radii[level])
+        norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
+        return Tokens(lead=tokens[:, :0], patch=norm(tokens))
+
+    def _level(self, level: int, inside: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:
+        pyramid = self.h_encoder
+        return pyramid.encoder_blocks[level](pyramid.token_embed[level](inside), pyramid.encoder_pos_embeds[level](places), near)
+
+    def _as_released(self, centres: Groups, members: Groups) -> Float[torch.Tensor, "b g d"]:
+        """The released pre-training model without a mask, which drops and pads patches; see the module's docstring."""
+        pyramid, tokens = self.h_encoder, members[0]
+        for level, (places, kept) in enumerate(zip(centres, _needed(members), strict=True)):
+            tokens = pyramid.token_embed[level](tokens if level == 0 else gather(tokens, members[level]))
+            counts = kept.sum(dim=1)
+            filled = torch.arange(int(counts.max()), device=places.device) < counts[:, None]
+            some = tokens.new_zeros(*filled.shape, tokens.shape[-1])
+            at = places.new_zeros(*filled.shape, 3)
+            some[filled], at[filled] = tokens[kept], places[kept]
+            pairs = filled[:, :, None] & filled[:, None]
+            never = (torch.cdist(at, at) >= self.spec.radii[level]) & ~pairs
+            some = pyramid.encoder_blocks[level](some, pyramid.encoder_pos_embeds[level](at), never.to(some.dtype) * _NEVER)
+            tokens = tokens.masked_scatter(kept[:, :, None], some[filled])
+        return tokens
+
+    def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+        """The vector that a head sees; as published the maximum of ``mean+max`` leaves the first patch out."""
+        if self.readout == "mean+max" and self.spec.reading == "as_published":
+            return torch.cat([tokens.patch.mean(dim=1), tokens.patch[:, 1:].amax(dim=1)], dim=-1)
+        return super().pool(tokens)
+
+    @staticmethod
+    def rename(key: str) -> str | None:
+        """Pre-training files have the classifier's names, beside a decoder."""
+        return None if key.startswith(_ELSEWHERE) else key
+
+
+def _needed(members: Groups) -> list[Bool[torch.Tensor, "b g"]]:
+    """Of each level which patches are a neighbour of a needed one above; of the last all."""
+    top: Int64[torch.Tensor, "b g k"] = members[-1]
+    needed = [torch.ones(top.shape[:2], dtype=torch.bool, device=top.device)]
+    for level in range(LEVELS - 1, 0, -1):
+        below = members[level - 1].shape[:2]
+        found = torch.zeros(below, dtype=torch.bool, device=top.device)
+        # As in the released code, a patch that is not needed looks at the very first one.
+        looked = members[level] * needed[0][:, :, None]
+        needed.insert(0, found.scatter_(1, looked.flatten(1), torch.ones_like(looked.flatten(1), dtype=torch.bool)))
+    return needed
+
+
+_ELSEWHERE = (
+    *("mask_token", "h_decoder.", "decoder_pos_embeds.", "token_prop.", "decoder_norm.", "rec_head."),
+    *("label_conv.", "propagations.", "convs1.", "convs2.", "convs3.", "bns1.", "bns2."),
+)
+"""Parts of the pre-training model, and of the part segmentation model."""
+
+_SCAN = (32, 16, 16)
+PRESETS: dict[str, Preset] = {
+    "modelnet-1k": Preset(PointM2AESpec(), 40, "mlp3", "Point-M2AE cfgs/fine-tuning/modelnet40.yaml"),
+    "scanobjectnn": Preset(
+        PointM2AESpec(points=2048, group_sizes=_SCAN, readout="mean+max"), 15, "mlp3", "Point-M2AE cfgs/fine-tuning/scan_pb.yaml"
+    ),
+    "svm": Preset(PointM2AESpec(norm="levels"), None, "linear", "the feature of Point-M2AE's linear SVM, cfgs/linear-svm/modelnet40.yaml"),
+    "mini": Preset(
+        PointM2AESpec(
+            groups=(128, 64, 16), widths=(48, 96, 192), depths=(2, 2, 2), heads=3, tokenizer=(32, 64, 128), drop_path=0.0, initial="fan-in"
+        ),
+        None,
+        "linear",
+        "wisetune: the same code at a size for two cores",
+    ),
+}
+"""Settings by name; the sizes of the official ones are those of the configuration files named."""
