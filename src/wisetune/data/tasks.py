@@ -12,7 +12,10 @@ from wisetune.data.task import Task
 from wisetune.errors import DataError, UsageError
 from wisetune.spec import quote
 
-MACHINERY = ("check", "classmap", "files", "formats", "scanner", "simulate", "splits", "task", "tasks", "write")
+MACHINERY = (
+    *("check", "classmap", "files", "findings", "formats", "scanner", "simulate"),
+    *("splits", "task", "tasks", "unlabelled", "warn", "write"),
+)
 TASKS = Catalog("task", "wisetune.data", Task, machinery=MACHINERY)
 
 
