@@ -433,6 +433,18 @@ def test_of_several_that_dominate_the_best_is_compared_and_the_others_are_named(
     )
 
 
+def test_a_baseline_that_is_as_good_on_both_splits_goes_before_one_that_is_better_on_test_alone() -> None:
+    found = duel((0.90, 0.60), lp=(0.91, 0.61, 0.91, 0.61), lp_ft=(0.95, 0.65, 0.80, 0.65))
+    assert (found["rival"]["method"], found["rival"]["on_val"]) == ("lp", True)
+    assert any(one.startswith("Linear probing is as good or better in both, here ") for one in found["sentences"])
+    assert not any("LP-FT" in one and "WiSE" not in one for one in found["sentences"])
+
+
+def test_of_several_that_dominate_on_both_splits_validation_picks() -> None:
+    found = duel((0.90, 0.60), lp=(0.91, 0.61, 0.93, 0.63), lp_ft=(0.95, 0.65, 0.92, 0.62))
+    assert found["rival"]["method"] == "lp"
+
+
 def test_of_baselines_that_are_behind_in_something_the_best_is_compared() -> None:
     found = duel((0.90, 0.60), lp=(0.80, 0.65, 0.80, 0.65), lp_ft=(0.85, 0.50, 0.85, 0.50))
     assert (found["rival"]["method"], found["rival"]["dominates"]) == ("lp", False)

@@ -1,7 +1,7 @@
 """The baseline that the recommended model has to stand up to, and what is to be said of the two.
 
-Means say which is ahead, intervals whether that is known. To pick a baseline for its test numbers would be to choose on the test split, so
-that what is advised rests on the validation split too.
+Means say which is ahead, intervals whether that is known. To pick a baseline for its test numbers would be to choose on the test split: of
+several the one that is best on validation data is picked, and what is advised rests on both splits.
 """
 
 from __future__ import annotations
@@ -32,22 +32,30 @@ class Rival:
 
 
 def rival_of(board: Board, after: Place) -> Rival | None:
-    """The baseline with the highest mean of accuracy and robustness; None where there is none.
+    """The baseline with the highest mean of accuracy and robustness on the validation split; None where there is none.
 
-    Of those that dominate, if any; else of all but the reference, with which everything is compared anyway.
+    Of those that dominate on both splits, if any; else of those that dominate in what is shown; else of all but the reference, with which
+    everything is compared anyway.
     """
     ours = _means(board, after)
     others = [name for name in board.baselines() if ours and not board.is_model(after, name)]
     found = {name: scores for name in others if (scores := _means(board, board.fixed(name))).keys() == ours.keys()}
-    over = [name for name in found if _dominates(board, name, after)]
+    over = {name: _dominates(board, name, after, "val") for name in found if _dominates(board, name, after)}
+    sure = [name for name, on_val in over.items() if on_val]
+    known = {name: _means(board, board.fixed(name), "val") for name in found}
+    # What is missing on val for one cannot rank it among the others.
+    ranked = known if all(scores.keys() == ours.keys() for scores in known.values()) else found
     best = max(
-        over or [name for name in found if name != board.reference], key=lambda name: sum(map(_value, found[name].values())), default=None
+        sure or over or [name for name in found if name != board.reference],
+        key=lambda name: sum(map(_value, ranked[name].values())),
+        default=None,
     )
     if best is None:
         return None
     gain = {name: one for name in _QUANTITIES if (one := board.gain(name, after, than=best))}
+    on_val = _dominates(board, best, after, "val")
     also = tuple(name for name in over if name != best)
-    return Rival(best, found[best], gain, bool(over), _dominates(board, best, after, "val"), also)
+    return Rival(best, found[best], gain, bool(over), on_val, also)
 
 
 def itself(board: Board, after: Place) -> str | None:
