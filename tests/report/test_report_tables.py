@@ -440,6 +440,13 @@ def test_a_baseline_that_is_as_good_on_both_splits_goes_before_one_that_is_bette
     assert not any("LP-FT" in one and "WiSE" not in one for one in found["sentences"])
 
 
+def test_others_are_named_only_where_they_are_as_good_on_the_splits_that_are_told() -> None:
+    found = duel((0.90, 0.60), lp=(0.91, 0.61, 0.80, 0.61), lp_ft=(0.92, 0.62, 0.92, 0.62), ft_low_lr=(0.93, 0.63, 0.90, 0.60))
+    (said,) = [one for one in found["sentences"] if one.startswith("LP-FT is as good or better")]
+    assert "and on the validation split, as is fine-tuning, low rate: take it" in said
+    assert "linear probing" not in said
+
+
 def test_of_several_that_dominate_on_both_splits_validation_picks() -> None:
     found = duel((0.90, 0.60), lp=(0.91, 0.61, 0.93, 0.63), lp_ft=(0.95, 0.65, 0.92, 0.62))
     assert found["rival"]["method"] == "lp"

@@ -20,7 +20,8 @@ class Rival:
     """A baseline beside the recommended model.
 
     ``dominates``: its means are as good or better in all that is shown; ``on_val``: on the validation split too. ``gain`` is the
-    recommended model minus it; a quantity is missing where both have it from the same weights. ``also`` are others that dominate.
+    recommended model minus it; a quantity is missing where both have it from the same weights. ``also`` are others that dominate
+    where this one does.
     """
 
     method: str
@@ -54,7 +55,7 @@ def rival_of(board: Board, after: Place) -> Rival | None:
         return None
     gain = {name: one for name in _QUANTITIES if (one := board.gain(name, after, than=best))}
     on_val = _dominates(board, best, after, "val")
-    also = tuple(name for name in over if name != best)
+    also = tuple(name for name in over if name != best and over[name] == on_val)
     return Rival(best, found[best], gain, bool(over), on_val, also)
 
 
