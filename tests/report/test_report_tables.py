@@ -387,15 +387,15 @@ def _is_shown(row: dict[str, Any], method: str) -> bool:
     return (row["method"], row["split"]) == (method, "test")
 
 
-def duel(ours: tuple[float, float], **baselines: tuple[float, float, float, float]) -> dict[str, Any]:
-    """The summary of a model at alpha 0.5 with this accuracy and robustness, beside baselines with theirs on test and on val."""
+def duel(ours: tuple[float, float], *, val: bool = True, **baselines: tuple[float, float, float, float]) -> dict[str, Any]:
+    """The summary of a model at alpha 0.5 with this accuracy and robustness, beside baselines with theirs on test and, if ``val``, on val."""
     rows = []
     named = {"wise-ft-lp": (*ours, *ours), "ft": (0.5, 0.5, 0.5, 0.5)} | {
         name.replace("_", "-"): found for name, found in baselines.items()
     }
     for method, (accuracy, robustness, *on_val) in named.items():
         alpha = 0.5 if method == "wise-ft-lp" else None
-        for split, pair in (("test", (accuracy, robustness)), ("val", on_val)):
+        for split, pair in (("test", (accuracy, robustness)), *([("val", on_val)] if val else [])):
             for name, value in zip(("accuracy", "probe accuracy"), pair, strict=True):
                 right = "1" * round(400 * value) + "0" * (400 - round(400 * value))
                 measure = "accuracy" if name == "accuracy" else "svm:on=[demo:objects]"
@@ -445,6 +445,22 @@ def test_others_are_named_only_where_they_are_as_good_on_the_splits_that_are_tol
     (said,) = [one for one in found["sentences"] if one.startswith("LP-FT is as good or better")]
     assert "and on the validation split, as is fine-tuning, low rate: take it" in said
     assert "linear probing" not in said
+
+
+def test_without_validation_data_it_is_not_said_that_they_are_against_it() -> None:
+    found = duel((0.90, 0.60), val=False, lp=(0.91, 0.61, 0.0, 0.0), lp_ft=(0.92, 0.62, 0.0, 0.0))
+    assert (found["rival"]["method"], found["rival"]["dominates"], found["rival"]["on_val"]) == ("lp-ft", True, None)
+    said = " ".join(found["sentences"])
+    assert ", as is linear probing; without validation data it is not known whether that is the luck of these scans. Against it" in said
+    assert "not on the validation split" not in said
+    assert "take it" not in said
+
+
+def test_what_all_are_compared_with_is_compared_once() -> None:
+    found = duel((0.90, 0.60), ft=(0.91, 0.61, 0.91, 0.61))
+    assert found["rival"]["method"] == "ft"
+    assert sum(found["gain"]["accuracy"]["text"] in one for one in found["sentences"]) == 1
+    assert any(one.endswith("and on the validation split: take it, it is cheaper.") for one in found["sentences"])
 
 
 def test_of_several_that_dominate_on_both_splits_validation_picks() -> None:

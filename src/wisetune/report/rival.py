@@ -19,16 +19,16 @@ _QUANTITIES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS)
 class Rival:
     """A baseline beside the recommended model.
 
-    ``dominates``: its means are as good or better in all that is shown; ``on_val``: on the validation split too. ``gain`` is the
-    recommended model minus it; a quantity is missing where both have it from the same weights. ``also`` are others that dominate
-    where this one does.
+    ``dominates``: its means are as good or better in all that is shown; ``on_val``: on the validation split too, None where nothing is
+    known of that. ``gain`` is the recommended model minus it; a quantity is missing where both have it from the same weights. ``also`` are
+    others that dominate where this one does.
     """
 
     method: str
     scores: dict[str, Estimate]
     gain: dict[str, Estimate]
     dominates: bool
-    on_val: bool
+    on_val: bool | None
     also: tuple[str, ...] = ()
 
 
@@ -71,7 +71,8 @@ def told(board: Board, after: Place, rival: Rival) -> str:
     scores = words.joined(f"{words.percent(one.value)}{words.NBSP}%" for one in rival.scores.values())
     both = " in both" if len(rival.scores) > 1 else ""
     changes = [f"{words.difference(one.value, one.low, one.high)} points of {of} ({judged(one)})" for of, one in rival.gain.items()]
-    against = f"against it {ours} has {words.joined(changes)}." if changes else ""
+    # Against the reference another sentence says it.
+    against = f"against it {ours} has {words.joined(changes)}." if changes and rival.method != board.reference else ""
     if not rival.dominates:
         other = "other " if board.reference in board.baselines() and not board.is_reference(after) else ""
         return f"No baseline is as good{both}; the best {other}one is {name} ({scores}): {against}"
@@ -84,7 +85,9 @@ def told(board: Board, after: Place, rival: Rival) -> str:
     elif rival.on_val:
         said = f"{name} is as good or better{both}, here ({scores}) and on the validation split{also}: {take}."
     else:
-        said = f"{name} is as good or better{both} here ({scores}){also}, but not on the validation split: that may be the luck of these scans."
+        known = "; without validation data it is not known whether that is"
+        luck = (known if rival.on_val is None else ", but not on the validation split: that may be") + " the luck of these scans."
+        said = f"{name} is as good or better{both} here ({scores}){also}{luck}"
     return f"{said[0].upper()}{said[1:]} {against[:1].upper()}{against[1:]}".strip()
 
 
@@ -97,9 +100,12 @@ def _means(board: Board, place: Place, split: str | None = None) -> dict[str, Es
     return {name: found for name in _QUANTITIES if (found := board.mean(name, place, split))}
 
 
-def _dominates(board: Board, baseline: str, after: Place, split: str | None = None) -> bool:
+def _dominates(board: Board, baseline: str, after: Place, split: str | None = None) -> bool | None:
+    """Whether a baseline is as good or better in all that is shown; None where not all of that was measured of both on this split."""
     theirs, ours = _means(board, board.fixed(baseline), split), _means(board, after, split)
-    return bool(ours) and theirs.keys() == ours.keys() and all(theirs[name].value >= ours[name].value for name in ours)
+    if not theirs.keys() == ours.keys() == _means(board, after).keys():
+        return None
+    return all(theirs[name].value >= ours[name].value for name in ours)
 
 
 def _value(estimate: Estimate) -> float:

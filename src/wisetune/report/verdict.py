@@ -18,7 +18,8 @@ def summary(results: Results) -> dict[str, Any]:
     as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
     minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` is None;
     without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to (``report.rival``), or
-    None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``.
+    None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
+    (None without validation data).
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
