@@ -88,6 +88,9 @@ def test_says_how_many_seeds(one: str, three: str) -> None:
     assert "Means over 3 seeds" in three
     assert "sd 0." in three
     assert "sd 0." not in one
+    assert "by the luck of the clouds; other seeds may not show them" in one
+    assert "one in twenty" not in one
+    assert "about one in twenty does so by chance" in three
 
 
 def test_numbers_stand_on_the_page(one: str) -> None:

@@ -20,7 +20,8 @@ from wisetune.records import (
     wilson,
 )
 from wisetune.report import Table, all_tables, summary, words
-from wisetune.report.board import ACCURACY, ROBUSTNESS, Board, difference_of
+from wisetune.report.board import ACCURACY, ROBUSTNESS, Board, Estimate, difference_of, over_seeds
+from wisetune.report.rival import judged
 from wisetune.report.write import csv_text
 from wisetune.results import Chosen, Recommended, Results, Row
 
@@ -414,7 +415,7 @@ def test_a_baseline_that_is_as_good_in_both_is_advised_where_validation_says_so_
     )
     assert found["rival"]["gain"]["robustness"]["text"] in said
     assert "points of accuracy (no difference shown) and −2.2 (" in said
-    assert said.endswith("points of robustness (a loss).")
+    assert said.endswith("points of robustness (a loss for these models).")
 
 
 def test_a_baseline_that_is_as_good_on_test_alone_is_not_advised() -> None:
@@ -476,7 +477,19 @@ def test_of_baselines_that_are_behind_in_something_the_best_is_compared() -> Non
         "No baseline is as good in both; the best other one is linear probing (80.0\u00a0% and 65.0\u00a0%): against it "
     )
     assert "+10.0 (" in said
-    assert "points of accuracy (a gain) and −5.0 (" in said
+    assert "points of accuracy (a gain for these models) and −5.0 (" in said
+
+
+def test_a_gain_of_fewer_than_three_seeds_is_one_of_these_models_and_two_that_disagree_show_none() -> None:
+    def of(*values: float) -> str:
+        found = over_seeds([Estimate(value, value - 0.03, value + 0.03, 400) for value in values], -1.0)
+        assert found is not None
+        return judged(found)
+
+    assert of(0.08) == of(0.08, 0.02) == "a gain for these models"
+    assert of(-0.08) == of(-0.08, -0.02) == "a loss for these models"
+    assert of(0.08, -0.007) == of(-0.08, 0.007) == of(0.02, 0.01) == "no difference shown"
+    assert (of(0.08, 0.081, 0.082), of(-0.08, -0.081, -0.082)) == ("a gain", "a loss")
 
 
 def test_linear_probing_chosen_as_alpha_zero_is_called_so() -> None:
