@@ -507,7 +507,7 @@ def test_robustness_is_said_to_be_what_it_is() -> None:
 
 def test_summary_of_a_sweep_without_a_choice_says_so() -> None:
     found = summary(unchosen())
-    assert (found["rule"], found["alpha"]) == (None, {"0": 1.0})
+    assert (found["selected_on"], found["rule"], found["alpha"]) == (None, None, {"0": 1.0})
     assert found["sentences"][0].startswith("WiSE-FT-LP at α\u00a0=\u00a01 has an accuracy of")
     assert found["sentences"][-1].startswith("No alpha was chosen; every number here is from the test split")
 

@@ -16,9 +16,9 @@ def summary(results: Results) -> dict[str, Any]:
 
     ``before`` is the study's reference (full fine-tuning as a rule), ``after`` the chosen model, ``linear_probing`` the pre-trained backbone
     as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
-    minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` is None;
-    without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to (``report.rival``), or
-    None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
+    minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` and
+    ``selected_on`` are None; without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to
+    (``report.rival``), or None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
     (None without validation data).
     """
     board = Board(results)
@@ -29,7 +29,7 @@ def summary(results: Results) -> dict[str, Any]:
         "method": board.headline,
         "rule": board.rule if board.chose else None,
         "alpha": {str(seed): alpha for seed, (_, alpha) in sorted(after.items()) if alpha is not None},
-        "selected_on": "val",
+        "selected_on": "val" if board.chose else None,
         "shown_on": board.split,
         "seeds": len(board.seeds),
         "before": _scores(board, before),
