@@ -119,8 +119,8 @@ class Study:
     ``headline`` is the method that the story is about, ``sweeps`` are the methods along alpha, ``reference`` is what all are compared with.
     ``start`` is what the weights were called when they were asked for, ``architecture`` their backbone, ``start_weights`` their digest.
     ``selection`` says what was selected on what. ``methods`` are the words for each; one without any is called by its own name.
-    ``seconds`` is the wall time of the call that ended the job, data already loaded: what a killed call did before is not in it, and of
-    ``trainings`` it ``found`` so many in the store, done or begun.
+    ``seconds`` is the wall time of all calls of the command that did something, data already loaded. Of ``trainings`` the first call ``found``
+    so many in the store, done or begun: those are not in it.
     """
 
     story: str

@@ -12,8 +12,10 @@ import pico
 from pico import FIT, HEAD_FIT, bits
 from wisetune.build import builder as builder_module
 from wisetune.build import job as job_module
+from wisetune.build import watch
 from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.meter import Silent
+from wisetune.build.watch import Spent
 from wisetune.build.work import found, plan, work
 from wisetune.errors import DataError, UsageError
 from wisetune.fit import loop
@@ -179,6 +181,20 @@ def test_a_job_that_was_done_does_nothing_again(tmp_path, monkeypatch):
     once_more = again.run().results
     assert pico.timeless(once_more) == pico.timeless(first.results), "the same runner once more"
     assert (first.results.study.found, once_more.study.found) == (0, first.results.study.trainings)
+
+
+def test_the_time_is_that_of_all_calls_which_did_something(tmp_path, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(watch, "monotonic", lambda: 100.0 * next(ticks))
+    kept = list[Spent]()
+    first = pico.runner(tmp_path, STORY, **QUICK).run("", Spent(1000.0, 1), kept.append).results.study
+    assert first.seconds is not None
+    assert (first.seconds > 1000.0, first.found) == (True, 1)
+    assert [spent.seconds for spent in kept] == sorted({spent.seconds for spent in kept}), "while it works, in case it is killed"
+    assert len(kept) > 2
+    assert kept[-1] == Spent(first.seconds, 1)
+    again = pico.runner(tmp_path, STORY, **QUICK).run("", kept[-1]).results.study
+    assert (again.seconds, again.found) == (first.seconds, 1), "a call that did nothing leaves it alone"
 
 
 def test_a_new_measure_is_added_without_training(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def test_the_protocol_is_in_words() -> None:
     assert facts["Time"] == "13\u00a0min"
     assert not {"per_class", "val", "counts", "Counts", "Digest "} & set(facts)
     again = page(dataclasses.replace(made, study=dataclasses.replace(said, seconds=9.0, found=5)))
-    assert "9\u00a0s in the last call of this command. It found 5 of 26 trainings done or begun" in again
+    assert "9\u00a0s. Of 26 trainings 5 had been done or begun by another command: that is not in it." in again
 
 
 def test_numbers_of_both_splits_are_told_apart() -> None:

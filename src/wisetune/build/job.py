@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
 from wisetune.build.grafts import check_grafts
 from wisetune.build.meter import Meter
+from wisetune.build.watch import NOTHING, Spent, Watch
 from wisetune.data.files import PARTS
 from wisetune.data.splits import without_val
 from wisetune.data.task import Data
@@ -82,7 +82,7 @@ class Runner:
     """Runs one job over a store. ``tasks`` loads a task by its spelling and number of points."""
 
     def __init__(self, job: Job, store: Store, tasks: Callable[[str, int], Data], device: torch.device, meter: Meter) -> None:
-        self.job, self.store, self.meter, self.device = job, store, meter, device
+        self.job, self.store, self.meter, self.device = job, store, Watch(meter), device
         self._tasks, self._loaded = tasks, dict[str, Data]()
         self.warnings = list(job.warnings)
         assert isinstance(job.start.backbone, BackboneSpec)
@@ -98,7 +98,7 @@ class Runner:
         for warning in dict.fromkeys(warning for measure in job.measures for warning in self._shared(measure)):
             self._warn(warning)
         self.bank = FeatureBank(device)
-        self.builder = Builder(store, self._by_digest, self.bank, meter)
+        self.builder = Builder(store, self._by_digest, self.bank, self.meter)
         self._rows: list[Row] = []
         self._stamps: list[dict[str, Any]] = []
         self._looked = set[tuple[str, str]]()
@@ -142,12 +142,22 @@ class Runner:
                 found[seed, method] = recipe
         return found
 
-    def run(self, command: str = "") -> Finished:
-        """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was."""
-        began = time.perf_counter()
+    def run(self, command: str = "", before: Spent = NOTHING, keep: Callable[[Spent], None] | None = None) -> Finished:
+        """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was.
+
+        ``before`` is what earlier calls of the command took; ``keep`` is given that with this call's time now and then, and at the end.
+        """
         trees = self.trees()
         trainings = {digest(node) for tree in trees.values() for node in walk(tree) if isinstance(node, Tune)}
-        found = sum(self.store.has(name) or self.store.load_state(name) is not None for name in trainings)
+        self.meter.start(before, sum(self.store.has(name) or self.store.load_state(name) is not None for name in trainings), keep)
+        try:
+            results, recipe = self._run(trees, command)
+        finally:
+            spent = self.meter.stop()
+        study = dataclasses.replace(results.study, seconds=spent.seconds, found=spent.found or 0, trainings=len(trainings))
+        return Finished(dataclasses.replace(results, study=study), self.builder.model(recipe), recipe, self.downstream)
+
+    def _run(self, trees: Mapping[tuple[int, Method], Recipe], command: str) -> tuple[Results, Recipe]:
         self._rows, self._looked, self._stamps = list[Row](), set[tuple[str, str]](), list[dict[str, Any]]()
         for seed in self.job.seeds:
             mine = {method: recipe for (s, method), recipe in trees.items() if s == seed}
@@ -176,8 +186,7 @@ class Runner:
                 if method.alpha is None and isinstance(tree, Tune)
             },
         )
-        timed = dataclasses.replace(results.study, seconds=round(time.perf_counter() - began, 1), found=found, trainings=len(trainings))
-        return Finished(dataclasses.replace(results, study=timed), self.builder.model(recipe), recipe, self.downstream)
+        return results, recipe
 
     def _stamp(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, Any]:
         """With what everything here was made: weights and records that the store had already keep theirs."""

@@ -149,6 +149,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
     from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
+    from wisetune.build.watch import Spent
     from wisetune.build.work import found, work
     from wisetune.cli.session import Session
     from wisetune.data.task import Data
@@ -191,18 +192,20 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
             session = Session(command, [*dict.fromkeys(map(digest, runner.trees().values()))])
+            session = replace(session, spent=session.before(out))
             session.write(out)
             for line in () if machine.quiet else found(runner):
                 bar.tell(line)
             bar.expect(work(runner))
-            finished = runner.run(command)
+            finished = runner.run(command, session.spent, lambda spent: replace(session, spent=spent).write(out))
             bar.stage("writing the report")
             _save_model(finished, out, request.start)
             results = finished.results
             write_report(results, out)
-            replace(session, finished=True).write(out)
+            spent = Spent(results.study.seconds or 0.0, results.study.found)
+            replace(session, spent=spent, finished=True).write(out)
             if not machine.quiet:
-                earlier = f", with {results.study.found} trainings of an earlier session" if results.study.found else ""
+                earlier = f"; with earlier calls the work took {duration(spent.seconds)}" if session.spent.seconds else ""
                 bar.tell(f"Done after {duration(time.monotonic() - began)}{earlier}.")
     answer = summary(results)
     if machine.json:

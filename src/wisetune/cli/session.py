@@ -1,4 +1,4 @@
-"""``OUT/run.json``: which command works in a folder and what it is to leave there, so that ``doctor`` can say how far it is."""
+"""``OUT/run.json``: which command works in a folder, what it is to leave there and how long it took: ``doctor`` says how far it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wisetune.build.watch import NOTHING, Spent
 from wisetune.errors import BadFile
 from wisetune.plain import from_plain, to_plain
 
@@ -18,13 +19,17 @@ _FILE = "run.json"
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A command and what it builds: ``models`` are digests; a pre-training has one state, ``training``, and its ``epochs``."""
+    """A command and what it builds: ``models`` are digests; a pre-training has one state, ``training``, and its ``epochs``.
+
+    ``spent`` is the time of all calls that built these models.
+    """
 
     command: str
     models: list[str] = dataclasses.field(default_factory=list)
     training: str = ""
     epochs: int = 0
     finished: bool = False
+    spent: Spent = NOTHING
 
     def write(self, out: Path) -> None:
         """Keep it in a folder.
@@ -49,6 +54,14 @@ class Session:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise BadFile(out / _FILE, f"cannot be read ({error})", "run the run's command again, which writes it anew") from None
+
+    def before(self, out: Path) -> Spent:
+        """What earlier calls took that built the same models in this folder; nothing where that is not known."""
+        try:
+            earlier = Session.read(out)
+        except BadFile:
+            return NOTHING
+        return earlier.spent if earlier and set(earlier.models) == set(self.models) else NOTHING
 
     def left(self, store: Store) -> str:
         """How far it is, in words; empty when it is done."""

@@ -49,11 +49,12 @@ def facts_of(study: Study) -> list[tuple[str, Any]]:
 
 
 def _time(study: Study) -> str:
-    """How long the call took that ended the job, and what it did not have to do."""
+    """How long it took, and what was there before."""
     took = words.duration(study.seconds or 0)
     if study.found:
-        took += f" in the last call of this command. It found {study.found} of {words.counted(study.trainings, 'training')} done or begun,"
-        took += " and what was done of them is not in that time."
+        took += (
+            f". Of {words.counted(study.trainings, 'training')} {study.found} had been done or begun by another command: that is not in it."
+        )
     return took
 
 
