@@ -168,9 +168,19 @@ def test_recipes_are_called_by_the_methods_that_they_are():
         Tune(mix, Linear(), head, task, Fit(), 2): "WiSE-FT-LP at alpha 0.3, seed 2",
         Tune(ft, Linear(), head, task, Fit(), 2): "WiSE-FT-LP at alpha 1, seed 2",
         Tune(lp_ft, Linear(), head, task, Fit(), 2): "linear of LP-FT (lr 0.0001), seed 2",
+        Tune(Tune(mix, Linear(), head, task, Fit(), 2), Full(), head, task, Fit(lr=0.1), 2, head_from="start"): (
+            "full of WiSE-FT-LP at alpha 0.3, seed 2"
+        ),
+        dataclasses.replace(lp_ft, head_from="fresh"): "full of linear probing, seed 2",
+        Mix((start, lp_ft), Wise(0.3), task): ("wise at alpha 0.3 of pre-trained point-mae#01234567 and LP-FT (lr 0.0001), seed 2"),
+        Mix((lp_ft, ft), Wise(0.3), task): "wise at alpha 0.3 of LP-FT (lr 0.0001) and full fine-tuning (lr 0.001), seed 2",
+        Tune(Mix((start, lp_ft), Wise(0.3), task), Linear(), head, task, Fit(), 2): (
+            "linear of wise at alpha 0.3 of pre-trained point-mae#01234567 and LP-FT (lr 0.0001), seed 2"
+        ),
         PROBED: f"{TOY} of test_recipe:Line of pre-trained {TOY}#random:0 and {TOY}, seed 0",
     }
-    assert {node: in_words(to_json(node)) for node in called} == called
+    assert {node: in_words(node) for node in called} == called
+    assert {node: in_words(to_json(node)) for node in called} == called, "of the form in files too"
 
 
 def test_a_tree_in_words_has_a_line_for_each_node():

@@ -118,8 +118,9 @@ def describe(recipe: Recipe) -> str:
             return f"{recipe.merge}({', '.join(describe(part) for part in recipe.parts)})"
 
 
-def in_words(plain: Mapping[str, Any]) -> str:
-    """What the weights of a recipe are called, of its form in files (``to_json``): ``WiSE-FT-LP at alpha 0.3, seed 0``."""
+def in_words(recipe: Recipe | Mapping[str, Any]) -> str:
+    """What the weights of a recipe are called, of itself or of its form in files (``to_json``): ``WiSE-FT-LP at alpha 0.3, seed 0``."""
+    plain = recipe if isinstance(recipe, Mapping) else to_json(recipe)
     node, seed = plain, None
     while node["node"] != "start" and seed is None:
         seed, node = node.get("seed"), node["start"] if node["node"] == "tune" else node["parts"][-1]
@@ -147,28 +148,35 @@ def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
 
 
 def _called(node: Mapping[str, Any]) -> str:
-    """The method that a tree is, by the names in this module's docstring; what is none of them is said part by part."""
+    """The method that a tree is, of the shapes in this module's docstring; what is none of them is said part by part."""
     if node["node"] == "start":
         return f"pre-trained {node['backbone']['spec']}#{node['weights'][:8]}"
     if node["node"] == "mix":
-        if node["merge"]["spec"] == "wise":
-            return f"WiSE-FT at alpha {float(node['merge']['alpha']):g}"
-        return f"{node['merge']['spec']} of {' and '.join(map(_called, node['parts']))}"
+        alpha = f" at alpha {float(node['merge']['alpha']):g}" if node["merge"]["spec"] == "wise" else ""
+        if _is_wise(node):
+            return f"WiSE-FT{alpha}"
+        return f"{node['merge']['spec']}{alpha} of {' and '.join(map(_called, node['parts']))}"
     tuning, parent = node["tuning"]["spec"], node["start"]
-    below = parent.get("tuning", {}).get("spec")
     rate = f" (lr {node['fit']['lr']})" if "lr" in node["fit"] else ""
-    match tuning, parent["node"], below:
-        case "full", "start", _:
-            return f"full fine-tuning{rate}"
-        case "full", _, "linear":
-            return f"LP-FT{rate}"
-        case "linear", "start", _:
-            return "linear probing"
-        case "linear", "tune", "full" if parent["start"]["node"] == "start":
-            return "WiSE-FT-LP at alpha 1"
-        case "linear", "mix", _ if parent["merge"]["spec"] == "wise":
-            return f"WiSE-FT-LP at alpha {float(parent['merge']['alpha']):g}"
-        case _, "start", _:
-            return tuning
-        case _:
-            return f"{tuning} of {_called(parent)}"
+    if _tuned(node, "full"):
+        return f"full fine-tuning{rate}"
+    if _tuned(node, "linear"):
+        return "linear probing"
+    if tuning == "full" and _tuned(parent, "linear") and node["head_from"] == "start":
+        return f"LP-FT{rate}"
+    if tuning == "linear" and (_tuned(parent, "full") or _is_wise(parent)):
+        return f"WiSE-FT-LP at alpha {float(parent['merge']['alpha']) if parent['node'] == 'mix' else 1:g}"
+    return tuning if parent["node"] == "start" else f"{tuning} of {_called(parent)}"
+
+
+def _tuned(node: Mapping[str, Any], tuning: str) -> bool:
+    """Whether it is a start tuned so, and nothing else."""
+    return node["node"] == "tune" and node["tuning"]["spec"] == tuning and node["start"]["node"] == "start"
+
+
+def _is_wise(node: Mapping[str, Any]) -> bool:
+    """Whether it is a start mixed with full fine-tuning from that start."""
+    if node["node"] != "mix" or node["merge"]["spec"] != "wise" or len(node["parts"]) != 2:
+        return False
+    start, tuned = node["parts"]
+    return _tuned(tuned, "full") and tuned["start"] == start

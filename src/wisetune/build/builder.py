@@ -21,7 +21,7 @@ from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, to_json
+from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words
 from wisetune.runtime import drawing, stamp
 from wisetune.store.store import Store
 from wisetune.tune.tuning import Tuning
@@ -149,7 +149,7 @@ class Builder:
         assert isinstance(recipe.fit, Fit)
         data = self.data(recipe.task)
         frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe))
-        called = in_words(to_json(recipe))
+        called = in_words(recipe)
         self.meter.stage(f"training {called}")
         parameters = recipe.tuning.parameters(model)
         cost = 3.0 * len(data.train) if frozen is None else 0.0
@@ -179,7 +179,7 @@ class Builder:
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)
-        self.meter.stage(f"mixing {in_words(to_json(recipe))}")
+        self.meter.stage(f"mixing {in_words(recipe)}")
         states = [mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
         merged = recipe.merge.merge(states)
         alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None

@@ -28,7 +28,7 @@ from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, to_json, walk
+from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, walk
 from wisetune.records import EDITION
 from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study
 from wisetune.runtime import stamp, together
@@ -215,7 +215,7 @@ class Runner:
         records = self.store.get_records(digest(of), key)
         if records is None:
             model = self.builder.model(recipe)
-            self.meter.stage(f"measuring {measure.name} of {in_words(to_json(recipe))}")
+            self.meter.stage(f"measuring {measure.name} of {in_words(recipe)}")
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
             self.store.put_records(digest(of), key, records, stamp(str(self.device)))

@@ -15,7 +15,7 @@ from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, to_json, walk
+from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, walk
 from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def found(runner: Runner) -> list[str]:
     for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
         if epoch := _begun(runner, node):
             assert isinstance(node.fit, Fit)
-            lines.append(
-                f"Of {in_words(to_json(node))} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}."
-            )
+            lines.append(f"Of {in_words(node)} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}.")
     return lines
 
 
