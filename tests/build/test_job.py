@@ -380,6 +380,14 @@ def test_a_task_without_validation_data_is_refused_before_anything_is_built(tmp_
     assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(pico.START)]
 
 
+def test_weights_that_are_best_on_validation_data_need_some_before_anything_is_built(tmp_path):
+    best = dataclasses.replace(HEAD_FIT, select="best")
+    with pytest.raises(UsageError, match=r"select=best keeps the weights best on the validation split, but there is none; hold one out"):
+        pico.runner(tmp_path, Lp(), on="solids,val=0", measures=(), head_fit=best)
+    # What is not trained needs none.
+    pico.runner(tmp_path, Lp(), on="solids,val=0", measures=(), fit=dataclasses.replace(FIT, select="best"))
+
+
 def test_where_nothing_is_chosen_a_task_may_go_without_validation_data_and_the_protocol_says_so(tmp_path):
     finished = pico.runner(tmp_path, Lp(), on="solids,val=0", measures=(Svm("others", "0.01"),)).run()
     assert {row.record.split for row in finished.results.rows if row.record.role == "accuracy"} == {"test"}

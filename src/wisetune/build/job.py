@@ -19,7 +19,7 @@ from wisetune.data.splits import without_val
 from wisetune.data.task import Data
 from wisetune.data.warn import shared, warned
 from wisetune.errors import DataError, UsageError
-from wisetune.fit.finetune import Fit
+from wisetune.fit.finetune import Fit, require_val
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.measure import Measure
@@ -93,6 +93,9 @@ class Runner:
         for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
             if lacks := without_val(self.task(text), text, chooses=sweeps):
                 raise DataError(lacks)
+        for node in (node for tree in job.story.recipes(self._setting(job.seeds[0])).values() for node in walk(tree)):
+            if isinstance(node, Tune) and isinstance(node.fit, Fit):
+                require_val(node.fit, len(self.downstream.val))
         for measure in (*job.measures, *([job.corruption] if job.corruption else [])):
             measure.check(self.downstream, self.task)
         for warning in dict.fromkeys(warning for measure in job.measures for warning in self._shared(measure)):

@@ -85,10 +85,7 @@ def tune(
         DataError: fewer than two clouds, or points that are not finite.
         TrainingError: a loss that is not finite.
     """
-    if fit.select == "best" and (val is None or len(val.labels) == 0):
-        raise UsageError(
-            "select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last."
-        )
+    require_val(fit, 0 if val is None else len(val.labels))
     require_two(len(clouds.labels), lambda rows: few([clouds.names[row] for row in rows]))
     broken = np.flatnonzero(~np.isfinite(clouds.points).all(axis=(1, 2)))
     if len(broken):
@@ -120,6 +117,18 @@ def tune(
         module.rate = rate  # the rate belongs to this training: a model loaded from a store has the backbone's
     model.eval()
     return log
+
+
+def require_val(fit: Fit, clouds: int) -> None:
+    """Refuse to select among epochs without validation clouds.
+
+    Raises:
+        UsageError: ``select=best``, and there are none.
+    """
+    if fit.select == "best" and clouds == 0:
+        raise UsageError(
+            "select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last."
+        )
 
 
 def set_drop_path(model: nn.Module, rate: float) -> None:
