@@ -38,7 +38,8 @@ class Watch:
     def start(self, before: Spent, found: int, keep: Callable[[Spent], None] | None = None) -> None:
         """The work begins: ``found`` trainings are done or begun; ``keep`` is given the time now and then, in case the process is killed."""
         self._before = Spent(before.seconds, found if before.found is None else before.found)
-        self._keep, self._worked = keep or _forget, False
+        self._keep: Callable[[Spent], None] = keep or _forget
+        self._worked = False
         self._began = self._kept = monotonic()
 
     def advance(self, clouds: float) -> None:
