@@ -32,14 +32,14 @@ class Watch:
 
     def __init__(self, meter: Meter) -> None:
         self.expect, self.stage, self.tell, self._meter = meter.expect, meter.stage, meter.tell, meter
-        self._before, self._keep, self._worked = NOTHING, _forget, False
+        self._keep: Callable[[Spent], None] = _forget
+        self._before, self._worked = NOTHING, False
         self._began = self._kept = monotonic()
 
     def start(self, before: Spent, found: int, keep: Callable[[Spent], None] | None = None) -> None:
         """The work begins: ``found`` trainings are done or begun; ``keep`` is given the time now and then, in case the process is killed."""
         self._before = Spent(before.seconds, found if before.found is None else before.found)
-        self._keep: Callable[[Spent], None] = keep or _forget
-        self._worked = False
+        self._keep, self._worked = keep or _forget, False
         self._began = self._kept = monotonic()
 
     def advance(self, clouds: float) -> None:
