@@ -16,7 +16,7 @@ from wisetune.build import watch
 from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.meter import Silent
 from wisetune.build.watch import Spent
-from wisetune.build.work import found, plan, work
+from wisetune.build.work import earlier, plan, work
 from wisetune.errors import DataError, UsageError
 from wisetune.fit import loop
 from wisetune.measure.accuracy import Accuracy
@@ -308,7 +308,7 @@ def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_pat
     again = pico.runner(tmp_path, Ft(), meter, **QUICK | {"fit": fit})
     expected = work(again)
     assert expected == whole - 2 * epoch
-    assert found(again) == ["Of full fine-tuning (lr 0.01), seed 0 2 of 3 epochs were done before; going on with epoch 3."]
+    assert earlier(again) == ["Of full fine-tuning (lr 0.01), seed 0 2 of 3 epochs were done before; going on with epoch 3."]
     again.run()
     assert meter.done == expected
 

@@ -139,7 +139,13 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
     assert (done.code, done.out, done.error) == (130, "", "wisetune: interrupted; the same command goes on from here.\n")
     assert not built()
     told = wisetune("doctor", "out").out.splitlines()
-    assert told[-2].startswith("out is half done: 0 of 1 models are built. Go on with: wisetune run ft --from mine.safetensors ")
+    assert told[-2].startswith(
+        "out is half done: 0 of 1 models are built, and of a training in progress 3 of 4 epochs are done. "
+        "Go on with: wisetune run ft --from mine.safetensors "
+    )
+    with Store(world / "out/store").lock("run"):
+        (busy,) = [line for line in wisetune("doctor", "out").out.splitlines() if line.startswith("out is ")]
+    assert busy == "out is running: 0 of 1 models are built, and of a training in progress 3 of 4 epochs are done"
     assert told[-1] == "Its files are sound."
     assert wisetune("doctor", "out", "--json").json["left"] == told[-2].removeprefix("out is ")
     again = wisetune(*job("ft", fit=fit))

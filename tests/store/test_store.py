@@ -17,7 +17,8 @@ from store_samples import DIGEST, EXTRA, KEY, LOG, RECIPE, RECORDS, START, tenso
 from wisetune.errors import UsageError
 from wisetune.recipe import digest
 from wisetune.records import Record
-from wisetune.store import Store
+from wisetune.store import Store, states
+from wisetune.store.store import Left
 
 
 def awkward() -> dict[str, torch.Tensor]:
@@ -113,6 +114,27 @@ def test_two_states_are_kept_and_a_commit_drops_them(tmp_path: Path) -> None:
         assert len(list((tmp_path / "states" / DIGEST).iterdir())) == min(step + 1, 2)
     store.commit(RECIPE, tensors(), [], {})
     assert store.load_state(DIGEST) is None
+
+
+def test_what_is_left_is_told_without_reading_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for epoch in (1, 2):
+        store.save_state(DIGEST, tensors(), {"epoch": epoch})
+    monkeypatch.setattr(states, "unpack", lambda _: pytest.fail("weights were read"))
+    assert store.left([DIGEST, "never"]) == Left(frozenset(), {DIGEST: 2})
+    newest = max((store.root / "states" / DIGEST).iterdir())
+    (newest / "manifest.json").write_bytes(b"?")
+    assert store.left([DIGEST]).begun == {DIGEST: 1}
+    assert newest.exists(), "to look removes nothing"
+
+
+def test_a_lock_is_seen_to_be_held_and_looking_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert not store.held("run")
+    with store.lock("run"):
+        assert store.held("run")
+    assert not store.held("run")
+    assert not list(store.root.glob("locks/*"))
 
 
 def test_a_state_that_outlived_its_commit_is_dropped_at_the_next_start(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from wisetune.records import EDITION
 from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study
 from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
-from wisetune.store.store import Store
+from wisetune.store.store import Left, Store
 from wisetune.stories.story import WORDS, Method, Setting, Story
 
 _WORST = 6
@@ -145,6 +145,10 @@ class Runner:
                 found[seed, method] = recipe
         return found
 
+    def left(self) -> Left:
+        """What earlier sessions left of the job's trees and of all that they are made of."""
+        return self.store.left(digest(node) for tree in self.trees().values() for node in walk(tree))
+
     def run(self, command: str = "", before: Spent = NOTHING, keep: Callable[[Spent], None] | None = None) -> Finished:
         """Build, measure, choose. Everything is kept in the store as soon as it exists, so a killed job goes on where it was.
 
@@ -152,7 +156,8 @@ class Runner:
         """
         trees = self.trees()
         trainings = {digest(node) for tree in trees.values() for node in walk(tree) if isinstance(node, Tune)}
-        self.meter.start(before, sum(self.store.has(name) or self.store.load_state(name) is not None for name in trainings), keep)
+        left = self.left()
+        self.meter.start(before, len(trainings & (left.done | left.begun.keys())), keep)
         try:
             results, recipe = self._run(trees, command)
         finally:

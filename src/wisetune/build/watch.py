@@ -32,8 +32,8 @@ class Watch:
 
     def __init__(self, meter: Meter) -> None:
         self.expect, self.stage, self.tell, self._meter = meter.expect, meter.stage, meter.tell, meter
-        self._keep: Callable[[Spent], None] = _forget
         self._before, self._worked = NOTHING, False
+        self._keep: Callable[[Spent], None] = _forget
         self._began = self._kept = monotonic()
 
     def start(self, before: Spent, found: int, keep: Callable[[Spent], None] | None = None) -> None:

@@ -20,6 +20,7 @@ from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
+    from wisetune.store.store import Left
 
 TRAIN = 3.0
 """A training step looks at a cloud forwards and backwards: about three times an inference."""
@@ -30,7 +31,8 @@ def work(runner: Runner) -> float:
     """The clouds that a job looks at, in inferences, what the store already has left out."""
     trees = runner.trees()
     nodes = {node for tree in trees.values() for node in walk(tree)}
-    total = sum(_cost(runner, node) for node in nodes)
+    left = runner.left()
+    total = sum(_cost(runner, node, left) for node in nodes)
     for measure in (Accuracy(), *runner.job.measures):
         # Measures share the features of a backbone: a head more costs nothing.
         todo = {backbone_of(tree) for tree in trees.values() if not runner.measured(tree, measure)}
@@ -46,18 +48,13 @@ def work(runner: Runner) -> float:
     return total
 
 
-def built(runner: Runner) -> int:
-    """How many of the job's models are in the store."""
-    return sum(runner.store.has(digest(tree)) for tree in set(runner.trees().values()))
-
-
-def found(runner: Runner) -> list[str]:
+def earlier(runner: Runner) -> list[str]:
     """What an earlier session left, in words; nothing where there is nothing."""
-    trees = list(dict.fromkeys(runner.trees().values()))
-    there = built(runner)
+    trees, left = list(dict.fromkeys(runner.trees().values())), runner.left()
+    there = sum(digest(tree) in left.done for tree in trees)
     lines = [f"{there} of {len(trees)} models are in the store already; going on."] if there else []
     for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
-        if epoch := _begun(runner, node):
+        if epoch := left.begun.get(digest(node), 0):
             assert isinstance(node.fit, Fit)
             lines.append(f"Of {in_words(node)} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}.")
     return lines
@@ -81,8 +78,8 @@ def plan(runner: Runner) -> dict[str, Any]:
     }
 
 
-def _cost(runner: Runner, node: Recipe) -> float:
-    if isinstance(node, Start) or runner.store.has(digest(node)):
+def _cost(runner: Runner, node: Recipe, left: Left) -> float:
+    if isinstance(node, Start) or digest(node) in left.done:
         return 0.0
     train = len(runner.downstream.train)
     if isinstance(node, Mix):
@@ -91,13 +88,7 @@ def _cost(runner: Runner, node: Recipe) -> float:
     assert isinstance(node.tuning, Tuning)
     if not node.tuning.moves_features:
         return float(train)
-    return TRAIN * train * (node.fit.epochs - _begun(runner, node))
-
-
-def _begun(runner: Runner, node: Tune) -> int:
-    """Epochs of a training that was killed."""
-    state = runner.store.load_state(digest(node))
-    return int(state[1]["epoch"]) if state else 0
+    return TRAIN * train * (node.fit.epochs - left.begun.get(digest(node), 0))
 
 
 def _speed(runner: Runner) -> float:

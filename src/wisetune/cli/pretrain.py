@@ -74,11 +74,11 @@ def pretrain(
     with naming("--options"):
         chosen = Pretrain.from_options(options)
     where = device_of(device)
-    session = Session(shlex.join(["wisetune", *sys.argv[1:]]), epochs=chosen.epochs)
+    session = Session(shlex.join(["wisetune", *sys.argv[1:]]))
 
     def begun(state: str) -> None:
         nonlocal session
-        session = replace(session, training=state)
+        session = replace(session, trainings={state: chosen.epochs})
         session.write(out)
 
     with Bar(quiet) as bar:

@@ -150,11 +150,12 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
     from wisetune.build.watch import Spent
-    from wisetune.build.work import found, work
+    from wisetune.build.work import earlier, work
     from wisetune.cli.session import Session
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
-    from wisetune.recipe import digest
+    from wisetune.fit.finetune import Fit
+    from wisetune.recipe import Tune, digest, walk
     from wisetune.report.verdict import summary
     from wisetune.report.write import write_report
     from wisetune.runtime import device
@@ -191,10 +192,13 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
         with store.lock("run"):
             keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
-            session = Session(command, [*dict.fromkeys(map(digest, runner.trees().values()))])
+            trees = runner.trees().values()
+            tunes = [node for tree in trees for node in walk(tree) if isinstance(node, Tune)]
+            epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
+            session = Session(command, [*dict.fromkeys(map(digest, trees))], epochs)
             session = replace(session, spent=session.before(out))
             session.write(out)
-            for line in () if machine.quiet else found(runner):
+            for line in () if machine.quiet else earlier(runner):
                 bar.tell(line)
             bar.expect(work(runner))
             finished = runner.run(command, session.spent, lambda spent: replace(session, spent=spent).write(out))

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from wisetune.store.store import Store
 
 _FILE = "run.json"
+LOCKS = ("run", "pretrain")
+"""Of which a working command holds one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A command and what it builds: ``models`` are digests; a pre-training has one state, ``training``, and its ``epochs``.
+    """A command and what it builds: ``models`` are digests; ``trainings`` are the epochs of those that it runs.
 
-    ``spent`` is the time of all calls that built these models.
+    A pre-training has one of those, and no models. ``spent`` is the time of all calls that built these models.
     """
 
     command: str
     models: list[str] = dataclasses.field(default_factory=list)
-    training: str = ""
-    epochs: int = 0
+    trainings: dict[str, int] = dataclasses.field(default_factory=dict)
     finished: bool = False
     spent: Spent = NOTHING
 
@@ -67,11 +68,15 @@ class Session:
         """How far it is, in words; empty when it is done."""
         if self.finished:
             return ""
-        if self.training:
-            state = store.load_state(self.training)
-            far = f"{state[1]['epoch'] if state else 0} of {self.epochs} epochs are done"
-        else:
-            built = sum(store.has(digest) for digest in self.models)
-            far = f"{built} of {len(self.models)} models are built"
-            far += ", and what is left is measuring and the report" if built == len(self.models) else ""
-        return f"half done: {far}. Go on with: {self.command or 'the same command'}"
+        left, far = store.left([*self.models, *self.trainings]), list[str]()
+        if self.models:
+            built = len(left.done.intersection(self.models))
+            far.append(f"{built} of {len(self.models)} models are built")
+            far += ["what is left is measuring and the report"] if built == len(self.models) else []
+        for name, epochs in self.trainings.items():
+            if not self.models or name in left.begun:
+                far.append(f"{'of a training in progress ' if self.models else ''}{left.begun.get(name, 0)} of {epochs} epochs are done")
+        said = ", and ".join(far)
+        if any(map(store.held, LOCKS)):
+            return f"running: {said}"
+        return f"half done: {said}. Go on with: {self.command or 'the same command'}"

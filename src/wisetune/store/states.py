@@ -5,6 +5,7 @@ The one before is what a damaged newest falls back to: at most one save interval
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator
@@ -56,6 +57,18 @@ def load(folder: Path, tell: Tell) -> tuple[dict[str, Tensor], dict[str, Any]] |
             tell(f"the saved state {number} of {folder.name} is damaged ({damage}); {then}.")
             continue
         return unpack(files[_FILE]), meta
+    return None
+
+
+def meta(folder: Path) -> dict[str, Any] | None:
+    """What was said of the newest state, without its tensors: whether those are sound shows when it is loaded; None where there is none.
+
+    Raises:
+        StorageError: it may not be read.
+    """
+    for number in sorted(_numbers(folder), reverse=True):
+        with contextlib.suppress(FileNotFoundError, sealed.Damaged):
+            return sealed.read_manifest(_slot(folder, number), _name(folder, number))["about"]
     return None
 
 

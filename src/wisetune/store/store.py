@@ -16,8 +16,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,14 @@ class Problem:
 
     path: Path
     wrong: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """What there is of some weights: those that are ``done``, and of trainings that are ``begun`` how many epochs."""
+
+    done: frozenset[str]
+    begun: dict[str, int]
 
 
 class Store:
@@ -112,6 +120,17 @@ class Store:
         """
         return states.load(self._path("states", digest), self.tell)
 
+    def left(self, digests: Iterable[str]) -> Left:
+        """What earlier sessions left of these; no weights are read.
+
+        Raises:
+            StorageError: it may not be looked for.
+        """
+        wanted = dict.fromkeys(digests)
+        done = frozenset(filter(self.has, wanted))
+        states_of = {digest: states.meta(self._path("states", digest)) for digest in wanted if digest not in done}
+        return Left(done, {digest: int(meta["epoch"]) for digest, meta in states_of.items() if meta is not None})
+
     def drop_state(self, digest: str) -> None:
         """Forget how far a training was, so that it starts over.
 
@@ -171,6 +190,17 @@ class Store:
             StorageError: the file system cannot hold it.
         """
         return locks.hold(self._path("locks", name + ".lock"), f"'{name}' in {self.root}", wait, tell)
+
+    def held(self, name: str) -> bool:
+        """Whether somebody has a lock of this store now. Where that cannot be seen, nobody is taken to have it."""
+        path = self._path("locks", name + ".lock")
+        try:
+            with locks.hold(path, name) if path.exists() else nullcontext():
+                return False
+        except Busy:
+            return True
+        except StorageError:
+            return False
 
     def verify(self) -> Iterator[Problem]:
         """Everything that is not as it was written; nothing is changed.
