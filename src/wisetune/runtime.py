@@ -26,6 +26,14 @@ def version() -> str:
     return importlib.metadata.version("wisetune")
 
 
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``40 s``, ``12 min``, ``3 h 5 min``."""
+    if round(seconds) < 90:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def seed_of(*key: int | str) -> int:
     """A 63-bit seed that is a pure function of its key, for example ``seed_of(seed, "augment", epoch)``."""
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()[:8], "little") >> 1

@@ -36,7 +36,7 @@ def test_what_an_earlier_session_did_is_no_work_of_this_one(clock):
             clock.now += 54
             progress.advance(1.0)
     assert progress.left() == pytest.approx(54 * 114)
-    assert error.getvalue().splitlines()[-1].startswith(" 24 % after 3 min, about 1.7 h left: ")
+    assert error.getvalue().splitlines()[-1].startswith(" 24 % after 3 min, about 1 h 43 min left: ")
     clock.now += 100
     assert progress.left() == pytest.approx(54 * 114 - 100)
 

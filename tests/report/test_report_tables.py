@@ -41,6 +41,12 @@ def test_numbers_are_spelled_in_one_way() -> None:
     assert words.percent(None) == words.percent(float("nan")) == "–"
     assert words.difference(0.007, -0.01, 0.0241) == "+0.7 (−1.0 to +2.4)"
     assert [words.points(value) for value in (-0.0004, 0.0004, -0.01)] == ["0.0", "0.0", "−1.0"]
+    assert [words.duration(seconds) for seconds in (89.4, 89.6, 5369, 5399)] == [
+        "89\u00a0s",
+        "1\u00a0min",
+        "89\u00a0min",
+        "1\u00a0h\u00a030\u00a0min",
+    ]
     assert words.joined(["a", "b", "c"]) == "a, b and c"
     assert (words.counted(1, "seed"), words.counted(12, "class")) == ("1 seed", "12 classes")
     assert Board(study((0,))).called("wise-ft-lp", 0.30) == "WiSE-FT-LP at α\u00a0=\u00a00.3"

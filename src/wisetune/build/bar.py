@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from wisetune.runtime import duration
+
 _PLAIN_EVERY_S = 10.0
 _TRUSTED = 0.02
 """So much of what is left has to be done before it says how long the rest takes."""
@@ -95,12 +97,3 @@ class _Left(ProgressColumn):
         """About how long it still takes."""
         left = None if task.finished else self._bar.left()
         return Text("" if left is None else f"{duration(left)} left", style="progress.remaining")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wisetune.catalog import Catalog
+
 
 def options(name: str | None = None) -> int:
     """The options of one thing with their defaults and bounds; without a name, all things that have any.
@@ -27,31 +32,30 @@ def options(name: str | None = None) -> int:
     return 0
 
 
-def _kinds() -> dict[str, list[str]]:
-    """Everything that has options, by what it is."""
+def _catalogs() -> dict[str, Catalog[Any]]:
+    """The catalogs whose entries have options, by what those are."""
     from wisetune.data.tasks import TASKS
     from wisetune.measure.measures import MEASURES
     from wisetune.nets.create import BACKBONES
     from wisetune.stories.stories import STORIES
 
-    catalogs = {catalog.noun: catalog.names() for catalog in (STORIES, TASKS, MEASURES, BACKBONES)}
-    return {"training": ["fit", "pretrain"], **catalogs}
+    return {catalog.noun: catalog for catalog in (STORIES, TASKS, MEASURES, BACKBONES)}
+
+
+def _kinds() -> dict[str, list[str]]:
+    """Everything that has options, by what it is."""
+    return {"training": ["fit", "pretrain"], **{noun: catalog.names() for noun, catalog in _catalogs().items()}}
 
 
 def _print(noun: str, name: str) -> None:
     import inspect
 
     from wisetune.build.request import Request
-    from wisetune.data.tasks import TASKS
     from wisetune.fit.finetune import Fit
     from wisetune.fit.pretrain import Pretrain
-    from wisetune.measure.measures import MEASURES
-    from wisetune.nets.create import BACKBONES
     from wisetune.spec import options_of
-    from wisetune.stories.stories import STORIES
 
-    catalogs = {catalog.noun: catalog for catalog in (STORIES, TASKS, MEASURES, BACKBONES)}
-    spec = (Fit if name == "fit" else Pretrain) if noun == "training" else catalogs[noun].entry(name)
+    spec = (Fit if name == "fit" else Pretrain) if noun == "training" else _catalogs()[noun].entry(name)
     print(inspect.getdoc(spec) or "")
     rows = options_of(spec)
     print(f"\nOptions, as {rows[0][0]}=VALUE,{rows[-1][0]}=VALUE:" if rows else "\nIt has no options.")

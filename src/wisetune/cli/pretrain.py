@@ -49,32 +49,24 @@ def pretrain(
     quiet
         No progress.
     """
-    import shlex
-    import sys
-
-    import torch
-
     from wisetune.build.bar import Bar
     from wisetune.build.pretraining import run_pretraining
+    from wisetune.cli.machine import command_line, folder_for, set_threads
     from wisetune.cli.session import Session
-    from wisetune.errors import StorageError, UsageError, naming
+    from wisetune.errors import UsageError, naming
     from wisetune.fit.pretrain import Pretrain
     from wisetune.nets.create import parse_backbone
     from wisetune.runtime import device as device_of
 
     if not on + on_y:
         raise UsageError("there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK where y points up.")
-    if threads is not None:
-        if threads < 1:
-            raise UsageError(f"--threads is {threads}; it must be at least 1.")
-        torch.set_num_threads(threads)
-    if out.exists() and not out.is_dir():
-        raise StorageError(f"--out {out} is a file, and a backbone needs a folder. Choose another --out.")
+    set_threads(threads)
+    folder_for("a backbone", out)
     spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
     with naming("--options"):
         chosen = Pretrain.from_options(options)
     where = device_of(device)
-    session = Session(shlex.join(["wisetune", *sys.argv[1:]]))
+    session = Session(command_line())
 
     def begun(state: str) -> None:
         nonlocal session

@@ -78,14 +78,10 @@ def probe(
     quiet
         No progress.
     """
-    import shlex
-    import sys
-
-    import torch
-
     from wisetune.build.bar import Bar
     from wisetune.build.probing import Asked, contest
     from wisetune.build.probing import probe as run_probe
+    from wisetune.cli.machine import command_line, set_threads
     from wisetune.data.tasks import parse_task
     from wisetune.errors import UsageError
     from wisetune.files import write_text
@@ -95,10 +91,7 @@ def probe(
 
     if len(per_class) not in (1, len(on)):
         raise UsageError(f"--per-class was given {len(per_class)} times for {len(on)} tasks; give it once for all, or once for each.")
-    if threads is not None:
-        if threads < 1:
-            raise UsageError(f"--threads is {threads}; it must be at least 1.")
-        torch.set_num_threads(threads)
+    set_threads(threads)
     if markdown is not None and markdown.is_dir():
         raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'probes.md'}.")
     limits = per_class * len(on) if len(per_class) == 1 else per_class
@@ -107,5 +100,5 @@ def probe(
         probing = run_probe(contest(backbones, random, backbone), asked, bar, device_of(device), draws=draws, c=c, turn=turn)
     print(jsonlib.dumps(probing.to_json(), indent=2) if json else text(probing))
     if markdown is not None:
-        write_text(markdown, markdown_of(probing, shlex.join(["wisetune", *sys.argv[1:]])))
+        write_text(markdown, markdown_of(probing, command_line()))
     return 0

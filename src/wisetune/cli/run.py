@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from wisetune.build.bar import duration
 from wisetune.build.request import Request, job_of, weights_of
-from wisetune.errors import StorageError, UsageError, naming
+from wisetune.cli.machine import command_line, folder_for, set_threads
+from wisetune.errors import UsageError, naming
+from wisetune.runtime import duration
 
 if TYPE_CHECKING:
     from wisetune.build.job import Finished, Job, Runner
@@ -144,8 +144,6 @@ def _seeds(count: int) -> tuple[int, ...]:
 
 
 def _job(request: Request, out: Path, machine: Machine) -> int:
-    import torch
-
     from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
@@ -162,11 +160,8 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
     from wisetune.store.store import Store
 
     # Every slip in the command is found here, before anything is loaded.
-    if machine.threads is not None:
-        if machine.threads < 1:
-            raise UsageError(f"--threads is {machine.threads}; it must be at least 1.")
-        torch.set_num_threads(machine.threads)
-    where, command, began = device(machine.device), _command(), time.monotonic()
+    set_threads(machine.threads)
+    where, command, began = device(machine.device), command_line(), time.monotonic()
     with naming("--from"):
         weights = weights_of(request)
     job = job_of(request, weights, typed=True)
@@ -178,8 +173,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
 
     with Bar(machine.quiet) as bar:
         bar.stage("reading data")
-        if out.exists() and not out.is_dir():
-            raise StorageError(f"--out {out} is a file, and a run needs a folder. Choose another --out.")
+        folder_for("a run", out)
         for task in map(parse_task, {job.on, *(need for measure in job.measures for need in measure.needs)}):
             _keep_apart(out, task)
         if machine.dry_run:
@@ -249,13 +243,6 @@ def _seen(root: Path, tell: Tell) -> Iterator[Store]:
         return
     with TemporaryDirectory() as folder:
         yield Store(Path(folder), tell=tell)
-
-
-def _command() -> str:
-    """The command as it was typed, to be shown on the page."""
-    import shlex
-
-    return shlex.join(["wisetune", *sys.argv[1:]])
 
 
 def _plan(runner: Runner, machine: Machine) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from wisetune import runtime
+
 ALPHA, DASH, MINUS, NBSP = "\u03b1", "\u2013", "\u2212", "\u00a0"
 """The letter, the dash of ranges, a minus sign as wide as the plus, a space at which no line breaks."""
 
@@ -84,12 +86,8 @@ def joined(words: Iterable[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it: ``40 s``, ``12 min``, ``3 h 5 min``."""
-    whole = round(seconds)
-    if whole < 90:
-        return f"{whole}{NBSP}s"
-    minutes = round(seconds / 60)
-    return f"{minutes}{NBSP}min" if minutes < 90 else f"{minutes // 60}{NBSP}h {minutes % 60}{NBSP}min"
+    """A time that stays on its line."""
+    return runtime.duration(seconds).replace(" ", NBSP)
 
 
 def counted(n: int, noun: str) -> str:
