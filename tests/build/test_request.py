@@ -52,6 +52,8 @@ def test_the_job_has_every_word_of_the_request():
     assert job.measures == (*probes, Transfer("npz:d.npz"))
     assert (str(job.story), job.on, job.start.weights) == ("wise-ft:alphas=0.5+1.0", "npz:path=a.npz", "random:4")
     assert (job.seeds, job.rule) == ((3, 5), "greedy")
+    # What is not given stays as it is for runs.
+    assert (job.fit.drop_path, job.head_fit.lr, job.head_fit.augment, job.head_fit.warmup) == (0.1, 0.003, "none", 0)
     assert (job.head.name, job.fit.epochs, job.fit.lr, job.gentle_fit.epochs, job.head_fit.epochs) == ("mlp3", 7, 0.02, 7, 9)
     assert job.gentle_fit == dataclasses.replace(job.fit, lr=0.002)
     assert job.corruption is not None

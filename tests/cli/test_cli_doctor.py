@@ -51,6 +51,23 @@ def test_a_damaged_run_is_found_and_mended_by_its_command(finished):
 
 
 @pytest.mark.usefixtures("finished")
+@pytest.mark.parametrize("name", ["results.json", "model.safetensors"])
+@pytest.mark.usefixtures("undrawn")
+def test_damage_of_what_lies_beside_the_store_is_found(finished, name):
+    file = finished / "out" / name
+    whole = file.read_bytes()
+    try:
+        for torn in (whole[: len(whole) // 2], whole[:-1] + b"?"):
+            file.write_bytes(torn)
+            done = wisetune("doctor", "out")
+            assert done.code == 65
+            assert f"damaged: out/{name}: " in done.out
+            assert done.out.splitlines()[-1] == "1 damaged files; the run's command builds them again."
+    finally:
+        file.write_bytes(whole)
+    assert wisetune("doctor", "out").code == 0
+
+
 @pytest.mark.parametrize("name", ["nowhere", "scans"])
 def test_a_folder_that_is_no_run_is_refused(name):
     refused(wisetune("doctor", name), 65, f"'{name}' is not a run's folder: it has no store. Give the --out of wisetune run.")

@@ -57,6 +57,16 @@ def test_a_larger_sweep_builds_only_what_is_new():
     assert len(after) == len(before) + 2  # a mix, and a head on it
 
 
+@pytest.mark.usefixtures("finished", "undrawn")
+def test_another_command_in_a_finished_folder_says_what_it_replaces():
+    assert "are replaced" not in wisetune(*job("wise-ft-lp:alphas=0+0.25+0.5+1,baselines=false")).error
+    done = wisetune(*job("lp"))
+    assert done.error.splitlines()[0].startswith(
+        "The report and the model in out are replaced; the models of the command before stay in its store."
+    )
+    assert "That was: wisetune " in done.error
+
+
 @pytest.mark.usefixtures("world", "chatty", "undrawn")
 def test_the_summary_as_json_and_nothing_else():
     done = wisetune(*job("lp"), "--json")

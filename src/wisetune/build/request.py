@@ -14,6 +14,7 @@ from wisetune.errors import UsageError, did_you_mean, naming
 
 if TYPE_CHECKING:
     from wisetune.build.job import Job
+    from wisetune.fit.finetune import Fit
     from wisetune.measure.corruption import Corruption
     from wisetune.measure.measure import Measure
     from wisetune.nets.pretrained import Pretrained
@@ -84,7 +85,6 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
     """
     from wisetune.build.job import Job
     from wisetune.data.tasks import parse_task
-    from wisetune.fit.finetune import Fit
     from wisetune.measure.measures import MEASURES
     from wisetune.measure.svm import Svm
     from wisetune.nets.heads import parse_head
@@ -101,9 +101,9 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
     if not request.probes:
         _check_default_probe(request.start, weights)
     with of("fit"):
-        fit = Fit.from_options(request.fit)
+        fit = _fit(request.fit, Request.fit)
     with of("head_fit"):
-        head_fit = Fit.from_options(request.head_fit)
+        head_fit = _fit(request.head_fit, Request.head_fit)
     on = request.on
     if on not in given:
         with of("on"):
@@ -162,6 +162,14 @@ def stories() -> str:
     from wisetune.stories.stories import STORIES
 
     return "\n".join(f"  {name:11} {(STORIES.entry(name).__doc__ or '').splitlines()[0]}" for name in STORIES.names())
+
+
+def _fit(given: str, usual: str) -> Fit:
+    """What is given, and the rest as usual: ``epochs=3`` changes the epochs alone."""
+    from wisetune.fit.finetune import Fit
+
+    rest = Fit.from_options(usual)
+    return Fit.from_options(given, otherwise={field.name: getattr(rest, field.name) for field in dataclasses.fields(rest)})
 
 
 def _corruption(text: str) -> Corruption | None:

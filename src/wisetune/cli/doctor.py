@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Callable
 from pathlib import Path
+
+from wisetune.errors import BadFile, WeightsError
 
 
 def doctor(run: Path | None = None, *, json: bool = False) -> int:
@@ -38,7 +41,7 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
         facts[library] = "installed" if importlib.util.find_spec(library) else f"not installed (optional: pip install 'wisetune[{extra}]')"
     if run is not None:
         store, session = Store(store_of(run), create=False), Session.read(run)
-        problems = [f"{problem.path}: {problem.wrong}" for problem in store.verify()]
+        problems = [f"{problem.path}: {problem.wrong}" for problem in (*store.verify(), *_written(run))]
         left = session.left(store) if session and not problems else ""
     if json:
         print(jsonlib.dumps({**facts, "problems": problems, "left": left}, indent=2))
@@ -52,3 +55,29 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
         well = "Its files are sound." if left else "All is well."
         print(f"{len(problems)} damaged files; the run's command builds them again." if problems else well)
     return DataError.exit_code if problems else 0
+
+
+def _written(run: Path) -> list[BadFile]:
+    """What is damaged of the files that a run or a pre-training leaves beside its store."""
+    from wisetune.results import Results
+
+    readers = {"results.json": Results.read, "model.safetensors": _weights, "backbone.safetensors": _weights}
+    found = [_damage(run / name, read) for name, read in readers.items() if (run / name).exists()]
+    return [problem for problem in found if problem is not None]
+
+
+def _damage(file: Path, read: Callable[[Path], object]) -> BadFile | None:
+    try:
+        read(file)
+    except BadFile as problem:
+        return problem
+    except WeightsError as problem:
+        return BadFile(file, str(problem), "run the run's command again, which writes it anew")
+    return None
+
+
+def _weights(path: Path) -> None:
+    from wisetune.nets.save import load_backbone, read_card
+
+    if not read_card(path).grafts:  # a file imports nothing by itself, so what was grafted may not be there to read it
+        load_backbone(path)

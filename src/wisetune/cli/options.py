@@ -63,6 +63,5 @@ def _print(noun: str, name: str) -> None:
     for key, default, takes in rows:
         print(f"  {key:{wide}}  {default:16}  {takes}".rstrip())
     if name == "fit":
-        print(
-            f"\nwisetune run takes --fit {Request.fit}\nand --head-fit {Request.head_fit}\nunless you give others, which stand for all of these."
-        )
+        usual = f"--fit {Request.fit}\nand --head-fit {Request.head_fit}"
+        print(f"\nwisetune run begins with {usual}.\nWhat you give changes that alone: --fit epochs=3 keeps the rest.")

@@ -190,6 +190,8 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             tunes = [node for tree in trees for node in walk(tree) if isinstance(node, Tune)]
             epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
             session = Session(command, [*dict.fromkeys(map(digest, trees))], epochs)
+            if replaced := session.replaces(out):
+                bar.tell(replaced)
             session = replace(session, spent=session.before(out))
             session.write(out)
             for line in () if machine.quiet else earlier(runner):
@@ -203,8 +205,8 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
             spent = Spent(results.study.seconds or 0.0, results.study.found)
             replace(session, spent=spent, finished=True).write(out)
             if not machine.quiet:
-                earlier = f"; with earlier calls the work took {duration(spent.seconds)}" if session.spent.seconds else ""
-                bar.tell(f"Done after {duration(time.monotonic() - began)}{earlier}.")
+                whole = f"; with earlier calls the work took {duration(spent.seconds)}" if session.spent.seconds else ""
+                bar.tell(f"Done after {duration(time.monotonic() - began)}{whole}.")
     answer = summary(results)
     if machine.json:
         print(json.dumps({"out": str(out), **answer}, indent=2))

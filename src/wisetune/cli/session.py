@@ -56,6 +56,15 @@ class Session:
         except (OSError, ValueError, RecursionError) as error:
             raise BadFile(out / _FILE, f"cannot be read ({error})", "run the run's command again, which writes it anew") from None
 
+    def replaces(self, out: Path) -> str:
+        """What to tell whoever has finished another command in this folder; empty where nothing is replaced."""
+        found = Session.read(out)
+        if found is None or not found.finished or set(found.models) <= set(self.models):
+            return ""
+        return (
+            f"The report and the model in {out} are replaced; the models of the command before stay in its store. That was: {found.command}"
+        )
+
     def before(self, out: Path) -> Spent:
         """What earlier calls took that built the same models in this folder; nothing where that is not known."""
         try:
