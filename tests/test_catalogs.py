@@ -136,7 +136,8 @@ def others(value: Any, hint: Any) -> list[Any]:
     if isinstance(value, float) or value is None:
         return [0.25, 0.5, 2.0, (value or 0.0) + 1]
     if isinstance(value, tuple):
-        return [tuple(item + 1 for item in value), tuple(item / 2 for item in value), (0.25, 1.0), value[:1]]
+        doubled = tuple(2 * item for item in value)
+        return [tuple(item + 1 for item in value), tuple(item / 2 for item in value), doubled, (0.25, 1.0), value[:1]]
     return [value + "x", "max+mean", "jitter", "0.01", "shared", "sphere", "y"]
 
 

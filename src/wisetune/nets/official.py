@@ -22,6 +22,8 @@ from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
 _FAMILIES = (
+    ("img_token", "ReCon"),
+    ("h_encoder.", "Point-M2AE"),
     ("dgcnn_1.", "the dVAE of Point-BERT"),
     ("visual.", "CLIP"),
     ("text_", "a text encoder, as in CLIP"),
