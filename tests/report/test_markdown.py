@@ -67,6 +67,11 @@ def _told(text: str) -> tuple[str, str]:
     return shared, "1. " + each
 
 
+def test_a_run_with_nothing_of_its_own_to_say_has_no_colon() -> None:
+    _, each = _told(together([study((0, 1, 2)), study((0, 1, 2))], "Twins"))
+    assert [line.rstrip()[-1] for line in each.splitlines()] == [".", "."]
+
+
 def test_several_runs_say_once_what_all_share_and_of_each_what_it_alone_has() -> None:
     few = dataclasses.replace(study((0,)), audits={"abc": [{"audit": "finite", "ok": False}]})
     few = dataclasses.replace(few, study=dataclasses.replace(few.study, warnings=["Two clouds are equal."]))

@@ -64,8 +64,9 @@ def together(runs: Sequence[Results], title: str) -> str:
         *([" ".join(apart)] if (apart := _apart(boards)) else []),
         *(["In all runs:", "\n".join(f"- {fact}" for fact in shared)] if shared else []),
         "\n".join(
-            f"{number}. {board.results.study.task.name}, {_trained(board)}: {' '.join(fact for fact in found if fact not in shared)}"
+            f"{number}. {board.results.study.task.name}, {_trained(board)}{': ' if own else '.'}{' '.join(own)}"
             for number, (board, found) in enumerate(zip(boards, facts, strict=True), 1)
+            for own in [[fact for fact in found if fact not in shared]]
         ),
         "Made by, in the same order:",
         "\n".join(["```sh", *(results.study.command for results in runs), "```"]),
