@@ -128,7 +128,7 @@ class Labels:
         """Write ``text`` beside the point ``at`` (in data units), in the best place there is; unless it is ``needed`` only in a free one."""
         size = size or self._size
         x, y = self._place(at)
-        width, height = 0.62 * size * max(map(len, text.split("\n"))), 1.15 * size * len(text.split("\n"))
+        width, height = 0.52 * size * max(map(len, text.split("\n"))), 1.15 * size * len(text.split("\n"))
         places = [(_beside(x, y, (ring * across, ring * up), width, height, gap), ring, across) for ring in _RINGS for across, up in _NEAR]
         box, ring, across = min(places, key=lambda place: self._cost(place[0], (x, y)) + 40 * _RINGS.index(place[1]))
         if not needed and self._cost(box, (x, y)) > 0:
