@@ -31,6 +31,11 @@ class Site:
     mlp: str
     width: int
 
+    @classmethod
+    def of(cls, block: str, width: int) -> Site:
+        """That of a block with the field's names."""
+        return cls(block, *(f"{block}.{part}" for part in ("norm1", "attn", "attn.qkv", "attn.proj", "norm2", "mlp")), width=width)
+
 
 @dataclasses.dataclass(frozen=True)
 class Anatomy:

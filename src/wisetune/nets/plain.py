@@ -154,11 +154,7 @@ class Plain(Backbone):
     @property
     def anatomy(self) -> Anatomy:
         """One site a block."""
-        sites = []
-        for i in range(self.spec.depth):
-            at = f"blocks.blocks.{i}"
-            parts = (f"{at}.norm1", f"{at}.attn", f"{at}.attn.qkv", f"{at}.attn.proj", f"{at}.norm2", f"{at}.mlp")
-            sites.append(Site(at, *parts, width=self.width))
+        sites = (Site.of(f"blocks.blocks.{block}", self.width) for block in range(self.spec.depth))
         return Anatomy(tuple(sites), norm="norm", tokenizer="encoder", fresh=self.fresh if self.leads else ())
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:

@@ -26,6 +26,7 @@ from wisetune.nets.readout import Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather, patches
+from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
 LEVELS = 3
@@ -141,12 +142,10 @@ class PointM2AE(Backbone):
     @property
     def anatomy(self) -> Anatomy:
         """One site a block, level by level from the points up, each with its level's width."""
-        sites = []
-        for level, (width, depth) in enumerate(zip(self.spec.widths, self.spec.depths, strict=True)):
-            for block in range(depth):
-                at = f"h_encoder.encoder_blocks.{level}.blocks.{block}"
-                parts = (f"{at}.norm1", f"{at}.attn", f"{at}.attn.qkv", f"{at}.attn.proj", f"{at}.norm2", f"{at}.mlp")
-                sites.append(Site(at, *parts, width=width))
+        levels = enumerate(zip(self.spec.widths, self.spec.depths, strict=True))
+        sites = [
+            Site.of(f"h_encoder.encoder_blocks.{level}.blocks.{block}", width) for level, (width, depth) in levels for block in range(depth)
+        ]
         final = self.spec.norm == "final"
         norm = "norm" if final else f"h_encoder.encoder_norms.{LEVELS - 1}"
         return Anatomy(tuple(sites), norm=norm, tokenizer="h_encoder.token_embed", fresh=("norm.weight", "norm.bias") if final else ())
@@ -154,9 +153,10 @@ class PointM2AE(Backbone):
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """Of each level the patch centres ``[b, g, 3]``; the first level's points relative to them ``[b, g, k, 3]``, above it the patches' indices."""
         found: list[torch.Tensor] = []
-        below, rule = points, "pointnet2" if self.spec.reading == "as_published" else "intended"
+        rule: SamplingRule = "pointnet2" if self.spec.reading == "as_published" else "intended"
+        below = points
         for level, (count, size) in enumerate(zip(self.spec.groups, self.spec.group_sizes, strict=True)):
-            cut = patches(below, count, size, "pointnet2" if rule == "pointnet2" else "intended")
+            cut = patches(below, count, size, rule)
             centres = gather(below, cut.centres)
             found += [centres, gather(below, cut.members) - centres[:, :, None] if level == 0 else cut.members]
             below = centres

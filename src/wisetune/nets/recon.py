@@ -54,16 +54,10 @@ class TwoStreams(Block):
         """The block's tokens, the global ones first; attention is not local here."""
         assert near is None
         lead, patch = self.norm1_contrast(x[:, : len(GLOBALS)]), self.norm1(x[:, len(GLOBALS) :])
-        both = torch.cat([lead, patch], dim=1)
-        # The kept rows of a batch must be those of both inputs where drop path takes rows out.
-        lead = self.drop_path(both, self._look)[:, : len(GLOBALS)]
-        patch = self.drop_path(patch, self.attn)
+        # The global tokens look at the patches before these attend to each other.
+        lead, patch = self.drop_path(lead, self.attn_contrast, patch), self.drop_path(patch, self.attn)
         lead, patch = self.norm2_contrast(lead), self.norm2(patch)
         return torch.cat([self.drop_path(lead, self.mlp_contrast), self.drop_path(patch, self.mlp)], dim=1)
-
-    def _look(self, both: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
-        lead, patch = both[:, : len(GLOBALS)], both[:, len(GLOBALS) :]
-        return F.pad(self.attn_contrast(lead, patch), (0, 0, 0, patch.shape[1]))
 
 
 @dataclasses.dataclass(frozen=True)
