@@ -51,3 +51,19 @@ def test_without_a_rate_nothing_is_drawn():
     x = torch.ones(3, 2, 4)
     torch.testing.assert_close(DropPath(0.0).train()(x, nn.Identity()), 2 * x)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_branch_looks_beside_at_the_same_clouds():
+    x = torch.arange(12.0).view(12, 1, 1)
+    drop = DropPath(0.5).train()
+    seen = []
+
+    def branch(rows, beside):
+        seen.append(len(rows))
+        assert torch.equal(beside, 10 * rows)
+        return torch.zeros_like(rows)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        assert torch.equal(drop(x, branch, 10 * x), x)
+    assert 0 < seen[0] < 12
