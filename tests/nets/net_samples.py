@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from wisetune.nets.backbone import Backbone
+from wisetune.nets.model import Model
 from wisetune.nets.point_mae import PointMAESpec
 
 TINY = PointMAESpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10))
@@ -72,3 +75,37 @@ def fill(model: nn.Module, rule: str, prefix: str = "") -> nn.Module:
 def same_state(a: nn.Module, b: nn.Module) -> bool:
     first, second = a.state_dict(), b.state_dict()
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+UNUSED = {"h_encoder.encoder_norms.0", "h_encoder.encoder_norms.1"}
+"""Of a pyramid that was built without them: they norm what only Point-M2AE's decoder and part segmentation see."""
+Seen = dict[str, list[torch.Tensor]]
+
+
+@functools.cache
+def golden_file(folder: Path, name: str) -> dict[str, np.ndarray]:
+    with np.load(folder / f"reference/backbones/golden/{name}.npz") as file:
+        return dict(file)
+
+
+def watch(model: Backbone | Model, golden: dict[str, np.ndarray], at: str, find: Callable[[str], nn.Module]) -> Seen:
+    """What every module gave that the golden values know, call by call, and every block."""
+    seen: Seen = {"blocks": []}
+    backbone = model if isinstance(model, Backbone) else model.backbone
+
+    def keep(name: str):
+        return lambda _module, _inputs, output: seen.setdefault(name, []).append(output)
+
+    named = {key.removeprefix(at).partition(":")[0] for key in golden if key.startswith(at) and ":" in key}
+    assert named
+    there = dict(backbone.named_modules())
+    for name in named - {name for name in UNUSED if name not in there}:
+        find(name).register_forward_hook(keep(name))
+    for site in backbone.anatomy.sites:
+        backbone.get_submodule(site.block).register_forward_hook(keep("blocks"))
+    return seen
+
+
+def summary(values: torch.Tensor) -> list[float]:
+    values = values.double()
+    return [float(values.mean()), float(values.std(correction=0)), float(values.abs().max())]

@@ -148,7 +148,7 @@ def test_meta_device(model, points):
         (torch.zeros(2, 3, 64), r"\[2, 3, 64\]"),
         (torch.zeros(3), r"points are \[3\]"),
         (torch.zeros(2, 64, 3, dtype=torch.int64), "torch.int64"),
-        (torch.zeros(2, 7, 3), "have 7 points; this backbone's patches need at least 8"),
+        (torch.zeros(2, 7, 3), "have 7 points; this model needs at least 8"),
         (torch.zeros(2, 0, 3), "have 0 points"),
         (torch.full((2, 64, 3), float("nan")), "cloud 0 of the batch"),
         (torch.cat([torch.ones(1, 64, 3), torch.full((1, 64, 3), float("inf"))]), "cloud 1 of the batch"),

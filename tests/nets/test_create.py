@@ -5,7 +5,7 @@ import torch
 from net_samples import TINY, TINY_OPTIONS, cloud, same_state
 
 from wisetune.errors import UsageError
-from wisetune.nets.create import BACKBONES, class_names, create, fresh_backbone, fresh_head, named, parse_backbone
+from wisetune.nets.create import BACKBONES, class_names, create, fresh_backbone, fresh_head, named, parse_any_head, parse_backbone
 from wisetune.nets.heads import LinearHead, Mlp3Head, parse_head
 from wisetune.nets.point_mae import PRESETS, PointMAE, PointMAESpec
 from wisetune.nets.readout import readout
@@ -39,7 +39,7 @@ def test_every_preset(name, preset):
     small = {"heads": 2, "tokenizer": [4, 6, 8], **(pyramid if name == "point-m2ae" else {"depth": 1, "width": 24})}
     model = create(name, preset=preset, classes=None if chosen.classes else 3, **small)
     assert len(model.classes) == (chosen.classes or 3)
-    assert model.head_spec == parse_head(chosen.head)
+    assert model.head_spec == parse_any_head(chosen.head)
     assert (model.backbone.spec.groups, model.backbone.points) == (chosen.backbone.groups, chosen.backbone.points)
 
 

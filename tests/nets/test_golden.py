@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from net_samples import fill
+from net_samples import UNUSED, Seen, fill, golden_file, summary, watch
 
-from wisetune.nets.backbone import Backbone, Preset, build_empty
+from wisetune.nets.backbone import Preset, build_empty
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import parse_head
 from wisetune.nets.model import Model
@@ -39,15 +37,7 @@ ENCODERS = [
     ("point-m2ae", "svm-feature", "svm", ""),
 ]
 """Encoders by family and tag: our preset, and what their names begin with there."""
-UNUSED = {"h_encoder.encoder_norms.0", "h_encoder.encoder_norms.1"}
-"""They norm what only Point-M2AE's decoder sees."""
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 2e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
-
-
-@functools.cache
-def golden_of(folder: Path, family: str) -> dict[str, np.ndarray]:
-    with np.load(folder / f"reference/backbones/golden/{family.replace('-', '_')}.npz") as file:
-        return dict(file)
 
 
 def preset_of(family: str, name: str) -> Preset:
@@ -62,7 +52,7 @@ def preset_of(family: str, name: str) -> Preset:
 def classifier(request, shared):
     family, tag, rule = request.param
     name, points = CLASSIFIERS[family][tag]
-    preset, golden = preset_of(family, name), golden_of(shared, family)
+    preset, golden = preset_of(family, name), golden_file(shared, family.replace("-", "_"))
     backbone = build_empty(dataclasses.replace(preset.backbone, reading="as_published"))
     with torch.device("meta"):
         head = parse_head(preset.head).build(backbone.feature_width, preset.classes)
@@ -74,7 +64,7 @@ def test_classifier(classifier, dtype):
     at, golden, model, points = classifier
     model = copy.deepcopy(model).to(dtype)  # the weights themselves are shared between tests
     suffix = "64" if dtype == torch.float64 else ""
-    seen = watch(model.backbone, golden, at, "")
+    seen = watch(model.backbone, golden, at, model.backbone.get_submodule)
     with torch.no_grad():
         pooled = model.features(points)
         output = model.head(pooled)
@@ -90,9 +80,9 @@ def test_classifier(classifier, dtype):
 @pytest.mark.parametrize(("family", "tag", "name", "prefix"), ENCODERS, ids=lambda value: value)
 def test_pretrained_encoder(shared, family, tag, name, prefix, rule, dtype):
     """Its tokens, or the feature that its linear SVM sees."""
-    golden, at, suffix = golden_of(shared, family), f"{tag}/{rule}/", "64" if dtype == torch.float64 else ""
+    golden, at, suffix = golden_file(shared, family.replace("-", "_")), f"{tag}/{rule}/", "64" if dtype == torch.float64 else ""
     encoder = fill(build_empty(dataclasses.replace(preset_of(family, name).backbone, reading="as_published")), rule, prefix).to(dtype)
-    seen = watch(encoder, golden, at, prefix)
+    seen = watch(encoder, golden, at, lambda name: encoder.get_submodule(name.removeprefix(prefix)))
     with torch.no_grad():
         tokens = encoder(torch.from_numpy(golden["input_1024"]).to(dtype))
     if tag == "pretrain-encoder":
@@ -110,11 +100,11 @@ def test_pretrained_encoder(shared, family, tag, name, prefix, rule, dtype):
 @pytest.mark.parametrize("family", CLASSIFIERS)
 def test_patches(shared, family):
     """The official draws, level by level."""
-    golden = golden_of(shared, family)
+    golden = golden_file(shared, family.replace("-", "_"))
     for tag, (name, points) in CLASSIFIERS[family].items():
         backbone = build_empty(dataclasses.replace(preset_of(family, name).backbone, reading="as_published"))
-        near = backbone.published_neighbours if isinstance(backbone, Plain) else "exact"
-        rule = backbone.published_sampling if isinstance(backbone, Plain) else "pointnet2"
+        near = backbone.neighbours if isinstance(backbone, Plain) else "exact"
+        rule = backbone.sampling if isinstance(backbone, Plain) else "pointnet2"
         below = torch.from_numpy(golden[f"input_{points}"])
         levels = [key.removeprefix(f"{tag}/") for key in golden if key.startswith((f"{tag}/fps", f"{tag}/knn"))]
         for level, (fps, knn) in enumerate(zip(sorted(levels)[: len(levels) // 2], sorted(levels)[len(levels) // 2 :], strict=True)):
@@ -124,25 +114,6 @@ def test_patches(shared, family):
             np.testing.assert_array_equal(found.centres.numpy(), golden[f"{tag}/{fps}"])
             np.testing.assert_array_equal(np.sort(found.members.numpy(), axis=-1), golden[f"{tag}/{knn}"])
             below = gather(below, found.centres)
-
-
-Seen = dict[str, list[torch.Tensor]]
-
-
-def watch(backbone: Backbone, golden: dict[str, np.ndarray], at: str, prefix: str) -> Seen:
-    """What every module gave that the golden values know, call by call, and every block."""
-    seen: Seen = {"blocks": []}
-
-    def keep(name: str):
-        return lambda _module, _inputs, output: seen.setdefault(name, []).append(output)
-
-    named = {key.removeprefix(at).partition(":")[0] for key in golden if key.startswith(at) and ":" in key}
-    assert named
-    for name in named - UNUSED:
-        backbone.get_submodule(name.removeprefix(prefix)).register_forward_hook(keep(name))
-    for site in backbone.anatomy.sites:
-        backbone.get_submodule(site.block).register_forward_hook(keep("blocks"))
-    return seen
 
 
 def check_inside(seen: Seen, golden: dict[str, np.ndarray], at: str, dtype: torch.dtype) -> None:
@@ -166,8 +137,3 @@ def check_inside(seen: Seen, golden: dict[str, np.ndarray], at: str, dtype: torc
         np.testing.assert_allclose(found, golden[key].reshape(found.shape), **TOLERANCE[dtype], err_msg=name)
         checked += 1
     assert checked >= 1
-
-
-def summary(values: torch.Tensor) -> list[float]:
-    values = values.double()
-    return [float(values.mean()), float(values.std(correction=0)), float(values.abs().max())]

@@ -188,7 +188,7 @@ class TestRefused:
         refused(
             model,
             other.state_dict(),
-            r"of its tensors have another size: .*It looks like act with width=32.* or point-mae with width=32.*Nothing was loaded",
+            r"of its tensors have another size: .*It looks like act or point-mae with width=32.*Nothing was loaded",
         )
 
     def test_a_deeper_network_is_not_cut_silently(self, model):
@@ -246,7 +246,7 @@ class TestRefused:
 def test_what_data_parallel_puts_in_front_hides_nobody():
     shapes = {name: tuple(value.shape) for name, value in TINY.build().state_dict().items()}
     family = identify(shapes)
-    assert family.startswith("act with width=16, depth=2")
+    assert family.startswith("act or point-mae with width=16, depth=2")
     for prefix in ("module.", "module.module."):
         assert identify({prefix + name: shape for name, shape in shapes.items()}) == family
 
@@ -254,7 +254,7 @@ def test_what_data_parallel_puts_in_front_hides_nobody():
 @pytest.mark.parametrize(
     ("name", "family"),
     [
-        ("act-pretrain", "act with width=384, depth=12, tokenizer=128+256+512"),
+        ("act-pretrain", "act with width=384, depth=12, tokenizer=128+256+512, class-token=true"),
         ("maskpoint-pretrain", "maskpoint with width=384, depth=12, tokenizer=128+256+512, token-width=256"),
         (
             "maskpoint-cls-modelnet1k",
@@ -273,15 +273,20 @@ def test_what_data_parallel_puts_in_front_hides_nobody():
         ("point_m2ae-cls-modelnet1k", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
         ("point_m2ae-pretrain", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
         ("recon-cls-modelnet1k", "recon with width=384, depth=12, tokenizer=128+256+512"),
+        ("act-partseg", "act with width=384, depth=12, tokenizer=128+256+512, class-token=false"),
+        ("point_mae-partseg", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=false"),
+        ("point_bert-partseg", "point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256"),
+        ("recon-partseg", "recon with width=384, depth=12, tokenizer=128+256+512"),
+        ("point_m2ae-partseg", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
         ("recon-pretrain", "recon with width=384, depth=12, tokenizer=128+256+512"),
         ("point_mae-pretrain", "point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=false"),
         (
             "point_mae-cls-scanobjectnn",
-            "act with width=384, depth=12, tokenizer=128+256+512; or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true",
+            "act or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true",
         ),
         (
             "act-cls-modelnet1k",
-            "act with width=384, depth=12, tokenizer=128+256+512; or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true",
+            "act or point-mae with width=384, depth=12, tokenizer=128+256+512, class-token=true",
         ),
     ],
 )

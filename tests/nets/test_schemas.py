@@ -36,7 +36,10 @@ CLASSIFIERS = [
 ]
 FAMILIES = ("act", "maskpoint", "point-bert", "point-mae", "recon")
 OFFICIAL = [
-    (family, name) for family in FAMILIES for name, preset in BACKBONES.entry(family).presets().items() if preset.classes is not None
+    (family, name)
+    for family in FAMILIES
+    for name, preset in BACKBONES.entry(family).presets().items()
+    if preset.classes is not None and " cfgs/" in preset.source
 ]
 """The presets that are official configurations of classifiers."""
 

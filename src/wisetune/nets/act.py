@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
-from wisetune.nets.plain import PROJECTED, Plain, PlainSpec, small
+from wisetune.nets.plain import PROJECTED, BareSpec, Plain, small
 
 _PREFIX = "ACT_encoder."
 _ELSEWHERE = (
@@ -22,7 +22,7 @@ _ELSEWHERE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class ACTSpec(PlainSpec):
+class ACTSpec(BareSpec):
     """Sizes and reading of an ACT."""
 
     name: ClassVar[str] = "act"
@@ -39,15 +39,19 @@ class ACTSpec(PlainSpec):
 
     @classmethod
     def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
-        """Those of a classifier, whose names are Point-MAE's too, or of a pre-training model."""
+        """Those of a classifier, whose names are Point-MAE's too, of a pre-training model, or of a part segmentation, which has no class token."""
         own = {name: shape for key, shape in shapes.items() if (name := ACT.rename(key)) is not None}
-        return None if "reduce_dim.weight" in own or "img_token" in own else cls.sizes_of(own)
+        if "reduce_dim.weight" in own or "img_token" in own or ("cls_token" not in own and "convs1_cls.weight" not in shapes):
+            return None
+        found = cls.sizes_of(own)
+        return found and found | {"class_token": "cls_token" in own}
 
 
 class ACT(Plain):
     """The encoder of ACT."""
 
     spare = ("cls_head.",)
+    parts_suffix = "_cls"
 
     @staticmethod
     def rename(key: str) -> str | None:
@@ -67,6 +71,9 @@ PRESETS: dict[str, Preset] = {
     "modelnet-1k-linear": _official(1024, 64, 40, "linear/finetune_modelnet_linear", "mlp1"),
     "scanobjectnn-linear": _official(2048, 128, 15, "linear/finetune_scan_hardest_linear", "mlp1"),
     "few-shot": _official(1024, 64, 40, "few_shot/fewshot_modelnet"),
+    "shapenetpart": Preset(
+        ACTSpec(points=2048, groups=128, class_token=False, readout="max+mean"), 50, "parts", "ACT part_segmentation/models/pt.py"
+    ),
     "svm": Preset(
         ACTSpec(readout=PROJECTED), None, "linear", "the feature of ACT's linear SVM during cfgs/pretrain/pretrain_act_distill.yaml"
     ),

@@ -14,6 +14,8 @@ from torch import nn
 from wisetune.nets.readout import Tokens, readout
 from wisetune.spec import Spec
 
+LEVELS = 3
+"""At how many depths of a backbone a part segmentation looks."""
 Groups = tuple[torch.Tensor, ...]
 """What a backbone derives from clouds without weights: tensors with the batch first, computed once for all weights."""
 
@@ -78,6 +80,14 @@ class Preset:
 
 
 @dataclasses.dataclass(frozen=True)
+class Level:
+    """Normed tokens at one depth of a backbone, and where its patches are: what a part segmentation head spreads over the points."""
+
+    centres: Float[torch.Tensor, "b g 3"]
+    tokens: Tokens
+
+
+@dataclasses.dataclass(frozen=True)
 class Grafted:
     """A backbone's note of a tuning that grafted into it: its spelling with every option, and the names of all that it added."""
 
@@ -98,6 +108,10 @@ class Backbone(nn.Module):
     points: int
     head_name: ClassVar[str] = "head"
     """The head's prefix in the official state dict of this family's classifiers."""
+    grouped: ClassVar[int] = 2
+    """How many tensors ``group`` gives."""
+    parts_suffix: ClassVar[str] = ""
+    """What the names of a part segmentation head's layers end in, in the official state dict of this family."""
     spare: ClassVar[tuple[str, ...]] = ()
     """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
     grafts: tuple[Grafted, ...] = ()
@@ -125,6 +139,19 @@ class Backbone(nn.Module):
     def encode(self, groups: Groups) -> Tokens:
         """Tokens of grouped clouds."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def levels(self, groups: Groups) -> tuple[Level, ...]:
+        """Tokens of grouped clouds at three depths, from the points up, for heads that answer for every point."""
+        raise NotImplementedError(f"{type(self).__name__} must define levels")
+
+    def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
+        """Where the patches of these levels are."""
+        raise NotImplementedError(f"{type(self).__name__} must define level_centres")
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """The width of the tokens at each of these depths."""
+        return (self.width,) * LEVELS
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
         """The vector that a head or a probe sees, by the readout's name."""

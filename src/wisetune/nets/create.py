@@ -17,17 +17,22 @@ from torch import nn
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
-from wisetune.nets.heads import Head, parse_head
+from wisetune.nets.heads import HEADS, Head, parse_head
 from wisetune.nets.model import Model
+from wisetune.nets.parts import Parts, PartsHead, PyramidParts
+from wisetune.nets.parts_graph import GraphParts
+from wisetune.nets.segmenter import Segmenter
 from wisetune.runtime import drawing
 
 _MACHINERY = (
-    *("backbone", "grafts", "heads", "linear_max", "masked", "model", "plain", "readout", "tokenizer", "transformer"),
+    *("backbone", "grafts", "heads", "linear_max", "masked", "model", "parts", "parts_graph", "plain", "readout", "segmenter"),
+    *("tokenizer", "transformer"),
     *("checkpoint", "create", "features", "official", "pretrained", "save"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
 """The catalog of backbones: each module here that is not machinery is one entry."""
 
+PARTS_HEADS: dict[str, type[PartsHead]] = {cls.name: cls for cls in (Parts, PyramidParts, GraphParts)}
 _DEFAULT_HEAD = "mlp3"
 _MOST_CLASSES = 1_000_000
 
@@ -48,7 +53,8 @@ def create(
         name: a backbone, or its spec (``point-mae:width=192,heads=3``).
         preset: a published setting of the backbone; its sizes are the defaults of ``options``.
         classes: how many, or their names; a preset for one data set knows its own.
-        head: ``mlp3`` or ``linear``, with options if wanted (``mlp3:dropout=0.1``); by default the preset's, else ``mlp3``.
+        head: ``mlp3`` or ``linear``, with options if wanted (``mlp3:dropout=0.1``); by default the preset's, else ``mlp3``. With a head of part
+            segmentation (``preset="shapenetpart"``) it is a ``Segmenter``, and classes are the parts.
         reading: ``as_intended`` (default), or ``as_published`` where the released code differs from the paper.
         seed: fresh weights are a pure function of it, and torch's own random state stays as it is.
         options: the backbone's options.
@@ -68,9 +74,27 @@ def create(
     if classes is None and chosen is not None:
         classes = chosen.classes
     names = class_names(classes)
-    head_spec = parse_head(head or (chosen.head if chosen else _DEFAULT_HEAD))
+    head_spec = parse_any_head(head or (chosen.head if chosen else _DEFAULT_HEAD))
     backbone = fresh_backbone(spec, seed)
-    return Model(backbone, fresh_head(head_spec, backbone, len(names), seed), head_spec, names).eval()
+    with drawing(seed, "head"):
+        return assemble(backbone, head_spec, names).eval()
+
+
+def assemble(backbone: Backbone, head: Head | PartsHead, classes: Sequence[str]) -> Model:
+    """The model of a backbone and a head with fresh weights, drawn from torch's default generator: a ``Segmenter`` where the head is of parts."""
+    if isinstance(head, PartsHead):
+        return Segmenter(backbone, head.build(backbone, len(classes)), head, classes)
+    return Model(backbone, head.build(backbone.feature_width, len(classes)), head, classes)
+
+
+def parse_any_head(text: str, *, filed: bool = False) -> Head | PartsHead:
+    """A head from its spelling, of classification or of part segmentation; the rest as ``parse_head``."""
+    name, _, options = text.partition(":")
+    if name in PARTS_HEADS:
+        return PARTS_HEADS[name].from_options(options, filed=filed)
+    if name not in HEADS:
+        raise UsageError(f"there is no head '{name}'. There are: {', '.join([*HEADS, *PARTS_HEADS])}.")
+    return parse_head(text, filed=filed)
 
 
 def parse_backbone(text: str) -> BackboneSpec:

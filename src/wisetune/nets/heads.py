@@ -94,5 +94,5 @@ def parse_head(text: str, *, filed: bool = False) -> Head:
     """
     name, _, options = text.partition(":")
     if name not in HEADS:
-        raise UsageError(f"there is no head '{name}'. There are: {', '.join(HEADS)}.")
+        raise UsageError(f"there is no head '{name}' for classes. There are: {', '.join(HEADS)}.")
     return HEADS[name].from_options(options, filed=filed)

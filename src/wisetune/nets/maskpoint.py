@@ -40,7 +40,8 @@ class MaskPointSpec(PlainSpec):
     def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
         """Those of a classifier, whose names are Point-BERT's too, or of a pre-training model."""
         own = {name: shape for key, shape in shapes.items() if (name := MaskPoint.rename(key)) is not None}
-        return cls.sizes_of(own) if "reduce_dim.weight" in own and "lm_head.weight" not in own else None
+        theirs = ("lm_head.weight", "dgcnn_pro_1.layer1.0.weight")
+        return cls.sizes_of(own) if "reduce_dim.weight" in own and not any(name in own or name in shapes for name in theirs) else None
 
 
 class MaskPoint(Plain):

@@ -11,7 +11,7 @@ from torch import nn
 
 from wisetune.errors import DataError
 from wisetune.nets.backbone import Backbone, Groups
-from wisetune.nets.heads import Head
+from wisetune.spec import Spec
 
 
 class Model(nn.Module):
@@ -21,7 +21,7 @@ class Model(nn.Module):
     ``head_spec`` and ``classes`` (their names) say what the head is; a model that is saved needs them.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, head_spec: Head | None = None, classes: Sequence[str] = ()) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, head_spec: Spec | None = None, classes: Sequence[str] = ()) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -31,9 +31,23 @@ class Model(nn.Module):
         self.register_load_state_dict_pre_hook(_from_released)
 
     @property
-    def head_prefix(self) -> str:
+    def head_prefixes(self) -> tuple[str, ...]:
         """What the head's keys begin with in the state dict."""
-        return self.backbone.head_name + "."
+        return (self.backbone.head_name + ".",)
+
+    def released(self, key: str) -> str:
+        """The name in the state dict of one of the head's own keys."""
+        return f"{self.backbone.head_name}.{key}"
+
+    def unreleased(self, name: str) -> str | None:
+        """The head's own key for a name in a state dict; None for what belongs to the backbone."""
+        prefix = self.backbone.head_name + "."
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    @property
+    def fewest_points(self) -> int:
+        """The fewest points of a cloud that there can be an answer for."""
+        return self.backbone.fewest_points
 
     # Points come from users: their shape is checked here with a message, so these signatures do not promise one.
     def group(self, points: torch.Tensor) -> Groups:
@@ -42,7 +56,7 @@ class Model(nn.Module):
         Raises:
             DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the backbone's patches.
         """
-        _check(points, self.backbone.fewest_points)
+        _check(points, self.fewest_points)
         dtype = next(self.backbone.parameters()).dtype
         # Offsets are differences of nearly equal numbers: they are taken in the wider of the two precisions.
         groups = self.backbone.group(points.to(torch.promote_types(points.dtype, dtype)))
@@ -68,7 +82,7 @@ def _check(points: torch.Tensor, fewest: int) -> None:
     if not points.is_floating_point():
         raise DataError(f"points are {points.dtype}; a model takes floating point coordinates: points.float().")
     if points.shape[1] < fewest:
-        raise DataError(f"clouds have {points.shape[1]} points; this backbone's patches need at least {fewest}.")
+        raise DataError(f"clouds have {points.shape[1]} points; this model needs at least {fewest}.")
     # The search for farthest points would return anything at all for a coordinate that is no number. Meta tensors hold none.
     if not points.is_meta and not bool(torch.isfinite(points).all()):
         row = int((~torch.isfinite(points)).flatten(1).any(dim=1).nonzero()[0])
@@ -77,15 +91,15 @@ def _check(points: torch.Tensor, fewest: int) -> None:
 
 def _to_released(model: Model, state: dict[str, Any], prefix: str, _: Any) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
-        rest = key.removeprefix(prefix)
-        if rest.startswith("backbone."):
-            state[prefix + rest.removeprefix("backbone.")] = state.pop(key)
-        elif rest.startswith("head."):
-            state[prefix + model.head_prefix + rest.removeprefix("head.")] = state.pop(key)
+        side, _, rest = key.removeprefix(prefix).partition(".")
+        if side == "backbone":
+            state[prefix + rest] = state.pop(key)
+        elif side == "head":
+            state[prefix + model.released(rest)] = state.pop(key)
 
 
 def _from_released(model: Model, state: dict[str, Any], prefix: str, *_: Any) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
         rest = key.removeprefix(prefix)
-        side = "head." + rest.removeprefix(model.head_prefix) if rest.startswith(model.head_prefix) else "backbone." + rest
-        state[prefix + side] = state.pop(key)
+        own = model.unreleased(rest)
+        state[prefix + ("backbone." + rest if own is None else "head." + own)] = state.pop(key)

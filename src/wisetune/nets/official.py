@@ -18,6 +18,7 @@ from wisetune.nets.backbone import Backbone
 from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import Segmenter
 from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
@@ -116,23 +117,23 @@ class _Match:
     """Which tensor of a checkpoint goes where."""
 
     def __init__(self, label: str, model: Model | Backbone, found: Mapping[str, Tensor]) -> None:
-        self.label, self.found = label, found
+        self.label, self.model, self.found = label, model, found
         self.backbone = model.backbone if isinstance(model, Model) else model
         self.targets: dict[str, Tensor] = model.state_dict()
         self.loaded: dict[str, str] = {}
         self.ignored: list[str] = []
         self.homeless: list[str] = []
         self.mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-        self.head_prefix = self.backbone.head_name + "."
+        self.head_prefixes = model.head_prefixes if isinstance(model, Model) else (self.backbone.head_name + ".",)
         for key, value in found.items():
             self._place(key, value)
         self._head_whole_or_not()
 
     def _place(self, key: str, value: Tensor) -> None:
-        target = self.backbone.rename(key)
+        target = self._renamed(key)
         if target is None or target not in self.targets:
             self.ignored.append(key)
-            if target is not None and not target.startswith((self.head_prefix, *self.backbone.spare)):
+            if target is not None and not target.startswith((*self.head_prefixes, *self.backbone.spare)):
                 self.homeless.append(key)
             return
         if target in self.loaded:
@@ -143,11 +144,16 @@ class _Match:
             self.mismatched.append((target, tuple(value.shape), tuple(wanted.shape)))
         self.loaded[target] = key
 
+    def _renamed(self, key: str) -> str | None:
+        if isinstance(self.model, Segmenter) and (own := self.model.unreleased(key)) is not None:
+            return self.model.released(own)
+        return self.backbone.rename(key)
+
     def _head_whole_or_not(self) -> None:
-        wanted = [name for name in self.targets if name.startswith(self.head_prefix) and not name.endswith("num_batches_tracked")]
+        wanted = [name for name in self.targets if name.startswith(self.head_prefixes) and not name.endswith("num_batches_tracked")]
         wrong = {name for name, _, _ in self.mismatched}
-        if any(name.startswith(self.head_prefix) for name in wrong) or any(name not in self.loaded for name in wanted):
-            for name in [name for name in self.loaded if name.startswith(self.head_prefix)]:
+        if any(name.startswith(self.head_prefixes) for name in wrong) or any(name not in self.loaded for name in wanted):
+            for name in [name for name in self.loaded if name.startswith(self.head_prefixes)]:
                 self.ignored.append(self.loaded.pop(name))
 
     def report(self, checkpoint: Checkpoint, prefix: str) -> LoadReport:
@@ -169,7 +175,7 @@ class _Match:
 
     def refuse_unfit(self, min_coverage: float) -> None:
         """Raise WeightsError unless the file is this backbone's."""
-        mismatched = [wrong for wrong in self.mismatched if not wrong[0].startswith(self.head_prefix)]
+        mismatched = [wrong for wrong in self.mismatched if not wrong[0].startswith(self.head_prefixes)]
         if mismatched:
             shown = "; ".join(f"{name} is {_shape(found)} in the file and {_shape(wanted)} here" for name, found, wanted in mismatched[:3])
             raise self._refusal(f"{len(mismatched)} of its tensors have another size: {shown}")
@@ -180,7 +186,7 @@ class _Match:
             absent = [name for name, _ in self.backbone.named_parameters() if name not in self.loaded]
             raise self._refusal(f"it has {coverage:.1%} of the backbone's values, not {min_coverage:.1%}; missing: {_by_part(absent)}")
         lost = sum(self.found[key].numel() for key in self.homeless)
-        kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefix))
+        kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefixes))
         if lost > (1 - min_coverage) * (lost + kept):
             raise self._refusal(f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {_by_part(self.homeless)}")
         self._refuse_half_norms()

@@ -7,6 +7,7 @@ names and shapes are those of the released codes, so that their files load by na
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Anatomy, Backbone, BackboneSpec, Groups, Site
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Site
 from wisetune.nets.readout import Tokens, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Block, Transformer, initialise
@@ -82,6 +83,18 @@ class PlainSpec(BackboneSpec):
             return None
         found: dict[str, object] = {"width": width[0], "depth": depth, "tokenizer": (first[1], first[0], second[1])}
         return found | ({"token_width": second[0]} if bridge else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class BareSpec(PlainSpec):
+    """The same of families that also come without a class token: pre-trained without it, or for part segmentation."""
+
+    class_token: bool = True
+
+    @property
+    def leads(self) -> int:
+        """The class token, if there is one."""
+        return int(self.class_token)
 
 
 P = TypeVar("P", bound=PlainSpec)
@@ -165,14 +178,28 @@ class Plain(Backbone):
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens after the last norm."""
+        tokens = self.norm(self.blocks(*self._embed(groups)))
+        return Tokens(lead=tokens[:, : self.leads], patch=tokens[:, self.leads :])
+
+    def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
+        """The same patches at every depth."""
+        return (groups[0],) * LEVELS
+
+    def levels(self, groups: Groups) -> tuple[Level, ...]:
+        """Tokens after each third of the blocks, each normed by the last norm; lead tokens as they come out of the blocks."""
+        thirds = [math.ceil(self.spec.depth * (level + 1) / LEVELS) - 1 for level in range(LEVELS)]
+        after = self.blocks.after(thirds, *self._embed(groups))
+        return tuple(Level(groups[0], Tokens(x[:, : self.leads], self.norm(x)[:, self.leads :])) for x in after)
+
+    def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Float[torch.Tensor, "b t d"]]:
+        """What enters the blocks: lead tokens before those of patches, and the positions of all."""
         centres, offsets = groups
         tokens, position = self.encoder(offsets), self.pos_embed(centres)
         if self.spec.token_width is not None:
             tokens = self.reduce_dim(tokens)
         tokens = torch.cat([*(token.expand(len(tokens), -1, -1) for token in self._lead("token")), tokens], dim=1)
         position = torch.cat([*(place.expand(len(tokens), -1, -1) for place in self._lead("pos")), position], dim=1)
-        tokens = self.norm(self.blocks(tokens, position))
-        return Tokens(lead=tokens[:, : self.leads], patch=tokens[:, self.leads :])
+        return tokens, position
 
     def _lead(self, part: str) -> list[nn.Parameter]:
         return [self.get_parameter(f"{name}_{part}") for name in self.leading[: self.leads]]

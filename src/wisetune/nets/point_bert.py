@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
 from wisetune.nets.plain import PROJECTED, Plain, PlainSpec, small
+from wisetune.points.neighbours import NeighbourRule
 from wisetune.spec import option
 
 _ELSEWHERE = (
@@ -29,6 +30,8 @@ class PointBERTSpec(PlainSpec):
     projects: ClassVar[bool] = True
 
     token_width: int | None = option(256, least=1, most=1 << 13)
+    segments: bool = option(False, absent=False)
+    """Whether, as published, neighbours are found as its part segmentation does, not as its classifier."""
 
     def build(self) -> PointBERT:
         """A backbone with fresh weights, drawn from torch's default generator."""
@@ -52,6 +55,11 @@ class PointBERT(Plain):
     spare = ("cls_head.",)
     published_neighbours = "expanded"
 
+    @property
+    def neighbours(self) -> NeighbourRule:
+        """The rule by which a patch's points are; the released part segmentation has another than the classifier."""
+        return "exact" if isinstance(self.spec, PointBERTSpec) and self.spec.segments else super().neighbours
+
     @staticmethod
     def rename(key: str) -> str | None:
         """Pre-training files hold the encoder under ``transformer_q.``, beside its moving average, the dVAE and the queue."""
@@ -71,6 +79,9 @@ PRESETS: dict[str, Preset] = {
     "modelnet-8k": _official(8192, 512, "ModelNet_models/PointTransformer_8192point"),
     "scanobjectnn": _official(1024, 64, "ScanObjectNN_models/PointTransformer_hardest"),
     "few-shot": _official(1024, 64, "Fewshot_models/PointTransformer"),
+    "shapenetpart": Preset(
+        PointBERTSpec(points=2048, groups=128, segments=True), 50, "parts-graph", "Point-BERT segmentation/models/PointTransformer.py"
+    ),
     "svm": Preset(
         PointBERTSpec(readout=PROJECTED), None, "linear", "the feature of Point-BERT's linear SVM in cfgs/Mixup_models/Point-BERT.yaml"
     ),

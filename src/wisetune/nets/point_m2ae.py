@@ -3,11 +3,11 @@
 The tokens of a level come from patches of the tokens below it; attention is local, within a radius. There is no class token. Module names and
 shapes are those of the released code, so that its files load by name.
 
-There are two ways out of the pyramid, which a user must be able to tell apart. ``norm=final`` is the classifier's, with a last norm that
+There are three ways out of the pyramid, which a user must be able to tell apart. ``norm=final`` is the classifier's, with a last norm that
 pre-training does not know. ``norm=levels`` is the pre-training model's, with that model's norm of the last level, on which its linear SVM was
 measured. As published the second depends on the other clouds of a batch: patches that are nobody's neighbour are dropped, the rest
 padded to the longest cloud with tokens at the origin that others attend to, and attention is not local. As intended it is the same pyramid as
-the first.
+the first. ``norm=each`` is part segmentation's: every level with its norm of pre-training.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Anatomy, Backbone, BackboneSpec, Groups, Preset, Site
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Preset, Site
 from wisetune.nets.readout import Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
@@ -29,7 +29,6 @@ from wisetune.points.neighbours import gather, patches
 from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
-LEVELS = 3
 _NEVER = -100000.0
 """What the released code adds to the score of a pair that shall not be attended to."""
 
@@ -49,7 +48,7 @@ class PointM2AESpec(BackboneSpec):
     heads: int = option(6, least=1, most=1 << 8)
     radii: tuple[float, ...] = option((0.32, 0.64, 1.28), above=0)
     tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
-    norm: Literal["final", "levels"] = "final"
+    norm: Literal["final", "levels", "each"] = "final"
     readout: str = "total"
     drop_path: float = option(0.1, least=0, below=1)
     initial: Literal["published", "fan-in"] = "published"
@@ -77,7 +76,7 @@ class PointM2AESpec(BackboneSpec):
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
-        """The official configurations, the feature of its linear SVM, and ``mini``."""
+        """The official configurations, the feature of its linear SVM, part segmentation, and ``mini``."""
         return PRESETS
 
     @classmethod
@@ -108,9 +107,10 @@ class Pyramid(nn.Module):
             rates = [spec.drop_path * block / max(total - 1, 1) for block in range(before, before + depth)]
             self.encoder_blocks.append(Transformer(width, depth, spec.heads, rates))
             before, below = before + depth, width
-        if spec.norm == "levels":
-            # Those of the levels below are the decoder's; the vector that a probe sees has passed the last alone.
-            self.encoder_norms = nn.ModuleDict({str(LEVELS - 1): nn.LayerNorm(spec.widths[-1])})
+        if spec.norm != "final":
+            # The vector that a probe sees has passed the last alone; those of the levels below are part segmentation's, and the decoder's.
+            kept = range(LEVELS - 1 if spec.norm == "levels" else 0, LEVELS)
+            self.encoder_norms = nn.ModuleDict({str(level): nn.LayerNorm(spec.widths[level]) for level in kept})
 
 
 class PointM2AE(Backbone):
@@ -118,6 +118,7 @@ class PointM2AE(Backbone):
 
     head_name = "cls_head_finetune"
     spare = ("h_encoder.encoder_norms.",)
+    grouped = 2 * LEVELS
 
     def __init__(self, spec: PointM2AESpec) -> None:
         super().__init__()
@@ -164,16 +165,40 @@ class PointM2AE(Backbone):
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens of the last level after its norm."""
-        centres, members = groups[0::2], groups[1::2]
-        if self.spec.norm == "levels" and self.spec.reading == "as_published":
-            tokens = self._as_released(centres, members)
-        else:
-            tokens = members[0]
-            for level, places in enumerate(centres):
-                inside = tokens if level == 0 else gather(tokens, members[level])
-                tokens = self._level(level, inside, places, near=torch.cdist(places, places) < self.spec.radii[level])
+        dropping = self.spec.norm == "levels" and self.spec.reading == "as_published"
+        tokens = self._as_released(groups[0::2], groups[1::2]) if dropping else self._states(groups)[-1]
         norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
         return Tokens(lead=tokens[:, :0], patch=norm(tokens))
+
+    def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
+        """Each level's patches."""
+        return groups[0::2]
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """Each level's width."""
+        return self.spec.widths
+
+    def levels(self, groups: Groups) -> tuple[Level, ...]:
+        """Each level's tokens after its own norm.
+
+        Raises:
+            UsageError: this backbone was built without these norms.
+        """
+        if self.spec.norm != "each":
+            raise UsageError(f"'{self.spec}' has no norm for each level; part segmentation needs norm=each, as in preset='shapenetpart'.")
+        states = enumerate(zip(groups[0::2], self._states(groups), strict=True))
+        norms = self.h_encoder.encoder_norms
+        return tuple(Level(places, Tokens(tokens[:, :0], norms[str(level)](tokens))) for level, (places, tokens) in states)
+
+    def _states(self, groups: Groups) -> list[Float[torch.Tensor, "b _ _"]]:
+        """Tokens of each level, from the points up."""
+        centres, members = groups[0::2], groups[1::2]
+        states: list[torch.Tensor] = []
+        for level, places in enumerate(centres):
+            inside = gather(states[-1], members[level]) if states else members[0]
+            states.append(self._level(level, inside, places, near=torch.cdist(places, places) < self.spec.radii[level]))
+        return states
 
     def _level(self, level: int, inside: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:
         pyramid = self.h_encoder
@@ -232,6 +257,7 @@ PRESETS: dict[str, Preset] = {
     "scanobjectnn": Preset(
         PointM2AESpec(points=2048, group_sizes=_SCAN, readout="mean+max"), 15, "mlp3", "Point-M2AE cfgs/fine-tuning/scan_pb.yaml"
     ),
+    "shapenetpart": Preset(PointM2AESpec(points=2048, norm="each"), 50, "parts-pyramid", "Point-M2AE segmentation/Point_M2AE_SEG.py"),
     "svm": Preset(PointM2AESpec(norm="levels"), None, "linear", "the feature of Point-M2AE's linear SVM, cfgs/linear-svm/modelnet40.yaml"),
     "mini": Preset(
         PointM2AESpec(

@@ -10,21 +10,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
-from wisetune.nets.plain import Plain, PlainSpec, small
+from wisetune.nets.plain import BareSpec, Plain, small
 
 
 @dataclasses.dataclass(frozen=True)
-class PointMAESpec(PlainSpec):
+class PointMAESpec(BareSpec):
     """Sizes and reading of a Point-MAE."""
 
     name: ClassVar[str] = "point-mae"
-
-    class_token: bool = True
-
-    @property
-    def leads(self) -> int:
-        """The class token, if there is one."""
-        return int(self.class_token)
 
     def build(self) -> PointMAE:
         """A backbone with fresh weights, drawn from torch's default generator."""
@@ -39,7 +32,8 @@ class PointMAESpec(PlainSpec):
     def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
         """Those of a classifier or a pre-training model."""
         own = {name: shape for key, shape in shapes.items() if (name := PointMAE.rename(key)) is not None}
-        found = None if "reduce_dim.weight" in own or "img_token" in own else cls.sizes_of(own)
+        theirs = ("reduce_dim.weight", "img_token", "convs1_cls.weight")
+        found = None if any(name in own for name in theirs) else cls.sizes_of(own)
         return found and found | {"class_token": "cls_token" in own}
 
 
@@ -73,6 +67,9 @@ PRESETS: dict[str, Preset] = {
     "scanobjectnn": _official(2048, 128, 15, "finetune_scan_hardest"),
     # The official few-shot runs keep the 40 outputs and use the first 5 or 10.
     "few-shot": _official(1024, 64, 40, "fewshot"),
+    "shapenetpart": Preset(
+        PointMAESpec(points=2048, groups=128, class_token=False, readout="max+mean"), 50, "parts", "Point-MAE segmentation/models/pt.py"
+    ),
     "pretrain": Preset(PointMAESpec(class_token=False, readout="max+mean"), None, "linear", "the encoder of Point-MAE cfgs/pretrain.yaml"),
     "mini": Preset(
         small(PointMAESpec, class_token=False, readout="max+mean"),

@@ -121,6 +121,7 @@ PRESETS: dict[str, Preset] = {
     "modelnet-1k-linear": _official(1024, 64, 40, "linear/finetune_modelnet", "mlp1"),
     "scanobjectnn-linear": _official(2048, 128, 15, "linear/finetune_scan_hardest", "mlp1"),
     "few-shot": _official(1024, 64, 40, "full/fewshot", drop_path=0.1),
+    "shapenetpart": Preset(ReConSpec(points=2048, groups=128, drop_path=0.1), 50, "parts:leads=true", "ReCon segmentation/models/pt.py"),
     "svm": Preset(ReConSpec(readout="leads-max+total"), None, "linear", "the feature of ReCon's linear SVM, cfgs/svm/modelnet40.yaml"),
     "pretrain": Preset(ReConSpec(), None, "linear", "the encoder of ReCon cfgs/pretrain/base.yaml"),
     "small": Preset(ReConSpec(width=256, heads=4), None, "linear", "the encoder of ReCon cfgs/pretrain/small.yaml"),

@@ -24,10 +24,11 @@ from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.files import write_bytes
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty, on_meta
 from wisetune.nets.checkpoint import kind_of
-from wisetune.nets.create import BACKBONES, class_names
+from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
 from wisetune.nets.grafts import told, unexplained
-from wisetune.nets.heads import Head, parse_head
+from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
+from wisetune.nets.parts import PartsHead
 
 FORMAT = "wisetune-weights-1"
 KEY = "wisetune"
@@ -48,7 +49,7 @@ class Card:
     """
 
     backbone: BackboneSpec
-    head: Head | None
+    head: Head | PartsHead | None
     classes: tuple[str, ...]
     digest: str
     version: str
@@ -134,7 +135,7 @@ def read_card(path: str | Path) -> Card:
         said = json.loads(text)
         if said.get("format") != FORMAT:
             raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
-        head = parse_head(said["head"], filed=True) if "head" in said else None
+        head = parse_any_head(said["head"], filed=True) if "head" in said else None
         classes = class_names(said["classes"]) if head else ()
         backbone, grafts = BACKBONES.parse_imported(said["backbone"]), tuple(str(text) for text in said.get("grafts", ()))
         card = Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts)
@@ -186,7 +187,7 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
     model: Model | Backbone = backbone
     if card.head is not None:
         with on_meta():
-            model = Model(backbone, card.head.build(backbone.feature_width, len(card.classes)), card.head, card.classes).eval()
+            model = assemble(backbone, card.head, card.classes).eval()
     if graft is not None and isinstance(model, Model):
         for tuning in card.grafts:
             _regraft(path, model, tuning, graft)

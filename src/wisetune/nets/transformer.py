@@ -102,10 +102,23 @@ class Transformer(nn.Module):
         self, x: Float[torch.Tensor, "b t d"], position: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None
     ) -> Float[torch.Tensor, "b t d"]:
         """``position`` is added to the tokens before every block, as in Point-BERT's code and all that follow it; ``near`` as in ``Attention``."""
+        return self.after((len(self.blocks) - 1,), x, position, near)[0]
+
+    def after(
+        self,
+        kept: Sequence[int],
+        x: Float[torch.Tensor, "b t d"],
+        position: Float[torch.Tensor, "b t d"],
+        near: Shaped[torch.Tensor, "b t t"] | None = None,
+    ) -> list[Float[torch.Tensor, "b t d"]]:
+        """The tokens after each of these blocks, counted from 0; the rest as ``forward``."""
         seen = () if near is None else (near,)
-        for block in self.blocks:
+        states = {}
+        for index, block in enumerate(self.blocks):
             x = block(x + position, *seen)
-        return x
+            if index in kept:
+                states[index] = x
+        return [states[index] for index in kept]
 
 
 def initialise(module: nn.Module) -> None:

@@ -78,7 +78,7 @@ def mix(
         finetuned: the fine-tuned model, or its state dict; the result has its keys, in its order, on its devices.
         alpha: 0 gives the start's backbone, 1 the fine-tuned one, both bit for bit.
         head_prefixes: of state dicts, where heads live; ``head`` means every key that is ``head`` or begins with ``head.``, and is the
-            default (``Model.head_prefix`` names another). ``()`` for models without a head.
+            default (``Model.head_prefixes`` names another). ``()`` for models without a head.
         head: what becomes of the fine-tuned head.
         missing: what becomes of backbone keys that only one model has (see ``wisetune.weights.merge``).
         clouds: of two models, clouds ``[n, p, 3]`` on which BatchNorm statistics are measured again, centred and scaled as those that the model
@@ -121,7 +121,7 @@ def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: H
     _check_grafts(begun, finetuned.backbone)
     before = mixable(begun, is_start=True)
     after = finetuned.state_dict()
-    roots = (finetuned.head_prefix,) if len(after) > len(finetuned.backbone.state_dict()) else ()
+    roots = finetuned.head_prefixes if len(after) > len(finetuned.backbone.state_dict()) else ()
     mixed = copy.deepcopy(finetuned)
     mixed.load_state_dict(_mix_states(before, after, alpha, roots, "from_finetuned", missing))
     if clouds is not None and tidy(alpha) not in (0.0, 1.0):

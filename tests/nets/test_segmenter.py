@@ -1,0 +1,270 @@
+"""What every part segmentation model promises, asked of every family at a small size, and of files in the official layout."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from net_samples import TINY_OPTIONS, cloud, same_state, schema
+from torch import nn
+
+from wisetune.errors import DataError, UsageError
+from wisetune.nets.create import create
+from wisetune.nets.official import load_official
+from wisetune.nets.parts import PointMap, Propagation
+from wisetune.nets.parts_graph import EdgeClimb
+from wisetune.nets.save import load_backbone, load_model, save_model
+from wisetune.nets.segmenter import Segmenter
+from wisetune.points.interpolate import spread_to
+from wisetune.points.neighbours import gather
+
+PYRAMID = {
+    "points": 64,
+    "groups": (8, 6, 4),
+    "group_sizes": (8, 4, 4),
+    "widths": (8, 12, 16),
+    "depths": (1, 2, 1),
+    "heads": 2,
+    "tokenizer": (6, 8, 10),
+    "norm": "each",
+}
+BARE = {**TINY_OPTIONS, "class_token": False, "readout": "max+mean"}
+FAMILIES = {
+    "point-mae": ("parts:categories=3", BARE),
+    "act": ("parts:categories=3", BARE),
+    "recon": ("parts:categories=3,leads=true", TINY_OPTIONS),
+    "point-bert": ("parts-graph:categories=3,fine=20,middle=12", {**TINY_OPTIONS, "token_width": 12}),
+    "point-m2ae": ("parts-pyramid:categories=3", PYRAMID),
+}
+OFFICIAL = {
+    "point-mae": ("point_mae-pretrain", "MAE_encoder."),
+    "act": ("act-pretrain", "ACT_encoder."),
+    "recon": ("recon-pretrain", "MAE_encoder."),
+    "point-bert": ("point_bert-pretrain", "transformer_q."),
+    "point-m2ae": ("point_m2ae-pretrain", ""),
+}
+CATEGORY = torch.tensor([0, 2, 1, 2])
+
+
+def small(family: str, seed: int = 0) -> Segmenter:
+    head, options = FAMILIES[family]
+    model = create(family, head=head, classes=5, seed=seed, **options)
+    assert isinstance(model, Segmenter)
+    return model
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request) -> Segmenter:
+    model = small(request.param)
+    with torch.random.fork_rng(devices=[]):  # batch statistics that are not their initial values, as after training
+        torch.manual_seed(0)
+        model.train()(cloud(7, 6, 64), torch.arange(6) % 3)
+    return model.eval()
+
+
+@pytest.fixture
+def points() -> torch.Tensor:
+    return cloud(1, 4, 64)
+
+
+def answer(model: Segmenter, points: torch.Tensor, category: torch.Tensor = CATEGORY) -> torch.Tensor:
+    with torch.no_grad():
+        return model(points, category)
+
+
+def test_every_point_has_an_answer_which_depends_on_category_and_cloud(model, points):
+    logits = answer(model, points)
+    assert logits.shape == (4, 64, 5)
+    assert not torch.allclose(logits, answer(model, points, (CATEGORY + 1) % 3), rtol=1e-3)
+    assert logits.std(dim=1).min() > 1e-4
+    torch.testing.assert_close(answer(model, points, F.one_hot(CATEGORY, 3)), logits)
+
+
+def test_alone_and_in_a_batch(model, points):
+    together = answer(model, points)
+    for row in range(4):
+        torch.testing.assert_close(answer(model, points[row : row + 1], CATEGORY[row : row + 1])[0], together[row], rtol=1e-5, atol=1e-5)
+
+
+def test_points_in_another_order_have_the_same_answers(model, points):
+    order = torch.cat([torch.zeros(1, dtype=torch.long), torch.randperm(63, generator=torch.Generator().manual_seed(0)) + 1])
+    torch.testing.assert_close(answer(model, points[:, order]), answer(model, points)[:, order], rtol=1e-4, atol=1e-5)
+
+
+def test_groups_are_the_clouds_alone_and_may_be_cut(model, points):
+    groups = model.group(points)
+    for mine, theirs in zip(groups, small(model.backbone.spec.name, seed=1).group(points), strict=True):
+        assert torch.equal(mine, theirs)
+    with torch.no_grad():
+        cut = model.answer(tuple(part[1:3] for part in groups), CATEGORY[1:3])
+        torch.testing.assert_close(cut, answer(model, points)[1:3], rtol=1e-5, atol=1e-5)
+        assert torch.equal(model.features(points), model.backbone.pool(model.backbone(points)))
+
+
+@pytest.mark.parametrize("n", [64, 200])
+def test_any_number_of_points(model, n):
+    assert answer(model, cloud(2, 4, n)).shape == (4, n, 5)
+
+
+def test_clouds_of_too_few_points_are_refused(model):
+    fewest = model.fewest_points
+    assert torch.isfinite(answer(model, cloud(2, 4, fewest))).all()
+    with pytest.raises(DataError, match=f"have {fewest - 1} points; this model needs at least {fewest}"):
+        model(cloud(2, 4, fewest - 1), CATEGORY)
+
+
+@pytest.mark.parametrize(
+    ("category", "says"),
+    [
+        (torch.tensor([0, 1, 2, 3]), "categories are 0 to 3; this model knows 3"),
+        (torch.tensor([0, -1, 2, 1]), "categories are -1 to 2"),
+        (torch.tensor([0, 1]), r"shape \[2\] for 4 clouds"),
+        (torch.tensor([0.0, 1, 2, 1]), r"float32 of shape \[4\]"),
+        (torch.zeros(4, 2), r"one-hot, \[4, 3\]"),
+    ],
+)
+def test_categories_that_there_are_not_are_refused(points, category, says):
+    with pytest.raises(DataError, match=says):
+        small("point-mae")(points, category)
+
+
+def test_float64_and_meta(model, points):
+    double = answer(copy.deepcopy(model).double(), points)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(answer(model, points).double(), double, rtol=1e-3, atol=1e-4)
+    assert copy.deepcopy(model).to("meta")(points.to("meta"), CATEGORY.to("meta")).shape == (4, 64, 5)
+
+
+def test_copies_and_files_are_the_same_model(model, points, tmp_path):
+    wanted = answer(model, points)
+    save_model(tmp_path / "w.safetensors", model)
+    read = load_model(tmp_path / "w.safetensors")
+    assert type(read) is Segmenter
+    assert read.classes == tuple("01234")
+    assert same_state(load_backbone(tmp_path / "w.safetensors"), model.backbone)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), read):
+        assert same_state(other, model)
+        assert torch.equal(answer(other, points), wanted)
+    other = small(model.backbone.spec.name, seed=3)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(answer(other, points), wanted)
+    assert not any(key.startswith(("backbone.", "head.")) for key in model.state_dict())
+
+
+def test_every_parameter_learns(model, points):
+    model.train()
+    model(points, CATEGORY).square().sum().backward()
+    assert [name for name, value in model.named_parameters() if value.grad is None or not torch.isfinite(value.grad).all()] == []
+
+
+@pytest.mark.parametrize("family", OFFICIAL)
+def test_a_pretraining_file_loads_as_the_official_loader_says(shared, family):
+    schema_name, encoder = OFFICIAL[family]
+    report_name = f"{family.replace('-', '_')}-partseg-load-report.json"
+    official = json.loads((shared / "reference/backbones/schemas" / report_name).read_text())
+    values = {name: torch.full(shape, 0.5) if shape else torch.tensor(7) for name, shape in schema(shared, schema_name).items()}
+    report = load_official(create(family, preset="shapenetpart"), {f"module.{name}": value for name, value in values.items()})
+    assert report.loaded == official["loaded"]
+    assert set(report.fresh) == set(official["missing_in_checkpoint"])
+    assert encoder == "" or all(source.startswith(encoder) for source in report.loaded.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_released_part_segmentation_file_comes_back_whole(family, points, tmp_path):
+    other, model = small(family, seed=4), small(family)
+    metrics = {"train_acc": np.float64(0.9), "test_acc": 0.9, "class_avg_iou": np.float64(0.8), "inctance_avg_iou": np.float64(0.8)}
+    torch.save({"epoch": 3, **metrics, "model_state_dict": other.state_dict(), "optimizer_state_dict": {}}, tmp_path / "best_model.pth")
+    report = load_official(model, tmp_path / "best_model.pth")
+    assert (report.fresh, report.ignored, report.layout) == ((), (), "model_state_dict")
+    assert torch.equal(answer(model, points), answer(other, points))
+
+
+def test_older_files_of_act_lack_the_suffix(points):
+    other, model = small("act", seed=4), small("act")
+    assert {"label_conv_cls.0.weight", "propagation_0_cls.mlp_bns.1.weight", "bns2_cls.bias"} <= set(other.state_dict())
+    older = {name.replace("_cls.", "."): value for name, value in other.state_dict().items()}
+    assert load_official(model, older).fresh == ()
+    assert torch.equal(answer(model, points), answer(other, points))
+
+
+def test_a_head_of_other_parts_stays_fresh():
+    other = create("point-mae", head="parts:categories=3", classes=7, **BARE)
+    report = load_official(small("point-mae"), other.state_dict())
+    assert {name.partition(".")[0] for name in report.fresh} >= {"convs3", "label_conv", "propagation_0"}
+    assert [name for name, _, _ in report.mismatched] == ["convs3.weight", "convs3.bias"]
+
+
+def test_the_pyramid_needs_the_norm_of_each_level():
+    with pytest.raises(UsageError, match=r"norm=each.*shapenetpart"):
+        create("point-m2ae", head="parts-pyramid:categories=3", classes=5, **PYRAMID | {"norm": "final"})(
+            cloud(1, 2, 64), torch.tensor([0, 1])
+        )
+
+
+def test_middle_centres_are_some_of_the_fine_ones():
+    with pytest.raises(UsageError, match="middle=30 and fine=20"):
+        create("point-bert", head="parts-graph:fine=20,middle=30", classes=5, **TINY_OPTIONS)
+
+
+class TestAlgebra:
+    """What is computed cheaply equals what is published, with its gradients, while training."""
+
+    @staticmethod
+    def same(mine, published, parameters) -> None:
+        torch.testing.assert_close(mine, published, rtol=1e-10, atol=1e-12)
+        weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(5), dtype=mine.dtype)
+        ours = torch.autograd.grad((mine * weights).sum(), parameters, retain_graph=True)
+        theirs = torch.autograd.grad((published * weights).sum(), parameters)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+    def test_a_map_of_joined_parts(self):
+        layer = PointMap(9, 4).double()
+        points, whole = (
+            torch.randn(2, 7, 5, dtype=torch.float64, requires_grad=True),
+            torch.randn(2, 1, 4, dtype=torch.float64, requires_grad=True),
+        )
+        for parts in ((points, whole), (whole, points)):
+            joined = torch.cat([part.expand(2, 7, -1) for part in parts], dim=-1)
+            published = F.conv1d(joined.transpose(1, 2), layer.weight, layer.bias).transpose(1, 2)
+            self.same(layer(*parts), published, [*layer.parameters(), points, whole])
+
+    def test_propagation(self):
+        layer = Propagation(3, 6, (8, 5)).double()
+        points, centres = cloud(1, 2, 30).double(), cloud(2, 2, 9).double()
+        tokens = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
+        near = torch.cdist(points, centres).square()
+        distance, index = near.sort(dim=-1)
+        inverse = 1 / (distance[..., :3] + 1e-8)
+        weight = inverse / inverse.sum(dim=-1, keepdim=True)
+        spread = (torch.stack([tokens[row][index[row, :, :3]] for row in range(2)]) * weight[..., None]).sum(dim=2)
+        x = torch.cat([points, spread], dim=-1).transpose(1, 2)
+        for conv, norm in zip(layer.mlp_convs, layer.mlp_bns, strict=True):
+            x = F.relu(copy.deepcopy(norm)(F.conv1d(x, conv.weight, conv.bias)))
+        mine = layer(points, tokens, spread_to(points, centres))
+        torch.testing.assert_close(mine, x.transpose(1, 2), rtol=1e-9, atol=1e-10)
+        self.same(spread_to(points, centres).of(tokens), spread, [tokens])
+
+    def test_edges(self):
+        layer = EdgeClimb(4).double()
+        below, own = (torch.randn(2, n, 4, dtype=torch.float64, requires_grad=True) for n in (6, 9))
+        to_below, to_own = torch.randint(0, 6, (2, 9, 3)), torch.randint(0, 9, (2, 9, 3))
+
+        def published(maps: nn.Sequential, there: torch.Tensor, at: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+            edges = torch.cat([gather(there, near) - at[:, :, None], at[:, :, None].expand(-1, -1, 3, -1)], dim=-1)
+            return maps(edges.permute(0, 3, 1, 2)).amax(dim=3).transpose(1, 2)
+
+        inside = published(layer.layer1, below, own, to_below)
+        self.same(layer(below, own, to_below, to_own), published(layer.layer2, inside, inside, to_own), [*layer.parameters(), below, own])
+
+
+def test_a_point_that_is_a_centre_has_its_value():
+    centres = cloud(3, 2, 5)
+    values = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(spread_to(centres, centres).of(values), values, rtol=1e-5, atol=1e-5)
+    assert spread_to(cloud(1, 2, 9), centres[:, :2]).index.shape == (2, 9, 2)
