@@ -265,10 +265,6 @@ def test_what_data_parallel_puts_in_front_hides_nobody():
             "point_bert-cls-modelnet1k",
             "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256",
         ),
-        (
-            "point_bert-partseg",
-            "maskpoint or point-bert with width=384, depth=12, tokenizer=128+256+512, token-width=256",
-        ),
         ("point_bert-dvae", "the dVAE of Point-BERT"),
         ("point_m2ae-cls-modelnet1k", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
         ("point_m2ae-pretrain", "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"),
