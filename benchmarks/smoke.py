@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_BENCHMARKS = ("sampling", "tokenizer", "point_mae", "sweep")
+_BENCHMARKS = ("sampling", "tokenizer", "backbones", "sweep")
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
-"""The Point-MAE classifier at its official size: inference and training step, against the public file or, without one, plain torch.
+"""A classifier at its official size (preset modelnet-1k): inference, training step and memory, against the public file of its family.
 
-python -m benchmarks.point_mae --official CHECKOUT [--threads 2] [--rounds 5] [--keep-memory] [--json FILE] [--only inference] [--whole]
+python -m benchmarks.backbones [FAMILY] --official CHECKOUT [--threads 2] [--rounds 5] [--keep-memory] [--json FILE] [--only inference] [--whole]
+
+Without a checkout the peer is plain torch, of Point-MAE alone.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import _plain
-from benchmarks._official import DroppedPath, Operations, load
+from benchmarks._memory import highest
+from benchmarks._official import FAMILIES, DroppedPath, Operations, load
 from benchmarks._timing import Comparison, arguments, check, compare, prepare, report
-from wisetune.nets.create import create
+from wisetune.nets.backbone import Backbone
+from wisetune.nets.create import BACKBONES, create, with_options
 from wisetune.nets.model import Model
+from wisetune.nets.plain import Plain
 from wisetune.nets.transformer import DropPath
 from wisetune.points.neighbours import gather
-from wisetune.points.sampling import farthest_points
+from wisetune.points.sampling import SamplingRule, farthest_points
 
 _CLASSES = 40
-_FULL = {"points": 1024, "groups": 64, "width": 384, "depth": 12, "heads": 6, "batch": 32}
-_TINY = {"points": 128, "groups": 8, "width": 384, "depth": 2, "heads": 6, "batch": 4}
+_BATCH = 32
+_TINY = {"points": 128, "groups": 8, "depth": 2}
+_TINY_BATCH = 4
 _RUNNER = {1024: (8192, 1200), 128: (256, 160)}
 """Points of a file, and of them the farthest points of which the official runner draws the model's points anew in every step."""
 
@@ -32,47 +38,57 @@ _RUNNER = {1024: (8192, 1200), 128: (256, 160)}
 def main() -> None:
     """Run what the options say."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--official", type=Path, help="a checkout of https://github.com/Pang-Yatian/Point-MAE; without it, plain torch")
+    parser.add_argument("family", nargs="?", choices=list(FAMILIES), default="point-mae")
+    parser.add_argument("--official", type=Path, help="a checkout of the family's public repository; without it, plain torch (Point-MAE)")
+    parser.add_argument("--batch", type=int, default=_BATCH)
     parser.add_argument("--only", choices=("inference", "training"))
     parser.add_argument("--whole", action="store_true", help="also with sampling and neighbours by torch loops on the other side")
     options = parser.parse_args()
+    if options.official is None and options.family != "point-mae":
+        raise SystemExit(f"give --official the folder of a checkout of https://github.com/{FAMILIES[options.family].repository}.")
     prepare(options)
-    size = _TINY if options.smoke else _FULL
     torch.manual_seed(0)
-    model = create("point-mae:" + ",".join(f"{key}={value}" for key, value in size.items() if key != "batch"), classes=_CLASSES)
+    chosen = BACKBONES.entry(options.family).presets()["modelnet-1k"]
+    spec = with_options(chosen.backbone, dict(_TINY) if options.smoke else {})
+    model = create(str(spec), classes=_CLASSES, head=chosen.head, reading="as_published")
+    batch = _TINY_BATCH if options.smoke else options.batch
     _spread(model)
-    peer, operations = _peer(model, options.official, size)
-    points, labels = torch.randn(size["batch"], size["points"], 3), torch.arange(size["batch"]) % _CLASSES
+    peer, operations = _peer(model, options.family, options.official)
+    points, labels = torch.randn(batch, model.backbone.points, 3) / 3, torch.arange(batch) % _CLASSES
     who = "the public file" if options.official else "plain torch"
     results: list[Comparison] = []
 
     _check_inference(model, peer, points)
     if options.only != "training":
-        results.append(compare(f"inference, model only, {who}", _inference(model, points), _inference(peer, points), options.rounds))
+        ours, theirs = _inference(model, points), _inference(peer, points)
+        results.append(compare(f"inference, model only, {who}", ours, theirs, options.rounds))
+        highest(f"inference, {who}", ours, theirs)
     if options.only != "inference":
         ours, theirs = _training(model, points, labels), _training(peer, points, labels)
         results.append(compare(f"training step, model only, {who}", ours, theirs, options.rounds))
+        highest(f"training step, {who}", ours, theirs)
     if options.whole or options.smoke:
         operations.plain()
-        results += _whole(model, peer, size, labels, options.rounds)
+        results += _whole(model, peer, batch, labels, options.rounds)
         operations.ours()
     _check_training(model, peer, points[:4], labels[:4])  # last: the memory that it leaves behind would change what comes after it
     report(options, results)
 
 
-def _peer(model: Model, checkout: Path | None, size: dict[str, int]) -> tuple[nn.Module, Operations]:
+def _peer(model: Model, family: str, checkout: Path | None) -> tuple[nn.Module, Operations]:
     if checkout is None:
-        return _plain.plain_model(model), Operations()
-    config = {"trans_dim": size["width"], "depth": size["depth"], "num_heads": size["heads"], "num_group": size["groups"]}
-    peer, operations = load(
-        checkout, config | {"drop_path_rate": 0.1, "cls_dim": _CLASSES, "group_size": 32, "encoder_dims": size["width"]}
-    )
+        return _plain.plain_model(model), Operations(_rule(model.backbone))
+    peer, operations = load(family, checkout, model.backbone.spec, _CLASSES, _rule(model.backbone))
     peer.load_state_dict(model.state_dict())
     rates = [module.rate for module in model.modules() if isinstance(module, DropPath) and module.rate > 0]
     layers = [module for module in peer.modules() if isinstance(module, DroppedPath)]
     for layer, rate in zip(layers, rates, strict=True):
-        layer.rate = rate  # the file rounds its rates to float32, which a comparison in float64 would show
+        layer.rate = rate  # the files round their rates to float32, which a comparison in float64 would show
     return peer, operations
+
+
+def _rule(backbone: Backbone) -> SamplingRule:
+    return backbone.sampling if isinstance(backbone, Plain) else "pointnet2"
 
 
 @torch.no_grad()
@@ -138,10 +154,10 @@ def _training(
     return run
 
 
-def _whole(model: Model, peer: nn.Module, size: dict[str, int], labels: torch.Tensor, rounds: int) -> list[Comparison]:
+def _whole(model: Model, peer: nn.Module, batch: int, labels: torch.Tensor, rounds: int) -> list[Comparison]:
     """The file with its compiled operations replaced by torch loops, as who has no CUDA would run it today."""
-    points = torch.randn(size["batch"], size["points"], 3)
-    stored = torch.randn(size["batch"], _RUNNER[size["points"]][0], 3)
+    number = model.backbone.points
+    points, stored = torch.randn(batch, number, 3) / 3, torch.randn(batch, _RUNNER[number][0], 3) / 3
     ours, theirs = _training(model, stored, labels, farthest_points), _training(peer, stored, labels, _plain.farthest_points)
     return [
         compare("inference, torch loops", _inference(model, points), _inference(peer, points), rounds),
