@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from children import environment
 from wisetune.build import estimator
@@ -13,9 +14,10 @@ from wisetune.build import request as module
 from wisetune.build.estimator import Classifier
 from wisetune.build.request import NO_PROBE, Request, weights_of
 from wisetune.cli import run as command
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
+from wisetune.nets.create import create
 
 BARE = Request("demo:scans")
 
@@ -124,3 +126,15 @@ def test_defaults_stand_once():
 def test_asking_needs_no_torch():
     code = "import sys, wisetune.cli.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
+
+
+def test_a_start_of_another_family_is_told(tmp_path):
+    lender = create("recon-mini", classes=2).backbone.state_dict()
+    torch.save({"base_model": {f"MAE_encoder.{name}": value for name, value in lender.items()}}, tmp_path / "recon.pth")
+    request = dataclasses.replace(BARE, start=str(tmp_path / "recon.pth"), backbone="act-mini", probes=("npz:a.npz",))
+    with pytest.raises(WeightsError, match="family='recon'"):
+        job_of(request)
+    told = job_of(dataclasses.replace(request, family="recon")).warnings
+    assert [warning.partition(":")[0] for warning in told] == ["recon.pth", "recon.pth"]
+    assert "this is the encoder of recon" in told[0]
+    assert "another function than the one that was pre-trained" in told[1]

@@ -39,7 +39,8 @@ NO_PROBE = "No --probe was given: robustness is measured on the bundled clean CA
 class Request:
     """A job in words, each spelled as on the command line. Without ``probes`` robustness is measured on the bundled objects.
 
-    ``backbone`` is the architecture of a released checkpoint given as ``start``. ``corruption`` may be ``none``.
+    ``backbone`` is the architecture of a released checkpoint given as ``start``, and ``family`` whose it is where that is another's.
+    ``corruption`` may be ``none``.
     """
 
     on: str
@@ -55,6 +56,7 @@ class Request:
     head_fit: str = "epochs=100,batch=64,lr=0.003,augment=none,warmup=0"
     corruption: str = "items=300"
     rule: Rule = "interval"
+    family: str | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ def weights_of(request: Request) -> Pretrained:
     """
     from wisetune.nets.pretrained import resolve
 
-    return resolve(request.start, request.backbone)
+    return resolve(request.start, request.backbone, family=request.family)
 
 
 def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *, typed: bool = False) -> Job:
@@ -132,7 +134,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         rule=request.rule,
         corruption=corruption,
         source=request.start,
-        warnings=request.warnings,
+        warnings=(*request.warnings, *(f"{weights.source}: {note}." for note in (weights.report.notes if weights.report else ()))),
     )
 
 

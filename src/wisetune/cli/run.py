@@ -51,6 +51,7 @@ def run(
     on: str,
     out: Path,
     backbone: str | None = None,
+    family: str | None = None,
     probe: tuple[str, ...] = (),
     measure: tuple[str, ...] = (),
     probe_c: str = Request.probe_c,
@@ -79,6 +80,8 @@ def run(
         Folder for the report, the tables, the model, and the store from which a killed run goes on.
     backbone
         The architecture of a released checkpoint given with --from, for example point-mae-scanobjectnn.
+    family
+        Whose that checkpoint is, where the backbone is to begin with another family's encoder: recon with a point-mae.
     probe
         Another labelled data set on which robustness is measured by a linear SVM on features; may be given several times. Default: demo:objects.
     measure
@@ -106,6 +109,7 @@ def run(
         start=from_,
         story=story,
         backbone=backbone,
+        family=family,
         probes=probe,
         probe_c=probe_c,
         measures=measure,

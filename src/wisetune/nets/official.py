@@ -17,6 +17,7 @@ from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
+from wisetune.nets.kin import Kin, kin_of, way
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
 from wisetune.spec import dashed, spell
@@ -49,6 +50,10 @@ class LoadReport:
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     """Name in the model, shape in the file, shape in the model; only a head's can be here, which then is fresh as a whole."""
     coverage: float
+    family: str = ""
+    """Whose encoder it is, where that is another family's than the model's."""
+    notes: tuple[str, ...] = ()
+    """What these weights are not, in this model."""
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.coverage:.1%} of the backbone's values found (layout {self.layout}, prefix '{self.prefix}')"]
@@ -56,10 +61,13 @@ class LoadReport:
             lines.append(f"  {title:<10} {len(names):>4}  {_by_part(names)}")
         for name, found, wanted in self.mismatched:
             lines.append(f"  {'other size':<10}       {name}: {_shape(found)} in the file, {_shape(wanted)} here")
+        lines += [f"  {'note':<10}       {note}" for note in self.notes]
         return "\n".join(lines)
 
 
-def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 0.99) -> LoadReport:
+def load_official(
+    model: Model | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 0.99, family: str | None = None
+) -> LoadReport:
     """Load a released checkpoint in place, converted to the model's dtype and device.
 
     Leading ``module.`` is stripped, then the backbone renames each key. A head loads as a whole or, when its classes or layers differ, not at
@@ -69,12 +77,14 @@ def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Ten
         model: a model, or a backbone alone (heads in the file are then left out).
         source: a file (see ``read_state``) or a state dict.
         min_coverage: the least share of the backbone's values that the file must have; as much of the file's backbone must have a place.
+        family: whose file it is, where the model is to begin with another family's encoder: ``recon`` with a ``point-mae``. What of it has no
+            counterpart is left out, and the report's notes say what such weights are not. Without it such a file is refused.
 
     Raises:
         BadFile: the file cannot be read as weights.
         WeightsError: it is not this model's: too little fits, shapes differ, two keys want one place, or values are not finite. The model
             is then as it was.
-        UsageError: no model, or neither a file nor a state dict.
+        UsageError: no model, neither a file nor a state dict, or a family whose encoder is another architecture.
     """
     if not isinstance(model, (Model, Backbone)) or not isinstance(source, (str, Path, Mapping)):
         raise UsageError(
@@ -88,7 +98,7 @@ def load_official(model: Model | Backbone, source: str | Path | Mapping[str, Ten
     bare = {_strip(key): value for key, value in checkpoint.tensors.items()}
     if len(bare) < len(checkpoint.tensors):
         raise WeightsError(f"{label} has keys that differ only by a leading '{_PREFIX}'; give a file that holds one model.")
-    match = _Match(label, model, bare)
+    match = _Match(label, model, bare, family)
     report = match.report(checkpoint, _PREFIX if any(key.startswith(_PREFIX) for key in checkpoint.tensors) else "")
     match.refuse_unfit(min_coverage)
     with torch.no_grad():
@@ -116,15 +126,19 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
 class _Match:
     """Which tensor of a checkpoint goes where."""
 
-    def __init__(self, label: str, model: Model | Backbone, found: Mapping[str, Tensor]) -> None:
+    def __init__(self, label: str, model: Model | Backbone, found: Mapping[str, Tensor], family: str | None = None) -> None:
         self.label, self.model, self.found = label, model, found
+        self.shapes = {key: tuple(value.shape) for key, value in found.items()}
         self.backbone = model.backbone if isinstance(model, Model) else model
+        self.kin = kin_of(self.backbone, family) if family is not None else None
         self.targets: dict[str, Tensor] = model.state_dict()
         self.loaded: dict[str, str] = {}
         self.ignored: list[str] = []
         self.homeless: list[str] = []
         self.mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
         self.head_prefixes = model.head_prefixes if isinstance(model, Model) else (self.backbone.head_name + ".",)
+        if self.kin is not None:
+            self._refuse_others(self.kin)
         for key, value in found.items():
             self._place(key, value)
         self._head_whole_or_not()
@@ -133,7 +147,8 @@ class _Match:
         target = self._renamed(key)
         if target is None or target not in self.targets:
             self.ignored.append(key)
-            if target is not None and not target.startswith((*self.head_prefixes, *self.backbone.spare)):
+            own = target is None or target.startswith((*self.head_prefixes, *self.backbone.spare))
+            if not (own or (self.kin is not None and target is not None and self.kin.leaves(target))):
                 self.homeless.append(key)
             return
         if target in self.loaded:
@@ -147,7 +162,7 @@ class _Match:
     def _renamed(self, key: str) -> str | None:
         if isinstance(self.model, Segmenter) and (own := self.model.unreleased(key)) is not None:
             return self.model.released(own)
-        return self.backbone.rename(key)
+        return (self.kin.lender if self.kin else self.backbone).rename(key)
 
     def _head_whole_or_not(self) -> None:
         wanted = [name for name in self.targets if name.startswith(self.head_prefixes) and not name.endswith("num_batches_tracked")]
@@ -167,6 +182,8 @@ class _Match:
             ignored=tuple(sorted(self.ignored, key=order.index)),
             mismatched=tuple(self.mismatched),
             coverage=self._coverage(),
+            family=self.kin.family if self.kin else "",
+            notes=self.kin.notes if self.kin else (),
         )
 
     def _coverage(self) -> float:
@@ -192,6 +209,10 @@ class _Match:
         self._refuse_half_norms()
         self._refuse_not_finite()
 
+    def _refuse_others(self, kin: Kin) -> None:
+        if BACKBONES.entry(kin.family).sizes(self.shapes) is None:
+            raise self._refusal(f"family={kin.family} was given, and it is none of that family's")
+
     def _refuse_half_norms(self) -> None:
         """A norm's weights without its statistics would load, run, and be wrong."""
         for name, value in self.backbone.named_buffers():
@@ -206,8 +227,8 @@ class _Match:
             )
 
     def _refusal(self, why: str) -> WeightsError:
-        family = identify({key: tuple(value.shape) for key, value in self.found.items()})
-        guess = f" It looks like {family}." if family else ""
+        family = identify(self.shapes)
+        guess = f" It looks like {family}.{way(self.backbone, self.shapes) if self.kin is None else ''}" if family else ""
         return WeightsError(f"{self.label} does not fit this {self.backbone.spec.name}: {why}.{guess} Nothing was loaded.")
 
 

@@ -115,6 +115,10 @@ class Plain(Backbone):
     block: ClassVar[type[Block]] = Block
     fresh: ClassVar[tuple[str, ...]] = ()
     """Parameters that the released pre-training file lacks."""
+    aside: ClassVar[tuple[str, ...]] = ()
+    """Of what no other plain encoder has, what stands in its parameters' names."""
+    lent: ClassVar[str] = ""
+    """What must be said of this family's weights where they stand in another's encoder."""
     published_sampling: ClassVar[SamplingRule] = "pointnet2"
     published_neighbours: ClassVar[NeighbourRule] = "exact"
 

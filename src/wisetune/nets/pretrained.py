@@ -63,16 +63,18 @@ class Pretrained:
         return backbone
 
 
-def resolve(source: str | Path, backbone: str | BackboneSpec | None = None, seed: int = 0) -> Pretrained:
+def resolve(source: str | Path, backbone: str | BackboneSpec | None = None, seed: int = 0, *, family: str | None = None) -> Pretrained:
     """Weights by name or file.
 
     Args:
         source: see the module's docstring.
         backbone: what a released checkpoint is for, a spec or its spelling (``point-mae-modelnet-1k``); the others know.
         seed: of the initial values of what a released checkpoint cannot have, such as Point-MAE's class token.
+        family: whose a released checkpoint is, where the backbone is to begin with another family's encoder (see ``load_official``).
 
     Raises:
-        UsageError: no such name, or a released checkpoint without its backbone; the message says what the file looks like.
+        UsageError: no such name, a released checkpoint without its backbone (the message says what the file looks like), or a family with
+            weights that know their backbone.
         BadFile, WeightsError: the file cannot be used.
     """
     text = str(source)
@@ -83,7 +85,11 @@ def resolve(source: str | Path, backbone: str | BackboneSpec | None = None, seed
         with _shipped(text) as path:
             found = _of_own_file(text, path)
     else:
-        found = _from_file(text, spec, seed)
+        found = _from_file(text, spec, seed, family)
+    if family is not None and found.report is None:
+        raise UsageError(
+            f"'{text}' is {found.spec}, and family={family} was given, which says whose a released checkpoint is. Leave it out."
+        )
     if spec is not None and spec != found.spec:
         raise UsageError(f"'{text}' is {found.spec}, not {spec}. Leave the backbone out: these weights know theirs.")
     return found
@@ -96,7 +102,7 @@ def _random(text: str) -> Pretrained:
     return Pretrained(str(options), spec, f"{Random.name}:{options.seed}", state)
 
 
-def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
+def _from_file(text: str, spec: BackboneSpec | None, seed: int, family: str | None) -> Pretrained:
     path = Path(text)
     # A word without a suffix or folder is a name that was mistyped, not a file that is missing.
     if not path.exists() and not path.suffix and path.name == text:
@@ -116,7 +122,7 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int) -> Pretrained:
             f"{path.name} does not say what backbone it is for. {looks} points are grouped is not in it. Name a backbone: {presets}."
         )
     model = fresh_backbone(spec, seed)
-    report = load_official(model, checkpoint.tensors)
+    report = load_official(model, checkpoint.tensors, family=family)
     return dataclasses.replace(
         _of_backbone(path.name, model), report=dataclasses.replace(report, source=path.name, layout=checkpoint.layout)
     )

@@ -94,6 +94,11 @@ class ReCon(Plain):
 
     leading = GLOBALS
     block = TwoStreams
+    aside = ("_contrast.",)
+    lent = (
+        "ReCon's blocks go on from their normalised values, and its class token looked at the patches from a stream of its own: in a plain block "
+        "the same weights are another function than the one that was pre-trained, and a start to fine-tune from rather than a feature"
+    )
     published_neighbours = "expanded"
 
     @staticmethod
