@@ -306,6 +306,24 @@ def test_a_guess_from_one_key(model, key, family):
     refused(model, {key: torch.ones(2)}, f"It looks like .*{family}")
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("name", ["point-m2ae", "point-mae"])
+def test_an_early_pyramid_is_named_and_not_guessed(name, prefix):
+    """The names that Point-M2AE's issue #5 shows; those of its position embeddings it does not."""
+    early = {"token_embed": "encoders", "encoder_blocks": "blocks", "encoder_norms": "norms"}
+    source = {}
+    for key, value in create("point-m2ae-mini", classes=3).state_dict().items():
+        part = key.split(".")[1]
+        if part in early:
+            source[key.replace(f"h_encoder.{part}", f"{prefix}MAE_encoder.{early[part]}")] = value
+    source[f"{prefix}MAE_decoders.0.blocks.0.norm1.weight"] = torch.ones(4)
+    refused(
+        create(f"{name}-mini", classes=3),
+        source,
+        "looks like an early Point-M2AE .*not all of its names are known, and none is guessed: get",
+    )
+
+
 def test_a_part_segmentation_file_gives_its_encoder(shared):
     with torch.device("meta"):
         model = PointMAESpec(class_token=False, readout="max+mean").build()

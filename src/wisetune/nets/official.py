@@ -23,8 +23,13 @@ from wisetune.nets.segmenter import Segmenter
 from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
+_EARLY_M2AE = (
+    "an early Point-M2AE (its issue #5), whose encoder is called MAE_encoder.encoders, .blocks and .norms; not all of its names are known, and "
+    "none is guessed: get the file that the authors link now, whose names begin with h_encoder"
+)
 _FAMILIES = (
     ("img_token", "ReCon"),
+    ("MAE_encoder.encoders.", _EARLY_M2AE),
     ("h_encoder.", "Point-M2AE"),
     ("dgcnn_1.", "the dVAE of Point-BERT"),
     ("visual.", "CLIP"),
