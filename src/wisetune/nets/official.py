@@ -20,6 +20,7 @@ from wisetune.nets.create import BACKBONES
 from wisetune.nets.kin import Kin, kin_of, way
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
+from wisetune.nets.torch_pointcloud import NAME, released, translate, widened
 from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
@@ -59,9 +60,12 @@ class LoadReport:
     """Whose encoder it is, where that is another family's than the model's."""
     notes: tuple[str, ...] = ()
     """What these weights are not, in this model."""
+    names: str = ""
+    """Whose names the file has, where they are not the released ones."""
 
     def __str__(self) -> str:
-        lines = [f"{self.source}: {self.coverage:.1%} of the backbone's values found (layout {self.layout}, prefix '{self.prefix}')"]
+        of = f", names of {self.names}" if self.names else ""
+        lines = [f"{self.source}: {self.coverage:.1%} of the backbone's values found (layout {self.layout}, prefix '{self.prefix}'{of})"]
         for title, names in (("loaded", self.loaded), ("fresh", self.fresh), ("ignored", self.ignored)):
             lines.append(f"  {title:<10} {len(names):>4}  {_by_part(names)}")
         for name, found, wanted in self.mismatched:
@@ -75,8 +79,8 @@ def load_official(
 ) -> LoadReport:
     """Load a released checkpoint in place, converted to the model's dtype and device.
 
-    Leading ``module.`` is stripped, then the backbone renames each key. A head loads as a whole or, when its classes or layers differ, not at
-    all.
+    Leading ``module.`` is stripped, the names of torch-pointcloud are turned into the released ones, then the backbone renames each key. A
+    head loads as a whole or, when its classes or layers differ, not at all.
 
     Args:
         model: a model, or a backbone alone (heads in the file are then left out).
@@ -103,18 +107,23 @@ def load_official(
     bare = {_strip(key): value for key, value in checkpoint.tensors.items()}
     if len(bare) < len(checkpoint.tensors):
         raise WeightsError(f"{label} has keys that differ only by a leading '{_PREFIX}'; give a file that holds one model.")
-    match = _Match(label, model, bare, family)
+    renamed, called = translate(bare)
+    if len(renamed) < len(bare):
+        raise WeightsError(f"{label} has two tensors for one place under the names of {NAME}; give a file that holds one model.")
+    match = _Match(label, model, renamed, family, called)
     report = match.report(checkpoint, _PREFIX if any(key.startswith(_PREFIX) for key in checkpoint.tensors) else "")
     match.refuse_unfit(min_coverage)
     with torch.no_grad():
-        for target, key in report.loaded.items():
-            match.targets[target].copy_(bare[key])
+        for target, key in match.loaded.items():
+            match.targets[target].copy_(renamed[key])
     return report
 
 
 def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Whose weights these are, as far as their names and shapes tell; empty when they tell nothing. Leading ``module.`` says nothing."""
     shapes = {_strip(key): shape for key, shape in shapes.items()}
+    names = released(shapes)
+    shapes = {names[key][0]: widened(shape, names[key][1]) for key, shape in shapes.items()} if names else shapes
     found: dict[str, list[str]] = {}
     for name in BACKBONES.names():
         sizes = BACKBONES.entry(name).sizes(shapes)
@@ -131,8 +140,10 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
 class _Match:
     """Which tensor of a checkpoint goes where."""
 
-    def __init__(self, label: str, model: Model | Backbone, found: Mapping[str, Tensor], family: str | None = None) -> None:
-        self.label, self.model, self.found = label, model, found
+    def __init__(
+        self, label: str, model: Model | Backbone, found: Mapping[str, Tensor], family: str | None, called: Mapping[str, str]
+    ) -> None:
+        self.label, self.model, self.found, self.called = label, model, found, called
         self.shapes = {key: tuple(value.shape) for key, value in found.items()}
         self.backbone = model.backbone if isinstance(model, Model) else model
         self.kin = kin_of(self.backbone, family) if family is not None else None
@@ -182,13 +193,14 @@ class _Match:
             source=self.label,
             layout=checkpoint.layout,
             prefix=prefix,
-            loaded=dict(self.loaded),
+            loaded={target: self.called.get(key, key) for target, key in self.loaded.items()},
             fresh=tuple(name for name in self.targets if name not in self.loaded),
-            ignored=tuple(sorted(self.ignored, key=order.index)),
+            ignored=tuple(self.called.get(key, key) for key in sorted(self.ignored, key=order.index)),
             mismatched=tuple(self.mismatched),
             coverage=self._coverage(),
             family=self.kin.family if self.kin else "",
             notes=self.kin.notes if self.kin else (),
+            names=NAME if self.called else "",
         )
 
     def _coverage(self) -> float:
