@@ -27,7 +27,7 @@ from wisetune.runtime import drawing
 _MACHINERY = (
     *("backbone", "grafts", "heads", "linear_max", "masked", "model", "parts", "parts_graph", "plain", "readout", "segmenter"),
     *("tokenizer", "transformer"),
-    *("checkpoint", "create", "features", "kin", "official", "pretrained", "save", "torch_pointcloud"),
+    *("checkpoint", "create", "dvae", "features", "kin", "official", "pretrained", "save", "torch_pointcloud"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
 """The catalog of backbones: each module here that is not machinery is one entry."""
