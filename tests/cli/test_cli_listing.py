@@ -40,6 +40,35 @@ def test_show_repeats_what_the_run_found(first):
     assert {"method", "alpha", "before", "after", "gain"} <= set(found)
 
 
+TOKEN = "cls_token: no pre-trained value; at alpha=0 it is the fine-tuned model's, as at every alpha"
+
+
+def test_show_of_a_preset_says_what_is_not_mixed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = wisetune("show", "point-mae-modelnet-1k")
+    assert (done.code, done.error) == (0, "")
+    first, size, title, token, place, head = done.out.splitlines()
+    assert (first, size) == ("point-mae-modelnet-1k  point-mae", "size     21,825,792 values (--shapes lists them)")
+    assert (title, token) == ("not mixed", f"  {TOKEN}")
+    assert place == token.replace("cls_token", "cls_pos")
+    assert head.endswith("(the head): " + token.partition(": ")[2] + " (WiSE-FT), or one trained on the mixed backbone (WiSE-FT-LP)")
+    assert "  blocks.blocks.11.norm2.bias  [384]" in wisetune("show", "point-mae-modelnet-1k", "--shapes").out.splitlines()
+    told = wisetune("show", "recon:width=32,heads=2,depth=1", "--json").json
+    assert [part["part"] for part in told["no pre-trained value"]] == ["cls_head_finetune (the head)"]
+    assert (told["backbone"], told["shapes"]["img_token"]) == ("recon:width=32,depth=1,heads=2", [1, 1, 32])
+
+
+@pytest.mark.usefixtures("finished")
+def test_show_of_a_weights_file_is_what_it_holds():
+    done = wisetune("show", "out/model.safetensors")
+    assert (done.code, done.error) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("out/model.safetensors  point-mae:points=64,")
+    assert lines[2] == "head     linear, 4 classes: ball, box, plate, stick"
+    assert wisetune("show", "out/model.safetensors", "--json").json["classes"] == ["ball", "box", "plate", "stick"]
+    refused(wisetune("show", "solids.npz"), 65, "solids.npz was not written by wisetune")
+
+
 @pytest.mark.usefixtures("finished")
 def test_show_of_an_object_is_how_it_was_made_what_was_measured_and_its_log():
     rows = {row["recipe"].partition("(")[0]: row for row in wisetune("list", "out", "--json").json}

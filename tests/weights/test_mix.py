@@ -10,9 +10,13 @@ from torch import Tensor, nn
 import pico
 from adapter import Adapter, Scaled, tuned
 from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.nets.create import BACKBONES, create
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
-from wisetune.weights.mix import mix
+from wisetune.weights.mix import mix, unmixed
+
+FRESH = {"point-mae": {"cls_token", "cls_pos"}, "point-m2ae": {"norm.weight", "norm.bias"}}
+EVERY_PART: dict[str, dict[str, object]] = {"point-mae": {"class_token": True, "readout": "lead+max"}}
 
 
 def start() -> dict[str, Tensor]:
@@ -213,3 +217,20 @@ def test_of_state_dicts_missing_says_what_becomes_of_a_graft():
     mixed = mix(start, end, 0.5, head_prefixes=("cls_head_finetune",))
     key = "blocks.blocks.0.adapter.up.weight"
     assert torch.equal(mixed[key], end[key])
+
+
+@pytest.mark.parametrize("family", BACKBONES.names())
+def test_what_is_told_to_be_unmixed_is_the_fine_tuned_model_s_and_all_else_is_mixed(family):
+    start, tuned = (create(f"{family}-mini", classes=3, seed=seed, **EVERY_PART.get(family, {})) for seed in (1, 2))
+    told = unmixed(start.backbone)
+    assert told[-1].name == f"{start.backbone.head_name} (the head)"
+    assert all(part.at_zero.startswith("the fine-tuned model's, as at every alpha") for part in told)
+    fresh = {part.name for part in told[:-1]}
+    assert fresh == FRESH.get(family, set())
+    before, after = start.state_dict(), tuned.state_dict()
+    for alpha in (0.0, 0.5):
+        for name, value in mix(start, tuned, alpha).state_dict().items():
+            if name in fresh or name.startswith(start.head_prefix) or not value.is_floating_point():
+                assert torch.equal(value, after[name]), name
+            else:
+                torch.testing.assert_close(value, torch.lerp(before[name], after[name], alpha), rtol=1e-6, atol=1e-7, msg=name)

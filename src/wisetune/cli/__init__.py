@@ -46,7 +46,7 @@ _COMMANDS = {
     "export": ("models:export", "A run's model as one safetensors file with a model card."),
     "report": ("models:report", "Draw a run's report again."),
     "list": ("listing:list_", "What a run's store holds."),
-    "show": ("listing:show", "What a run found, or one object of its store."),
+    "show": ("listing:show", "What a run found, one object of its store, or a backbone or weights file."),
     "options": ("options:options", "The options of a story, a task, a measure, of fit or of pretrain, with their defaults."),
     "doctor": ("doctor:doctor", "Check the installation, or a run's files."),
 }

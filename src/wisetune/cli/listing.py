@@ -1,4 +1,4 @@
-"""Commands on a run's store: list, show."""
+"""What is there: list and show, of a run's store; show also of a backbone or a weights file."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ def list_(run: Path, *, json: bool = False) -> int:
 def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bool = False) -> int:
     """What a run found; with a digest, what one object is, how it was made, what was measured of it, and its log (for a mix: the audit).
 
+    Of a backbone or a weights file of wisetune: what it is, and which parts have no pre-trained value and so are not mixed.
+
     Parameters
     ----------
     run
-        A run's OUT folder.
+        A run's OUT folder; or a backbone, a preset of one (point-mae-modelnet-1k), or a weights file.
     digest
         A digest that list prints, or its beginning.
     shapes
@@ -54,6 +56,10 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
     from wisetune.report.verdict import summary
     from wisetune.store.store import Store
 
+    if digest is None and (run.is_file() or _is_backbone(str(run))):
+        model = _model(run)
+        print(jsonlib.dumps(model, indent=2) if json else "\n".join(_model_in_words(model, shapes)))
+        return 0
     if digest is None:
         found = summary(results_of(run))
         print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
@@ -76,6 +82,42 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
     for name, tensor in stored.tensors.items() if shapes else ():
         print(f"  {name}  {list(tensor.shape)}")
     return 0
+
+
+def _is_backbone(text: str) -> bool:
+    from wisetune.nets.create import BACKBONES, named
+
+    return text in named() or text.partition(":")[0] in BACKBONES.names()
+
+
+def _model(what: Path) -> dict[str, Any]:
+    """What a backbone, or the one in a file, is."""
+    from wisetune.nets.backbone import build_empty
+    from wisetune.nets.create import parse_backbone
+    from wisetune.nets.save import read_card
+    from wisetune.weights.mix import unmixed
+
+    card = read_card(what) if what.is_file() else None
+    spec = card.backbone if card else parse_backbone(str(what))
+    backbone = build_empty(spec)
+    told: dict[str, Any] = {"name": str(what), "backbone": str(spec), "values": sum(value.numel() for value in backbone.parameters())}
+    if card is not None and card.head is not None:
+        told |= {"head": str(card.head), "classes": list(card.classes), "grafts": list(card.grafts)}
+    told["no pre-trained value"] = [{"part": part.name, "at alpha=0": part.at_zero} for part in unmixed(backbone)]
+    return told | {"shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()}}
+
+
+def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
+    yield f"{model['name']}  {model['backbone']}"
+    yield f"size     {model['values']:,} values (--shapes lists them)"
+    if "head" in model:
+        yield f"head     {model['head']}, {len(model['classes'])} classes: {', '.join(model['classes'])}"
+        yield from (f"graft    {graft}" for graft in model["grafts"])
+    yield "not mixed"
+    for part in model["no pre-trained value"]:
+        yield f"  {part['part']}: no pre-trained value; at alpha=0 it is {part['at alpha=0']}"
+    for name, shape in model["shapes"].items() if shapes else ():
+        yield f"  {name}  {shape}"
 
 
 def _told(row: Summary, stored: Stored, recipe: dict[str, Any] | None, records: list[Record]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, overload
 
@@ -23,6 +24,26 @@ from wisetune.weights.wise import Wise
 HeadRule: TypeAlias = Literal["from_finetuned", "drop"]
 Clouds: TypeAlias = np.ndarray | Tensor | Sequence[np.ndarray]
 """What a caller gives: its shape is checked with a message, so the type promises none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmixed:
+    """A part of a fine-tuned model that has no pre-trained value, and what it is at alpha = 0."""
+
+    name: str
+    at_zero: str
+
+
+_TUNED = "the fine-tuned model's, as at every alpha"
+_HEADS = f"{_TUNED} (WiSE-FT), or one trained on the mixed backbone (WiSE-FT-LP)"
+
+
+def unmixed(backbone: Backbone) -> list[Unmixed]:
+    """What a mix of a start and a fine-tuned model does not mix: the head, and of the backbone what pre-training lacks.
+
+    A mix that mixed them would mix initial noise in.
+    """
+    return [*(Unmixed(name, _TUNED) for name in backbone.anatomy.fresh), Unmixed(f"{backbone.head_name} (the head)", _HEADS)]
 
 
 @overload
@@ -111,7 +132,7 @@ def mix(
 
 
 def mixable(backbone: Backbone, *, is_start: bool) -> State:
-    """A backbone's state; of a start without the parts that have no pre-trained value, which would mix initial noise in."""
+    """A backbone's state; of a start without the parts that have no pre-trained value (``unmixed``), which would mix initial noise in."""
     fresh = set(backbone.anatomy.fresh) if is_start else set()
     return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
 
