@@ -17,22 +17,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from bad_files import Call, members, patched_size, saved, zipped
 
 from wisetune.errors import BadFile
 from wisetune.nets._archive import LEGACY_START
 from wisetune.nets.checkpoint import read_state
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
-
-
-class Call:
-    """Pickles as a call of ``function(*arguments)``."""
-
-    def __init__(self, function, *arguments) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
 
 
 def peak_memory() -> int:
@@ -42,25 +33,6 @@ def peak_memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
-def saved(content: object, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def members(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def safetensors_bytes(header: bytes, values: bytes = b"") -> bytes:
@@ -161,13 +133,6 @@ def test_the_message_names_what_would_run(tmp_path):
     (tmp_path / "w.pth").write_bytes(saved({"base_model": STATE, "x": Call(os.system, "true")}))
     with pytest.raises(BadFile, match=r"would run '(posix|nt)\.system'.*safetensors"):
         read_state(tmp_path / "w.pth")
-
-
-def patched_size(data: bytes) -> bytes:
-    """The directory says that a member has a terabyte, stored."""
-    at = data.rindex(b"archive/data/0") - 46
-    assert data[at : at + 4] == b"PK\x01\x02"
-    return data[: at + 20] + struct.pack("<LL", 0xFFFFFF00, 0xFFFFFF00) + data[at + 28 :]
 
 
 def many_opcodes() -> bytes:
