@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.nets._edges import over_edges
 from wisetune.nets.backbone import Groups, on_meta
 from wisetune.nets.checkpoint import read_state
 from wisetune.nets.tokenizer import MiniPointNet
@@ -48,19 +49,9 @@ class PatchGraph(nn.Module):
         values = F.linear(tokens, self.input_trans.weight.squeeze(-1), self.input_trans.bias)
         found = []
         for layer in range(1, 5):
-            values = _edges(cast(nn.Sequential, self.get_submodule(f"layer{layer}")), values, near)
+            values = over_edges(cast(nn.Sequential, self.get_submodule(f"layer{layer}")), values, values, near)
             found.append(values)
         return self.layer5(torch.cat(found, dim=-1).transpose(1, 2)).transpose(1, 2)
-
-
-def _edges(layer: nn.Sequential, values: Float[torch.Tensor, "b g d"], near: Int64[torch.Tensor, "b g n"]) -> Float[torch.Tensor, "b g c"]:
-    """A linear map of [neighbour - own, own] on every edge, a norm over all edges, and the largest of each patch's.
-
-    The map is applied once a patch, not once an edge: it is ``A (neighbour - own) + B own = A neighbour + (B - A) own``.
-    """
-    to_difference, to_own = cast(nn.Conv2d, layer[0]).weight.flatten(1).split(values.shape[-1], dim=1)
-    edges = gather(F.linear(values, to_difference), near) + F.linear(values, to_own - to_difference)[:, :, None]
-    return layer[1:](edges.permute(0, 3, 1, 2)).amax(dim=-1).transpose(1, 2)
 
 
 class DVAETokenizer(nn.Module):

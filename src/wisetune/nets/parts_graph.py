@@ -1,20 +1,17 @@
-"""The part segmentation head of Point-BERT: tokens climb from patches to points over two finer sets of centres, by graphs of neighbours.
-
-A map of an edge ``[neighbour - own, own]`` is one map of the neighbour and one of the own value, which are few nodes' instead of many edges'.
-"""
+"""The part segmentation head of Point-BERT: tokens climb from patches to points over two finer sets of centres, by graphs of neighbours."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets._linear import linear
+from wisetune.nets._edges import over_edges
 from wisetune.nets.backbone import Backbone, Groups, Level
 from wisetune.nets.parts import PartsHead, PartsModule, PointMap, Propagation, normed
 from wisetune.points.interpolate import Spread, spread_to
@@ -63,21 +60,12 @@ class EdgeClimb(nn.Module):
         to_own: Int64[torch.Tensor, "b m k"],
     ) -> Float[torch.Tensor, "b m c"]:
         """The centres' new values; ``to_below`` and ``to_own`` are each one's neighbours."""
-        inside = _over_edges(self.layer1, below, own, to_below)
-        return _over_edges(self.layer2, inside, inside, to_own)
+        inside = over_edges(self.layer1, below, own, to_below)
+        return over_edges(self.layer2, inside, inside, to_own)
 
 
 def _edge_map(inside: int, outside: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), nn.GroupNorm(_GROUPS, outside), nn.LeakyReLU(0.2))
-
-
-def _over_edges(
-    layer: nn.Sequential, there: Float[torch.Tensor, "b g c"], own: Float[torch.Tensor, "b m c"], near: Int64[torch.Tensor, "b m k"]
-) -> Float[torch.Tensor, "b m d"]:
-    weight = cast(nn.Conv2d, layer[0]).weight.flatten(1)
-    to_difference, to_own = weight.chunk(2, dim=1)
-    edges = gather(linear(there, to_difference), near) + linear(own, to_own - to_difference)[:, :, None]
-    return layer[2](layer[1](edges.permute(0, 3, 1, 2))).amax(dim=3).transpose(1, 2)
 
 
 class _GraphParts(PartsModule):
