@@ -18,6 +18,7 @@ from wisetune.fit.finetune import Fit
 from wisetune.measure.svm import Svm
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead
+from wisetune.nets.point_m2ae import PointM2AESpec
 from wisetune.nets.point_mae import PointMAE, PointMAESpec
 from wisetune.points.normalise import normalise
 from wisetune.recipe import Start
@@ -41,6 +42,20 @@ SPEC = PointMAESpec(
     initial="fan-in",
 )
 TOKEN_SPEC = dataclasses.replace(SPEC, class_token=True, readout="lead+max")
+PYRAMID = PointM2AESpec(
+    points=POINTS,
+    groups=(16, 12, 8),
+    group_sizes=(8, 4, 3),
+    widths=(8, 12, 16),
+    depths=(1, 2, 1),
+    heads=2,
+    tokenizer=(8, 8, 8),
+    norm="levels",
+    drop_path=0.1,
+    initial="fan-in",
+)
+FAMILIES = {spec.name: spec for spec in (SPEC, PYRAMID)}
+"""Those that can be pre-trained."""
 START = Start(SPEC, "random:0")
 CPU = torch.device("cpu")
 FIT = Fit(epochs=4, batch=8, lr=1e-2, augment="none")

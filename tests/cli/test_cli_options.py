@@ -21,6 +21,11 @@ def test_every_option_with_its_default_and_bounds():
     assert Request.fit in done.out
 
 
+def test_of_pre_training_what_each_backbone_decides():
+    told = wisetune("options", "pretrain").out
+    assert "point-m2ae mask=0.8,decoder-depth=1; point-mae mask=0.6,decoder-depth=2." in told
+
+
 def test_without_a_name_all_that_have_options():
     listed = wisetune("options").out
     names = [name.strip() for line in listed.splitlines()[:-1] for name in line.split(maxsplit=1)[1].split(",")]

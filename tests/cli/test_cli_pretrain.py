@@ -16,15 +16,20 @@ from wisetune.nets.save import load_backbone, read_card
 from wisetune.store import Store
 
 PICO = "point-mae:points=64,groups=8,group-size=8,width=16,depth=2,heads=2,tokenizer=8+8+8,class-token=false,readout=max+mean"
+PYRAMID = (
+    "point-m2ae:points=64,groups=16+12+8,group-sizes=8+4+3,widths=8+12+16,depths=1+1+1,heads=2,tokenizer=8+8+8,drop-path=0.2,initial=fan-in"
+)
+BACKBONES = pytest.mark.parametrize("backbone", [PICO, PYRAMID], ids=["point-mae", "point-m2ae"])
 
 
-def pretrain(*words, on="--on", epochs=2, out="made"):
-    return wisetune("pretrain", PICO, on, "npz:solids.npz", "--out", out, "--options", f"epochs={epochs},batch=16", *words)
+def pretrain(*words, backbone=PICO, on="--on", epochs=2, out="made"):
+    return wisetune("pretrain", backbone, on, "npz:solids.npz", "--out", out, "--options", f"epochs={epochs},batch=16", *words)
 
 
+@BACKBONES
 @pytest.mark.usefixtures("chatty")
-def test_a_backbone_from_shapes_can_be_tuned(world):
-    done = pretrain()
+def test_a_backbone_from_shapes_can_be_tuned_and_probed(world, backbone):
+    done = pretrain(backbone=backbone)
     assert done.code == 0, done.error
     first, second = done.out.splitlines()
     assert first.startswith("Backbone: made/backbone.safetensors (loss ")
@@ -33,9 +38,12 @@ def test_a_backbone_from_shapes_can_be_tuned(world):
     assert "% after" in done.error
     assert [json.loads(line)["epoch"] for line in (world / "made/log.jsonl").read_text().splitlines()] == [1, 2]
     about = json.loads((world / "made/about.json").read_text())
-    assert about["command"].startswith(f"wisetune pretrain {PICO} --on npz:solids.npz")
+    assert about["command"].startswith(f"wisetune pretrain {backbone} --on npz:solids.npz")
     assert read_card(world / "made/backbone.safetensors").about["shapes"] == about["shapes"] == 48
     plan = wisetune(*job(from_="made/backbone.safetensors"), "--dry-run", "--json")
+    shown = wisetune("probe", "made/backbone.safetensors", "--on", "npz:others.npz,val=0", "--random", "1", "--draws", "1", "--quiet")
+    assert shown.code == 0, shown.error
+    assert "random" in shown.out
     assert plan.json["parameters"] == sum(value.numel() for value in load_backbone(world / "made/backbone.safetensors").parameters())
 
 
@@ -48,8 +56,9 @@ def test_quiet_shapes_that_stand_along_y_alone(world):
     assert (world / "made/backbone.safetensors").stat().st_size < 35_000
 
 
-def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, monkeypatch):
-    assert pretrain(epochs=3, out="straight").code == 0
+@BACKBONES
+def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, monkeypatch, backbone):
+    assert pretrain(epochs=3, out="straight", backbone=backbone).code == 0
     advance, told = bar.Bar.advance, []
 
     def kill_in_the_second(self, clouds):
@@ -62,14 +71,14 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
         patch.setattr(bar.Bar, "advance", kill_in_the_second)
         hours = itertools.count()
         patch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 3600.0 * next(hours)))  # every epoch is saved
-        done = pretrain(epochs=3)
+        done = pretrain(epochs=3, backbone=backbone)
     assert (done.code, done.out) == (130, "")
     assert done.error.splitlines()[-1] == "wisetune: interrupted; the same command goes on from here."
     assert not (world / "made/backbone.safetensors").exists()
     half = wisetune("doctor", "made").out.splitlines()[-2]
-    assert half.startswith("made is half done: 2 of 3 epochs are done. Go on with: wisetune pretrain point-mae:points=64")
+    assert half.startswith(f"made is half done: 2 of 3 epochs are done. Go on with: wisetune pretrain {backbone.partition(',')[0]}")
     monkeypatch.setattr(bar, "_PLAIN_EVERY_S", -1.0)
-    again = pretrain(epochs=3)
+    again = pretrain(epochs=3, backbone=backbone)
     assert again.code == 0
     assert "2 of 3 epochs were done before; going on with epoch 3.\n" in again.error
     assert re.search(r"^ 67 % after \d+ s: ", again.error, re.MULTILINE)
@@ -84,6 +93,8 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
         (("point-mae", "--on", "solids.npz"), 2, "--out"),
         (("point-mae", "--out", "made"), 2, "there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK"),
         (("point-may", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-may-mini'. Did you mean 'point-mae-mini'?"),
+        (("act", "--on", "solids.npz", "--out", "made"), 2, "'act' cannot be pre-trained by wisetune. These can: point-m2ae, point-mae."),
+        (("recon:width=96", "--on", "solids.npz", "--out", "made"), 2, "'recon' cannot be pre-trained by wisetune. These can: point-m2ae,"),
         (("--size", "huge", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-mae-huge'"),
         (("--on", "nowhere", "--out", "made"), 65, "--on: 'nowhere' is neither a path that is there nor a task"),
         (
@@ -113,3 +124,10 @@ def test_a_folder_that_somebody_else_writes_to_is_exit_code_75(world):
         done = pretrain("--quiet")
     assert (done.code, done.out) == (75, "")
     assert "'pretrain' in made/store is in use by this process since" in done.error
+
+
+def test_the_help_names_every_backbone_that_can_be_pre_trained():
+    from wisetune.nets.create import pretrainable
+
+    told = wisetune("pretrain", "--help").out
+    assert [name for name in pretrainable() if name not in told] == []

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 import pico
-from pico import SPEC, TOKEN_SPEC, bits
+from pico import FAMILIES, PYRAMID, SPEC, TOKEN_SPEC, bits
 from wisetune.errors import UsageError
 from wisetune.fit import pretrain as module
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
+from wisetune.nets.act import ACTSpec
+from wisetune.nets.backbone import build_empty
 from wisetune.runtime import torch_generator
 
 OPTIONS = {"epochs": 8, "batch": 8, "warmup": 1.0, "decoder_depth": 1}
@@ -20,9 +24,14 @@ def shapes():
     return [Shapes(points[:20].astype(np.float16), "z"), Shapes(points[20:], "y")]
 
 
-def test_the_loss_falls(shapes):
+@pytest.fixture(params=FAMILIES.values(), ids=FAMILIES)
+def spec(request):
+    return request.param
+
+
+def test_the_loss_falls(shapes, spec):
     for options in ({"contrast": 0.0}, {}):
-        log = pretrain(SPEC, shapes, Pretrain(**OPTIONS, lr=5e-3, **options))[1]
+        log = pretrain(spec, shapes, Pretrain(**OPTIONS, lr=5e-3, **options))[1]
         assert len(log) == 8
         assert log[-1]["loss"] < 0.8 * log[0]["loss"]
 
@@ -34,10 +43,36 @@ def test_it_gives_an_encoder_for_fine_tuning(shapes):
     assert not encoder.anatomy.fresh
 
 
-def test_the_same_options_give_the_same_bits_and_others_do_not(shapes):
+@pytest.mark.parametrize("given", [PYRAMID, dataclasses.replace(PYRAMID, norm="final")])
+def test_of_a_pyramid_too(shapes, given):
+    encoder, _ = pretrain(given, shapes, Pretrain(**OPTIONS | {"epochs": 1}))
+    assert encoder.spec == PYRAMID
+    assert set(encoder.state_dict()) == set(build_empty(PYRAMID).state_dict())
+    assert not any(part.training for part in encoder.modules())
+    assert all(value.requires_grad for value in encoder.parameters())
+    assert not encoder.anatomy.fresh
+
+
+def test_mask_and_decoder_are_the_familys_own_unless_given(shapes, spec):
+    def log(**options):
+        fixed = {key: value for key, value in OPTIONS.items() if key != "decoder_depth"} | {"epochs": 1}
+        return pretrain(spec, shapes, Pretrain(**fixed | options))[1]
+
+    own = {"point-mae": {"mask": 0.6, "decoder_depth": 2}, "point-m2ae": {"mask": 0.8, "decoder_depth": 1}}[spec.name]
+    assert log() == log(**own)
+    assert log() != log(decoder_depth=3)
+    assert (Pretrain().of(spec), Pretrain(mask=0.5).of(spec).mask) == (Pretrain(**own), 0.5)
+
+
+def test_a_family_that_cannot_be_pre_trained_is_refused_with_those_that_can(shapes):
+    with pytest.raises(UsageError, match=r"^'act' cannot be pre-trained by wisetune\. These can: point-m2ae, point-mae\.$"):
+        pretrain(ACTSpec(), shapes, Pretrain())
+
+
+def test_the_same_options_give_the_same_bits_and_others_do_not(shapes, spec):
     def end(before, **options):
         torch.manual_seed(before)
-        return bits(pretrain(SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 2} | options))[0].state_dict())
+        return bits(pretrain(spec, shapes, Pretrain(**OPTIONS | {"epochs": 2} | options))[0].state_dict())
 
     first = end(0)
     assert end(1) == first
@@ -45,9 +80,9 @@ def test_the_same_options_give_the_same_bits_and_others_do_not(shapes):
     assert [name for name, value in others.items() if end(0, **{name: value}) == first] == []
 
 
-def test_global_random_states_stay_as_they_were(shapes):
+def test_global_random_states_stay_as_they_were(shapes, spec):
     states = torch.get_rng_state().tolist(), repr(np.random.get_state())  # noqa: NPY002
-    pretrain(SPEC, shapes, Pretrain(**OPTIONS | {"epochs": 1}))
+    pretrain(spec, shapes, Pretrain(**OPTIONS | {"epochs": 1}))
     assert (torch.get_rng_state().tolist(), repr(np.random.get_state())) == states  # noqa: NPY002
 
 
@@ -60,14 +95,14 @@ def test_without_contrast_the_loss_is_the_reconstruction_of_one_view(shapes, mon
     assert len(calls) == 36 // 8
 
 
-def test_without_reconstruction_the_contrast_alone_trains(shapes):
-    log = pretrain(SPEC, shapes, Pretrain(**OPTIONS, lr=5e-3, rebuild=0.0, contrast=1.0))[1]
+def test_without_reconstruction_the_contrast_alone_trains(shapes, spec):
+    log = pretrain(spec, shapes, Pretrain(**OPTIONS, lr=5e-3, rebuild=0.0, contrast=1.0))[1]
     assert log[-1]["loss"] < log[0]["loss"]
 
 
-def test_a_mask_that_hides_no_patch_of_these_clouds_is_refused(shapes):
+def test_a_mask_that_hides_no_patch_of_these_clouds_is_refused(shapes, spec):
     with pytest.raises(UsageError, match=r"mask=0\.1 hides 0 of 8 patches"):
-        pretrain(SPEC, shapes, Pretrain(**OPTIONS, mask=0.1))
+        pretrain(spec, shapes, Pretrain(**OPTIONS, mask=0.1))
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,11 @@ def fine_tuning(case: str, data, spec=pico.SPEC):
     return run
 
 
-def pre_training(data, **options):
+def pre_training(data, spec=pico.SPEC, **options):
     shapes = [Shapes(data.train.points[:12].astype("float16"), "z"), Shapes(data.train.points[12:20].astype("float16"), "y")]
 
     def run(kept: Kept):
-        backbone, log = pretrain(pico.SPEC, shapes, Pretrain(epochs=EPOCHS, batch=5, warmup=1.0, decoder_depth=1, **options), kept)
+        backbone, log = pretrain(spec, shapes, Pretrain(epochs=EPOCHS, batch=5, warmup=1.0, decoder_depth=1, **options), kept)
         return log, bits(backbone.state_dict())
 
     return run
@@ -82,8 +82,9 @@ def test_so_does_one_with_a_class_token(pico_data, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"contrast": 0.0, "block": 1.0}, {"turned": 0.0, "augment": "none", "block": 0.0}], ids=str)
-def test_so_does_pre_training(options, pico_data, monkeypatch):
-    check(pre_training(pico_data, **options), monkeypatch)
+@pytest.mark.parametrize("family", pico.FAMILIES)
+def test_so_does_pre_training(family, options, pico_data, monkeypatch):
+    check(pre_training(pico_data, pico.FAMILIES[family], **options), monkeypatch)
 
 
 def test_the_best_weights_travel_with_the_state(pico_data, monkeypatch):

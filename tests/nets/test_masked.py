@@ -5,7 +5,7 @@ import torch
 from net_samples import TINY_PLAIN, cloud
 
 from wisetune.errors import UsageError
-from wisetune.nets.masked import MaskedAutoencoder, Projector, chamfer, contrast, hide, pool
+from wisetune.nets.masked import MaskedAutoencoder, Projector, chamfer, contrast, hide
 from wisetune.points.neighbours import gather
 
 
@@ -69,7 +69,7 @@ def test_the_decoder_predicts_each_patch_at_its_own_centre():
 def test_pool_is_the_readout_of_all_tokens_when_nothing_is_hidden():
     learner = MaskedAutoencoder(TINY_PLAIN).eval()
     tokens = learner.MAE_encoder(cloud(1, 2, 64)).patch
-    pooled = pool(learner.MAE_encoder, tokens)
+    pooled = learner.pool(tokens)
     torch.testing.assert_close(pooled, torch.cat([tokens.amax(1), tokens.mean(1)], -1))
     assert gather(tokens, torch.zeros(2, 1, dtype=torch.int64)).shape == (2, 1, 16)
 
@@ -88,5 +88,5 @@ def test_contrast_by_hand():
 
 
 def test_projector_gives_directions():
-    out = Projector(16).eval()(torch.randn(3, 32, generator=draw()))
+    out = Projector(32).eval()(torch.randn(3, 32, generator=draw()))
     torch.testing.assert_close(out.norm(dim=-1), torch.ones(3))

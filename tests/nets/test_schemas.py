@@ -9,14 +9,13 @@ import pytest
 import torch
 from net_samples import schema
 
-from wisetune.nets.backbone import build_empty
+from wisetune.nets.backbone import Masking, build_empty
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import parse_head
-from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.model import Model
 from wisetune.nets.plain import PlainSpec
 from wisetune.nets.point_m2ae import PointM2AESpec
-from wisetune.nets.point_mae import PRESETS, PointMAESpec
+from wisetune.nets.point_mae import PRESETS
 
 CLASSIFIERS = [
     ("point-mae", "modelnet-1k", "point_mae-cls-modelnet1k"),
@@ -72,7 +71,7 @@ def test_recon_alone_has_the_official_state_dict(shared, preset, name, prefix):
     assert shapes(backbone) == {key.removeprefix(prefix): shape for key, shape in official.items() if key.startswith(prefix)}
 
 
-@pytest.mark.parametrize("preset", ["modelnet-1k", "scanobjectnn", "svm"])
+@pytest.mark.parametrize("preset", ["modelnet-1k", "scanobjectnn", "svm", "pretrain"])
 def test_presets_of_point_m2ae_are_the_official_configurations(shared, preset):
     chosen = BACKBONES.entry("point-m2ae").presets()[preset]
     file = re.search(r"cfgs/\S+yaml", chosen.source)
@@ -90,6 +89,8 @@ def test_presets_of_point_m2ae_are_the_official_configurations(shared, preset):
     assert {field: list(getattr(spec, field)) for field in names} == {field: model[name] for field, name in names.items()}
     assert (spec.heads, spec.drop_path) == (model["num_heads"], model["drop_path_rate"])
     assert spec.points == (official["npoints"] or official["dataset_opts"]["num_points"])
+    if preset == "pretrain":
+        assert spec.masking == Masking(model["mask_ratio"], model["decoder_depths"][0])
 
 
 def test_the_pyramid_of_the_linear_svm_has_the_names_of_pre_training(shared):
@@ -101,11 +102,12 @@ def test_the_pyramid_of_the_linear_svm_has_the_names_of_pre_training(shared):
     }
 
 
-def test_pretraining_model_has_the_official_state_dict(shared):
+@pytest.mark.parametrize(("family", "depth", "count"), [("point-mae", 4, 29006432), ("point-m2ae", 1, 15255856)])
+def test_pretraining_model_has_the_official_state_dict(shared, family, depth, count):
     with torch.device("meta"):
-        model = MaskedAutoencoder(PointMAESpec(class_token=False, readout="max+mean"), decoder_depth=4, decoder_heads=6)
-    assert shapes(model) == schema(shared, "point_mae-pretrain")
-    assert sum(value.numel() for value in model.parameters()) == 29006432
+        model = BACKBONES.entry(family).presets()["pretrain"].backbone.masked(depth)
+    assert shapes(model) == schema(shared, f"{family.replace('-', '_')}-pretrain")
+    assert sum(value.numel() for value in model.parameters()) == count
 
 
 @pytest.mark.parametrize(("family", "preset"), OFFICIAL)

@@ -25,11 +25,11 @@ from wisetune.data.unlabelled import Unlabelled
 from wisetune.errors import UsageError, WisetuneError, naming
 from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
-from wisetune.nets.point_mae import PointMAESpec
+from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.save import save_backbone
 from wisetune.points.content import signature
 from wisetune.runtime import stamp
-from wisetune.spec import Spec, digest_of
+from wisetune.spec import digest_of
 from wisetune.store.store import Store
 
 Up = Literal["y", "z"]
@@ -38,7 +38,7 @@ POOL = 2
 
 
 def run_pretraining(
-    spec: Spec,
+    spec: BackboneSpec,
     options: Pretrain,
     sources: Sequence[tuple[str, Up]],
     out: Path,
@@ -58,10 +58,9 @@ def run_pretraining(
         DataError: files that cannot be used.
         Busy: another process writes there.
     """
-    if not isinstance(spec, PointMAESpec):
-        raise UsageError(f"'{spec}' cannot be pre-trained by wisetune; point-mae can.")
+    options = options.of(spec)
     meter.stage("reading data")
-    shapes, seen = _shapes(sources, spec.points, meter)
+    shapes, seen = _shapes(sources, build_empty(spec).points, meter)
     total = sum(len(source.points) for source in shapes)
     key = digest_of(["pretrain", spec.canonical(), options.canonical(), [facts["digest"] for facts in seen]])
     store = Store(out / "store", tell=meter.tell)

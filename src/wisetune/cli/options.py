@@ -53,6 +53,7 @@ def _print(noun: str, name: str) -> None:
     from wisetune.build.request import Request
     from wisetune.fit.finetune import Fit
     from wisetune.fit.pretrain import Pretrain
+    from wisetune.nets.create import pretrainable
     from wisetune.spec import options_of
 
     spec = (Fit if name == "fit" else Pretrain) if noun == "training" else _catalogs()[noun].entry(name)
@@ -62,6 +63,9 @@ def _print(noun: str, name: str) -> None:
     wide = max((len(key) for key, _, _ in rows), default=0)
     for key, default, takes in rows:
         print(f"  {key:{wide}}  {default:16}  {takes}".rstrip())
+    if name == "pretrain":
+        own = [f"{family} mask={masking.mask:g},decoder-depth={masking.decoder_depth}" for family, masking in pretrainable().items()]
+        print(f"\nWhere none is given the backbone decides: {'; '.join(own)}.")
     if name == "fit":
         usual = f"--fit {Request.fit}\nand --head-fit {Request.head_fit}"
         print(f"\nwisetune run begins with {usual}.\nWhat you give changes that alone: --fit epochs=3 keeps the rest.")

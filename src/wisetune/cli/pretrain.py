@@ -28,7 +28,7 @@ def pretrain(
     Parameters
     ----------
     backbone
-        The backbone to pre-train, with options if wanted: point-mae:width=192,heads=6.
+        The backbone to pre-train, point-mae or point-m2ae, with options if wanted: point-mae:width=192,heads=6.
     size
         A preset of it: mini, or a published size; not used when the backbone is given with options.
     on
@@ -55,13 +55,16 @@ def pretrain(
     from wisetune.cli.session import Session
     from wisetune.errors import UsageError, naming
     from wisetune.fit.pretrain import Pretrain
-    from wisetune.nets.create import parse_backbone
+    from wisetune.nets.create import BACKBONES, masking_of, parse_backbone
     from wisetune.runtime import device as device_of
 
     if not on + on_y:
         raise UsageError("there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK where y points up.")
     set_threads(threads)
     folder_for("a backbone", out)
+    family, _ = BACKBONES.divide(backbone)
+    if family in BACKBONES.names():
+        masking_of(BACKBONES.entry(family))  # before a size of it that there is not is missed
     spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
     with naming("--options"):
         chosen = Pretrain.from_options(options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -18,15 +18,19 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.fit.loop import Course, Progress, Resume, Training, decay_groups, train
-from wisetune.nets.masked import MaskedAutoencoder, Projector, contrast, hide, pool
-from wisetune.nets.point_mae import PointMAE, PointMAESpec
+from wisetune.nets.backbone import Backbone, BackboneSpec
+from wisetune.nets.create import masking_of
+from wisetune.nets.masked import Projector, contrast, hide
 from wisetune.points.augment import augmentation
 from wisetune.points.neighbours import gather
 from wisetune.runtime import drawing, torch_generator
 from wisetune.spec import option
 
 _REBUILT = 100
-"""The reconstruction error is a squared distance of about a thousandth of the unit sphere's: this brings it to the size of the contrast."""
+"""The reconstruction error is a squared distance of about a thousandth of the unit sphere's: this brings it to the size of the contrast.
+
+(Of Point-M2AE's patches, which are wider, about a fiftieth: there the contrast weighs less unless ``rebuild`` is made smaller.)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +46,9 @@ class Shapes:
 class Pretrain(Course):
     """Options of pre-training: the loss is ``rebuild`` times the reconstruction error plus ``contrast`` times the InfoNCE term.
 
-    With ``contrast`` 0 there is one view of each shape, as in Point-MAE. ``block`` is the share of batches that hide a region, ``turned`` that of
-    views turned by any angle about the up axis; the others stay as they are in their files.
+    With ``contrast`` 0 there is one view of each shape, as in Point-MAE. ``mask`` and ``decoder_depth`` are the backbone's own unless given.
+    ``block`` is the share of batches that hide a region, ``turned`` that of views turned by any angle about the up axis; the others stay as they
+    are in their files.
     """
 
     name: ClassVar[str] = "masked"
@@ -52,12 +57,12 @@ class Pretrain(Course):
     batch: int = option(128, least=2)
     lr: float = option(1e-3, above=0)
     warmup: float = option(10.0, least=0)
-    mask: float = option(0.6, above=0, below=1)
+    mask: float | None = option(None, above=0, below=1)
     block: float = option(0.5, least=0, most=1)
     contrast: float = option(0.1, least=0)
     rebuild: float = option(1.0, least=0)
     temperature: float = option(0.1, above=0)
-    decoder_depth: int = option(2, least=1)
+    decoder_depth: int | None = option(None, least=1)
     augment: str = "scale-translate"
     turned: float = option(1.0, least=0, most=1)
     seed: int = 0
@@ -68,46 +73,60 @@ class Pretrain(Course):
         if self.contrast == self.rebuild == 0:
             raise UsageError(f"'{self.name}' was given contrast=0 and rebuild=0, and then nothing is learnt; give one of them a weight.")
 
+    def of(self, backbone: BackboneSpec) -> Pretrain:
+        """These options, with the backbone's own where they are not given.
+
+        Raises:
+            UsageError: it cannot be pre-trained.
+        """
+        own = masking_of(type(backbone))
+        given = {"mask": self.mask, "decoder_depth": self.decoder_depth}
+        return dataclasses.replace(self, **{name: getattr(own, name) if value is None else value for name, value in given.items()})
+
 
 class _Learner(nn.Module):
     """Everything that pre-training trains."""
 
-    def __init__(self, backbone: PointMAESpec, options: Pretrain) -> None:
+    def __init__(self, backbone: BackboneSpec, decoder_depth: int) -> None:
         super().__init__()
-        self.autoencoder = MaskedAutoencoder(backbone, options.decoder_depth)
-        self.projector = Projector(backbone.width)
+        self.autoencoder = backbone.masked(decoder_depth)
+        self.projector = Projector(self.autoencoder.encoder.feature_width)
 
 
 def pretrain(
-    backbone: PointMAESpec,
+    backbone: BackboneSpec,
     shapes: Sequence[Shapes],
     options: Pretrain,
     resume: Resume | None = None,
     progress: Progress | None = None,
     device: torch.device | None = None,
-) -> tuple[PointMAE, list[dict[str, float]]]:
-    """Pre-train a backbone of this spec (without class token) on unlabelled shapes; returns it in eval mode with the log.
+) -> tuple[Backbone, list[dict[str, float]]]:
+    """Pre-train a backbone of this spec on unlabelled shapes; returns it in eval mode with the log.
 
+    What its family's pre-training does not know is not in it: Point-MAE's class token, Point-M2AE's last norm of the classifier.
     On a CPU the same options, shapes and thread count give the same bits, killed and resumed or not.
 
     Raises:
+        UsageError: a backbone that cannot be pre-trained, or a mask that hides nothing of it.
         TrainingError: a loss that is not finite.
     """
     where = device or torch.device("cpu")
+    options = options.of(backbone)
+    mask_ratio, depth = cast(float, options.mask), cast(int, options.decoder_depth)
     with drawing(options.seed, "initial"):
-        learner = _Learner(backbone, options)
+        learner = _Learner(backbone, depth)
     learner.to(where).train()
-    views = _Views(shapes, backbone.points, options)
-    encoder = learner.autoencoder.MAE_encoder
+    model = learner.autoencoder
+    views = _Views(shapes, model.encoder.points, options)
 
     def view(rows: Int64[np.ndarray, " m"], epoch: int, which: int) -> tuple[torch.Tensor, torch.Tensor]:
         draw = torch_generator(options.seed, "view", epoch, which, int(rows[0]))
-        groups = encoder.group(views.draw(rows, draw).to(where))
+        groups = model.encoder.group(views.draw(rows, draw).to(where))
         block = bool(torch.rand((), generator=draw) < options.block)
-        mask = hide(groups[0], options.mask, block, draw)
-        tokens = learner.autoencoder.encode(groups, mask)
-        rebuilt = learner.autoencoder.rebuild(groups, mask, tokens) if options.rebuild > 0 else tokens.new_zeros(())
-        return pool(encoder, tokens), rebuilt
+        mask = hide(model.places(groups), mask_ratio, block, draw)
+        seen = model.encode(groups, mask)
+        rebuilt = model.rebuild(groups, mask, seen) if options.rebuild > 0 else torch.zeros((), device=where)
+        return model.pool(seen), rebuilt
 
     def loss(rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
         features, rebuilt = view(rows, epoch, 0)
@@ -119,7 +138,7 @@ def pretrain(
 
     training = Training(learner, loss, len(views), decay_groups(dict(learner.named_parameters())))
     log = train(training, options.schedule, options.seed, resume, progress)
-    return encoder.eval(), log
+    return model.backbone(), log
 
 
 class _Views:

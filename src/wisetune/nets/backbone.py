@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,9 @@ from torch import nn
 
 from wisetune.nets.readout import Tokens, readout
 from wisetune.spec import Spec
+
+if TYPE_CHECKING:
+    from wisetune.nets.masked import Masked
 
 LEVELS = 3
 """At how many depths of a backbone a part segmentation looks."""
@@ -50,12 +53,27 @@ class Anatomy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Masking:
+    """How a family is pre-trained where nothing else is asked for: the share of patches to hide, and blocks of (each stage of) the decoder."""
+
+    mask: float
+    decoder_depth: int
+
+
+@dataclasses.dataclass(frozen=True)
 class BackboneSpec(Spec):
     """Base of backbone specs: the sizes of one family. A subclass has ``points`` and ``reading`` among its options, and bounds them all."""
+
+    masking: ClassVar[Masking | None] = None
+    """Of a family that can be pre-trained here by rebuilding what is hidden; it defines ``masked`` too."""
 
     def build(self) -> Backbone:
         """A backbone with fresh weights, drawn from torch's default generator."""
         raise NotImplementedError(f"{type(self).__name__} must define build")
+
+    def masked(self, decoder_depth: int) -> Masked[Any]:
+        """The model that pre-trains it, with fresh weights, drawn from torch's default generator."""
+        raise NotImplementedError(f"{type(self).__name__} must define masked")
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:

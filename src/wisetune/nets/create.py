@@ -16,7 +16,7 @@ from torch import nn
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
-from wisetune.nets.backbone import Backbone, BackboneSpec, Preset
+from wisetune.nets.backbone import Backbone, BackboneSpec, Masking, Preset
 from wisetune.nets.heads import HEADS, Head, parse_head
 from wisetune.nets.model import Model
 from wisetune.nets.parts import Parts, PartsHead, PyramidParts
@@ -25,8 +25,8 @@ from wisetune.nets.segmenter import Segmenter
 from wisetune.runtime import drawing
 
 _MACHINERY = (
-    *("backbone", "grafts", "heads", "linear_max", "masked", "model", "parts", "parts_graph", "plain", "readout", "segmenter"),
-    *("tokenizer", "transformer"),
+    *("backbone", "grafts", "heads", "linear_max", "masked", "masked_pyramid", "model", "parts", "parts_graph", "plain", "readout"),
+    *("segmenter", "tokenizer", "transformer"),
     *("checkpoint", "create", "dvae", "features", "kin", "official", "pretrained", "save", "torch_pointcloud"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
@@ -115,6 +115,23 @@ def parse_backbone(text: str) -> BackboneSpec:
 def named() -> dict[str, Preset]:
     """Every preset of every backbone by one word: ``point-mae-mini``."""
     return {f"{name}-{preset}": value for name in BACKBONES.names() for preset, value in BACKBONES.entry(name).presets().items()}
+
+
+def pretrainable() -> dict[str, Masking]:
+    """The backbones that wisetune can pre-train, and how."""
+    found = {name: BACKBONES.entry(name).masking for name in BACKBONES.names()}
+    return {name: masking for name, masking in found.items() if masking is not None}
+
+
+def masking_of(kind: type[BackboneSpec]) -> Masking:
+    """How backbones of this family are pre-trained.
+
+    Raises:
+        UsageError: wisetune cannot pre-train them; the message lists those that it can.
+    """
+    if kind.masking is None:
+        raise UsageError(f"'{kind.name}' cannot be pre-trained by wisetune. These can: {', '.join(pretrainable())}.")
+    return kind.masking
 
 
 def with_options(spec: BackboneSpec, options: dict[str, object]) -> BackboneSpec:

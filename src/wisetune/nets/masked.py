@@ -1,13 +1,14 @@
-"""Masked reconstruction of patches (Point-MAE, Pang et al. 2022, section 3), optionally with a contrast between two masked views.
+"""Masked pre-training: what its models share, the contrast between two masked views, and the model for a plain transformer over patches.
 
-Names are those of the released pre-training model, so that its files load and ours can be read by it. Only visible patches are tokenised:
-a hidden patch's token is never used, and the released code's use of it in the tokenizer's BatchNorm statistics is left out.
+The last is Point-MAE's (Pang et al. 2022, section 3). Names are those of the released pre-training model, so that its files load and ours can be
+read by it. Only visible patches are tokenised: a hidden patch's token is never used, and the released code's use of it in the tokenizer's
+BatchNorm statistics is left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,13 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Groups
-from wisetune.nets.plain import POSITION_HIDDEN
-from wisetune.nets.point_mae import PointMAE, PointMAESpec
+from wisetune.nets.backbone import Backbone, Groups
+from wisetune.nets.plain import POSITION_HIDDEN, PlainSpec
 from wisetune.nets.readout import Tokens
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather
+
+Seen = TypeVar("Seen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,42 @@ def hide(centres: Float[torch.Tensor, "b g 3"], ratio: float, block: bool, gener
     return Hidden(visible=order[:, count:], hidden=order[:, :count])
 
 
+class Masked(nn.Module, Generic[Seen]):
+    """Base of the models that pre-train a backbone by rebuilding what is hidden; ``Seen`` is what the encoder makes of the rest.
+
+    A subclass names its parameters as the released pre-training model does.
+    """
+
+    @property
+    def encoder(self) -> Backbone:
+        """The backbone that learns; its weights are this model's."""
+        raise NotImplementedError(f"{type(self).__name__} must define encoder")
+
+    def places(self, groups: Groups) -> Float[torch.Tensor, "b g 3"]:
+        """The centres of the patches of which some are hidden."""
+        raise NotImplementedError(f"{type(self).__name__} must define places")
+
+    def encode(self, groups: Groups, mask: Hidden) -> Seen:
+        """What the encoder makes of the visible part alone."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def pool(self, seen: Seen) -> Float[torch.Tensor, "b f"]:
+        """The encoder's readout of it, on which views are compared."""
+        raise NotImplementedError(f"{type(self).__name__} must define pool")
+
+    def rebuild(self, groups: Groups, mask: Hidden, seen: Seen) -> Float[torch.Tensor, ""]:
+        """Chamfer distance between rebuilt and true points of the hidden patches."""
+        raise NotImplementedError(f"{type(self).__name__} must define rebuild")
+
+    def backbone(self) -> Backbone:
+        """What pre-training was for: the encoder as it is used without a mask, in eval mode."""
+        return self.encoder.eval()
+
+    def forward(self, groups: Groups, mask: Hidden) -> Float[torch.Tensor, ""]:
+        """The reconstruction loss of one masked view."""
+        return self.rebuild(groups, mask, self.encode(groups, mask))
+
+
 class PatchDecoder(nn.Module):
     """Transformer over visible tokens and mask tokens, then the last norm on the mask tokens alone."""
 
@@ -64,12 +102,12 @@ class PatchDecoder(nn.Module):
         return self.norm(x[:, -count:])
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(Masked[torch.Tensor]):
     """Encoder on visible patches, decoder that rebuilds the points of hidden ones."""
 
-    def __init__(self, spec: PointMAESpec, decoder_depth: int = 4, decoder_heads: int | None = None) -> None:
+    def __init__(self, spec: PlainSpec, decoder_depth: int = 4, decoder_heads: int | None = None) -> None:
         super().__init__()
-        self.MAE_encoder = PointMAE(dataclasses.replace(spec, class_token=False, readout="max+mean"))
+        self.MAE_encoder = spec.build()
         self.mask_token = nn.Parameter(torch.zeros(1, 1, spec.width))
         self.decoder_pos_embed = nn.Sequential(nn.Linear(3, POSITION_HIDDEN), nn.GELU(), nn.Linear(POSITION_HIDDEN, spec.width))
         self.MAE_decoder = PatchDecoder(spec.width, decoder_depth, decoder_heads or spec.heads, spec.drop_path)
@@ -79,43 +117,50 @@ class MaskedAutoencoder(nn.Module):
                 part.apply(initialise)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
+    @property
+    def encoder(self) -> Backbone:
+        """The backbone that learns."""
+        return self.MAE_encoder
+
+    def places(self, groups: Groups) -> Float[torch.Tensor, "b g 3"]:
+        """Those of all patches."""
+        return groups[0]
+
     def encode(self, groups: Groups, mask: Hidden) -> Float[torch.Tensor, "b v d"]:
         """Tokens of the visible patches."""
         centres, offsets = groups
         return self.MAE_encoder.encode((gather(centres, mask.visible), _patches(offsets, mask.visible))).patch
 
-    def rebuild(self, groups: Groups, mask: Hidden, tokens: Float[torch.Tensor, "b v d"]) -> Float[torch.Tensor, ""]:
+    def pool(self, seen: Float[torch.Tensor, "b v d"]) -> Float[torch.Tensor, "b f"]:
+        """The encoder's readout of visible tokens."""
+        return self.encoder.pool(Tokens(lead=seen[:, :0], patch=seen))
+
+    def rebuild(self, groups: Groups, mask: Hidden, seen: Float[torch.Tensor, "b v d"]) -> Float[torch.Tensor, ""]:
         """Chamfer distance between rebuilt and true points of the hidden patches."""
         centres, offsets = groups
         at_visible = self.decoder_pos_embed(gather(centres, mask.visible))
         at_hidden = self.decoder_pos_embed(gather(centres, mask.hidden))
-        joined = torch.cat([tokens, self.mask_token.expand(*at_hidden.shape[:2], -1)], dim=1)
+        joined = torch.cat([seen, self.mask_token.expand(*at_hidden.shape[:2], -1)], dim=1)
         decoded = self.MAE_decoder(joined, torch.cat([at_visible, at_hidden], dim=1), at_hidden.shape[1])
-        # A convolution of kernel size 1 is a linear map of the channels.
-        to_points = cast(nn.Conv1d, self.increase_dim[0])
-        rebuilt = F.linear(decoded, to_points.weight.squeeze(-1), to_points.bias).unflatten(-1, (-1, 3))
+        rebuilt = to_points(cast(nn.Conv1d, self.increase_dim[0]), decoded)
         return chamfer(rebuilt.flatten(0, 1), _patches(offsets, mask.hidden).flatten(0, 1))
 
-    def forward(self, groups: Groups, mask: Hidden) -> Float[torch.Tensor, ""]:
-        """The reconstruction loss of one masked view."""
-        return self.rebuild(groups, mask, self.encode(groups, mask))
+
+def to_points(head: nn.Conv1d, tokens: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b k 3"]:
+    """The points that each token is rebuilt to; a convolution of kernel size 1 is a linear map of the channels."""
+    return F.linear(tokens, head.weight.squeeze(-1), head.bias).unflatten(-1, (-1, 3))
 
 
 class Projector(nn.Module):
     """The head on which views are compared; thrown away after pre-training (Chen et al. 2020, SimCLR, section 4.2)."""
 
-    def __init__(self, width: int, out: int = 128) -> None:
+    def __init__(self, features: int, out: int = 128) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.BatchNorm1d(2 * width), nn.ReLU(), nn.Linear(2 * width, out))
+        self.layers = nn.Sequential(nn.Linear(features, features), nn.BatchNorm1d(features), nn.ReLU(), nn.Linear(features, out))
 
     def forward(self, features: Float[torch.Tensor, "b f"]) -> Float[torch.Tensor, "b o"]:
         """Directions of unit length."""
         return F.normalize(self.layers(features), dim=-1)
-
-
-def pool(encoder: PointMAE, tokens: Float[torch.Tensor, "b v d"]) -> Float[torch.Tensor, "b f"]:
-    """The encoder's readout of visible tokens."""
-    return encoder.pool(Tokens(lead=tokens[:, :0], patch=tokens))
 
 
 def contrast(a: Float[torch.Tensor, "b o"], b: Float[torch.Tensor, "b o"], temperature: float) -> Float[torch.Tensor, ""]:

@@ -8,26 +8,31 @@ pre-training does not know. ``norm=levels`` is the pre-training model's, with th
 measured. As published the second depends on the other clouds of a batch: patches that are nobody's neighbour are dropped, the rest
 padded to the longest cloud with tokens at the origin that others attend to, and attention is not local. As intended it is the same pyramid as
 the first. ``norm=each`` is part segmentation's: every level with its norm of pre-training.
+
+Pre-training (``masked_pyramid``) climbs the pyramid over visible patches alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Preset, Site
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site
 from wisetune.nets.readout import Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather, patches
 from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
+
+if TYPE_CHECKING:
+    from wisetune.nets.masked_pyramid import MaskedPyramid
 
 _NEVER = -100000.0
 """What the released code adds to the score of a pair that shall not be attended to."""
@@ -38,6 +43,7 @@ class PointM2AESpec(BackboneSpec):
     """Sizes and reading of a Point-M2AE, level by level from the points up. ``radii`` bound the local attention."""
 
     name: ClassVar[str] = "point-m2ae"
+    masking: ClassVar[Masking] = Masking(mask=0.8, decoder_depth=1)
 
     # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
     points: int = option(1024, least=1, most=1 << 20)
@@ -73,6 +79,12 @@ class PointM2AESpec(BackboneSpec):
     def build(self) -> PointM2AE:
         """A backbone with fresh weights, drawn from torch's default generator."""
         return PointM2AE(self)
+
+    def masked(self, decoder_depth: int) -> MaskedPyramid:
+        """The released pre-training model; the last norm of the classifier is not in it."""
+        from wisetune.nets.masked_pyramid import MaskedPyramid  # it imports this module
+
+        return MaskedPyramid(dataclasses.replace(self, norm="levels"), decoder_depth)
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
@@ -111,6 +123,16 @@ class Pyramid(nn.Module):
             # The vector that a probe sees has passed the last alone; those of the levels below are part segmentation's, and the decoder's.
             kept = range(LEVELS - 1 if spec.norm == "levels" else 0, LEVELS)
             self.encoder_norms = nn.ModuleDict({str(level): nn.LayerNorm(spec.widths[level]) for level in kept})
+
+
+class Visible(NamedTuple):
+    """The visible patches of one level."""
+
+    visible: Bool[torch.Tensor, "b g"]
+    """Which they are."""
+    filled: Bool[torch.Tensor, "b v"]
+    """Which of the tokens are theirs; clouds differ in how many are visible, and the rest of the room is padding."""
+    tokens: Float[torch.Tensor, "b v d"]
 
 
 class PointM2AE(Backbone):
@@ -165,8 +187,11 @@ class PointM2AE(Backbone):
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens of the last level after its norm."""
-        dropping = self.spec.norm == "levels" and self.spec.reading == "as_published"
-        tokens = self._as_released(groups[0::2], groups[1::2]) if dropping else self._states(groups)[-1]
+        if self.spec.norm == "levels" and self.spec.reading == "as_published":
+            everything = torch.ones_like(groups[-2][..., 0], dtype=torch.bool)
+            tokens = self.climb(groups, self.visible(groups, everything))[-1].tokens
+        else:
+            tokens = self._states(groups)[-1]
         norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
         return Tokens(lead=tokens[:, :0], patch=norm(tokens))
 
@@ -197,28 +222,58 @@ class PointM2AE(Backbone):
         states: list[torch.Tensor] = []
         for level, places in enumerate(centres):
             inside = gather(states[-1], members[level]) if states else members[0]
-            states.append(self._level(level, inside, places, near=torch.cdist(places, places) < self.spec.radii[level]))
+            near = torch.cdist(places, places) < self.spec.radii[level]
+            states.append(self._attend(level, self.h_encoder.token_embed[level](inside), places, near))
         return states
 
-    def _level(self, level: int, inside: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:
-        pyramid = self.h_encoder
-        return pyramid.encoder_blocks[level](pyramid.token_embed[level](inside), pyramid.encoder_pos_embeds[level](places), near)
+    def visible(self, groups: Groups, top: Bool[torch.Tensor, "b g"]) -> tuple[Bool[torch.Tensor, "b _"], ...]:
+        """Of each level which patches are visible: those of the last are given, below it they are the members of visible patches.
 
-    def _as_released(self, centres: Groups, members: Groups) -> Float[torch.Tensor, "b g d"]:
-        """The released pre-training model without a mask, which drops and pads patches; see the module's docstring."""
-        pyramid, tokens = self.h_encoder, members[0]
-        for level, (places, kept) in enumerate(zip(centres, _needed(members), strict=True)):
-            tokens = pyramid.token_embed[level](tokens if level == 0 else gather(tokens, members[level]))
-            counts = kept.sum(dim=1)
-            filled = torch.arange(int(counts.max()), device=places.device) < counts[:, None]
-            some = tokens.new_zeros(*filled.shape, tokens.shape[-1])
-            at = places.new_zeros(*filled.shape, 3)
-            some[filled], at[filled] = tokens[kept], places[kept]
-            pairs = filled[:, :, None] & filled[:, None]
-            never = (torch.cdist(at, at) >= self.spec.radii[level]) & ~pairs
-            some = pyramid.encoder_blocks[level](some, pyramid.encoder_pos_embeds[level](at), never.to(some.dtype) * _NEVER)
-            tokens = tokens.masked_scatter(kept[:, :, None], some[filled])
-        return tokens
+        As published every patch that is not visible counts as one whose members are the very first patch of the batch's first cloud.
+        """
+        members, found = groups[1::2], [top]
+        for level in range(LEVELS - 1, 0, -1):
+            above = found[0]
+            counts = torch.zeros(members[level - 1].shape[:2], device=above.device)
+            counts.scatter_add_(1, members[level].flatten(1), above[:, :, None].expand(members[level].shape).flatten(1).to(counts.dtype))
+            below = counts > 0
+            if self.spec.reading == "as_published":
+                below[:1, :1] |= ~above.all()
+            found.insert(0, below)
+        return tuple(found)
+
+    def climb(self, groups: Groups, visible: tuple[Bool[torch.Tensor, "b _"], ...]) -> tuple[Visible, ...]:
+        """The visible patches of each level, before any norm; each attends to all others of its cloud.
+
+        As published also to padding within the radius, and hidden patches are tokenised too, which BatchNorm's statistics notice.
+        """
+        centres, members, found = groups[0::2], groups[1::2], list[Visible]()
+        published, tokens = self.spec.reading == "as_published", members[0]
+        for level, (places, here) in enumerate(zip(centres, visible, strict=True)):
+            rows, columns = here.nonzero(as_tuple=True)
+            embed = self.h_encoder.token_embed[level]
+            if published:
+                made = embed(tokens if level == 0 else gather(tokens, members[level]))
+                some = made[rows, columns]
+            else:
+                inside = members[level][rows, columns]
+                some = embed(inside if level == 0 else tokens[rows[:, None], inside])
+                made = some.new_zeros(*here.shape, some.shape[-1])
+            filled = _filled(here)
+            some, at = _padded(some, filled), _padded(places[rows, columns], filled)
+            if published:
+                far = torch.cdist(at, at) >= self.spec.radii[level]
+                near = (far & ~(filled[:, :, None] & filled[:, None])).to(some.dtype) * _NEVER
+            else:
+                near = filled[:, None].expand(-1, filled.shape[1], -1)
+            some = self._attend(level, some, at, near)
+            tokens = made.index_put((rows, columns), some[filled])
+            found.append(Visible(here, filled, some))
+        return tuple(found)
+
+    def _attend(self, level: int, tokens: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:
+        pyramid = self.h_encoder
+        return pyramid.encoder_blocks[level](tokens, pyramid.encoder_pos_embeds[level](places), near)
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
         """The vector that a head sees; as published the maximum of ``mean+max`` leaves the first patch out."""
@@ -232,17 +287,15 @@ class PointM2AE(Backbone):
         return None if key.startswith(_ELSEWHERE) else key
 
 
-def _needed(members: Groups) -> list[Bool[torch.Tensor, "b g"]]:
-    """Of each level which patches are a neighbour of a needed one above; of the last all."""
-    top: Int64[torch.Tensor, "b g k"] = members[-1]
-    needed = [torch.ones(top.shape[:2], dtype=torch.bool, device=top.device)]
-    for level in range(LEVELS - 1, 0, -1):
-        below = members[level - 1].shape[:2]
-        found = torch.zeros(below, dtype=torch.bool, device=top.device)
-        # As in the released code, a patch that is not needed looks at the very first one.
-        looked = members[level] * needed[0][:, :, None]
-        needed.insert(0, found.scatter_(1, looked.flatten(1), torch.ones_like(looked.flatten(1), dtype=torch.bool)))
-    return needed
+def _filled(visible: Bool[torch.Tensor, "b g"]) -> Bool[torch.Tensor, "b v"]:
+    """Room for the visible patches of the cloud that has most of them, and how much of it each cloud takes."""
+    counts = visible.sum(dim=1)
+    return torch.arange(int(counts.max()), device=visible.device) < counts[:, None]
+
+
+def _padded(rows: Float[torch.Tensor, "n d"], filled: Bool[torch.Tensor, "b v"]) -> Float[torch.Tensor, "b v d"]:
+    """Rows, cloud after cloud, in the places for them; zeros in the others."""
+    return rows.new_zeros(*filled.shape, rows.shape[-1]).index_put(filled.nonzero(as_tuple=True), rows)
 
 
 _ELSEWHERE = (
@@ -259,6 +312,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "shapenetpart": Preset(PointM2AESpec(points=2048, norm="each"), 50, "parts-pyramid", "Point-M2AE segmentation/Point_M2AE_SEG.py"),
     "svm": Preset(PointM2AESpec(norm="levels"), None, "linear", "the feature of Point-M2AE's linear SVM, cfgs/linear-svm/modelnet40.yaml"),
+    "pretrain": Preset(
+        PointM2AESpec(points=2048, norm="levels"), None, "linear", "the encoder of Point-M2AE cfgs/pre-training/point-m2ae.yaml"
+    ),
     "mini": Preset(
         PointM2AESpec(
             groups=(128, 64, 16), widths=(48, 96, 192), depths=(2, 2, 2), heads=3, tokenizer=(32, 64, 128), drop_path=0.0, initial="fan-in"

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from wisetune.nets.backbone import Preset
+from wisetune.nets.backbone import Masking, Preset
+from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.plain import BareSpec, Plain, small
 
 
@@ -18,10 +19,15 @@ class PointMAESpec(BareSpec):
     """Sizes and reading of a Point-MAE."""
 
     name: ClassVar[str] = "point-mae"
+    masking: ClassVar[Masking] = Masking(mask=0.6, decoder_depth=2)
 
     def build(self) -> PointMAE:
         """A backbone with fresh weights, drawn from torch's default generator."""
         return PointMAE(self)
+
+    def masked(self, decoder_depth: int) -> MaskedAutoencoder:
+        """The released pre-training model; it has no class token."""
+        return MaskedAutoencoder(dataclasses.replace(self, class_token=False, readout="max+mean"), decoder_depth)
 
     @classmethod
     def presets(cls) -> Mapping[str, Preset]:
