@@ -230,7 +230,7 @@ def test_what_is_told_to_be_unmixed_is_the_fine_tuned_model_s_and_all_else_is_mi
     before, after = start.state_dict(), tuned.state_dict()
     for alpha in (0.0, 0.5):
         for name, value in mix(start, tuned, alpha).state_dict().items():
-            if name in fresh or name.startswith(start.head_prefix) or not value.is_floating_point():
+            if name in fresh or name.startswith(start.head_prefixes) or not value.is_floating_point():
                 assert torch.equal(value, after[name]), name
             else:
                 torch.testing.assert_close(value, torch.lerp(before[name], after[name], alpha), rtol=1e-6, atol=1e-7, msg=name)
