@@ -12,12 +12,13 @@ _MARKS = Path("/proc/self/status")
 _FORGET = Path("/proc/self/clear_refs")
 
 
-def highest(name: str, ours: Callable[[], object], peer: Callable[[], object]) -> None:
-    """Print what both sides need at most, in MiB, and the ratio; nothing where the system does not tell."""
+def highest(name: str, ours: Callable[[], object], peer: Callable[[], object]) -> dict[str, object] | None:
+    """What both sides need at most, in MiB, printed with the ratio; None where the system does not tell."""
     if not sys.platform.startswith("linux"):
-        return
+        return None
     mine, theirs = _needed(ours), _needed(peer)
     print(f"  memory, {name}: at most {mine:.0f} MiB, the peer {theirs:.0f} MiB: {mine / max(theirs, 1):.2f} of it", flush=True)
+    return {"name": name, "ours_mib": mine, "peer_mib": theirs}
 
 
 def _needed(run: Callable[[], object]) -> float:

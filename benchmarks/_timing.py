@@ -122,8 +122,8 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}; {versions}"
 
 
-def report(options: argparse.Namespace, results: Sequence[Comparison]) -> None:
-    """The table, printed and, if it was asked for, as a file. Call it when the results of both sides have been found equal."""
+def report(options: argparse.Namespace, results: Sequence[Comparison], **more: object) -> None:
+    """The table, printed and, if it was asked for, as a file with ``more``. Call it when the results of both sides have been found equal."""
     print("median (smallest..largest) of the rounds' ratios; above 1 ours is faster; milliseconds are medians by the clock")
     print("\n".join([HEADER, *(found.line() for found in results)]), flush=True)
     if options.json:
@@ -134,6 +134,7 @@ def report(options: argparse.Namespace, results: Sequence[Comparison]) -> None:
             "keep_memory": options.keep_memory,
             "rounds": options.rounds,
             "results": rows,
+            **more,
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n")
 

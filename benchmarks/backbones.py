@@ -57,22 +57,23 @@ def main() -> None:
     points, labels = torch.randn(batch, model.backbone.points, 3) / 3, torch.arange(batch) % _CLASSES
     who = "the public file" if options.official else "plain torch"
     results: list[Comparison] = []
+    memory: list[dict[str, object] | None] = []
 
     _check_inference(model, peer, points)
     if options.only != "training":
         ours, theirs = _inference(model, points), _inference(peer, points)
         results.append(compare(f"inference, model only, {who}", ours, theirs, options.rounds))
-        highest(f"inference, {who}", ours, theirs)
+        memory.append(highest("inference", ours, theirs))
     if options.only != "inference":
         ours, theirs = _training(model, points, labels), _training(peer, points, labels)
         results.append(compare(f"training step, model only, {who}", ours, theirs, options.rounds))
-        highest(f"training step, {who}", ours, theirs)
+        memory.append(highest("training step", ours, theirs))
     if options.whole or options.smoke:
         operations.plain()
         results += _whole(model, peer, batch, labels, options.rounds)
         operations.ours()
     _check_training(model, peer, points[:4], labels[:4])  # last: the memory that it leaves behind would change what comes after it
-    report(options, results)
+    report(options, results, batch=batch, memory=[row for row in memory if row is not None])
 
 
 def _peer(model: Model, family: str, checkout: Path | None) -> tuple[nn.Module, Operations]:

@@ -26,7 +26,7 @@ from wisetune.runtime import drawing
 
 _MACHINERY = (
     *("backbone", "grafts", "heads", "linear_max", "masked", "masked_pyramid", "model", "parts", "parts_graph", "plain", "readout"),
-    *("segmenter", "tokenizer", "transformer"),
+    *("macs", "segmenter", "tokenizer", "transformer"),
     *("checkpoint", "create", "dvae", "features", "kin", "official", "pretrained", "save", "torch_pointcloud"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)

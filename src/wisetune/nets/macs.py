@@ -1,0 +1,52 @@
+"""How much a model computes: multiply-accumulates, by two counters that disagree, each by its name.
+
+``published`` is what the papers of this field give: hooks on linear maps and convolutions of the model as released, one for each output value and
+input channel. Attention's own products, norms, sampling and neighbours are not counted. ``true`` is what is computed here: every matrix product
+that is run, after the algebra that saves some (docs/performance.md), attention's included. Both are of one cloud in eval mode, and need neither
+weights nor data: the model is built on the meta device.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from wisetune.nets.model import Model
+
+_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+class Macs(NamedTuple):
+    """Multiply-accumulates of one cloud."""
+
+    published: int
+    true: int
+
+
+def macs(model: Model) -> Macs:
+    """Of a classifier, or a backbone's features under another head, on one cloud of as many points as its spec says."""
+    empty = copy.deepcopy(model).to("meta").eval()
+    points = torch.zeros(1, model.backbone.points, 3, device="meta", dtype=next(empty.parameters()).dtype)
+    with torch.no_grad():
+        groups = empty.group(points)
+        with FlopCounterMode(display=False) as counter:
+            empty.head(empty.encode(groups))
+        counted = 0
+
+        def count(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+            del inputs
+            nonlocal counted
+            weight = module.weight
+            assert isinstance(weight, torch.Tensor)
+            counted += output.numel() * weight[0].numel()
+
+        for module in empty.modules():
+            if isinstance(module, _MAPS):
+                module.register_forward_hook(count)
+        # A tokenizer that somebody listens to is computed as published.
+        empty.head(empty.encode(groups))
+    return Macs(counted, counter.get_total_flops() // 2)
