@@ -59,7 +59,7 @@ def test_the_entries_are_these():
     assert {noun: catalog.names() for noun, catalog in CATALOGS.items()} == {
         "story": ["ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"],
         "tuning": ["full", "linear"],
-        "measure": ["accuracy", "corruption", "svm", "transfer"],
+        "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
         "task": ["demo", "folder", "npz"],
         "backbone": ["act", "maskpoint", "point-bert", "point-m2ae", "point-mae", "recon"],

@@ -21,9 +21,9 @@ _T95 = (
     *(12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157, 2.228139),
     *(2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963),
 )
-Role = Literal["accuracy", "class-mean", "robustness", "corruption", "transfer", ""]
+Role = Literal["accuracy", "class-mean", "robustness", "corruption", "transfer", "voting", ""]
 """What a record says of a model: its ``accuracy`` on the task it was tuned on and the mean of that over classes; its ``robustness`` (each
-such record is one probe; their mean joins the choice of alpha); its accuracy under ``corruption``, and as it is on another set. Records
+such record is one probe; their mean joins the choice of alpha); its accuracy under ``corruption``, as it is on another set, and by ``voting``. Records
 without a role are kept and not shown."""
 EDITION = 2
 """Counts changes of what measures measure and records hold: what a store holds of another edition is measured again."""

@@ -113,7 +113,7 @@ def test_names_joined_by_plus_apply_from_left_to_right():
 
 @pytest.mark.parametrize("name", ["rotate-w", "", "rotate-z+", "rotate-z+flip"])
 def test_an_unknown_name_lists_those_there_are(name):
-    with pytest.raises(UsageError, match=r"There are: none, scale-translate, rotate-x, rotate-y, rotate-z, rotate-so3, jitter"):
+    with pytest.raises(UsageError, match=r"There are: none, scale-translate, scale, rotate-x, rotate-y, rotate-z, rotate-so3, jitter"):
         augment.augmentation(name)
 
 

@@ -26,6 +26,7 @@ ROLES: dict[str, Role] = {
     "probe accuracy": "robustness",
     "corrupted accuracy": "corruption",
     "transfer accuracy": "transfer",
+    "voted accuracy": "voting",
 }
 _KEPT = (32.8, 41.0, 52.3, 62.1, 68.4, 71.9, 73.7, 74.8, 75.6, 75.9, 76.0)
 _TRAINED = (75.3, 76.4, 76.9, 77.2, 77.0, 76.6, 76.3, 76.1, 75.9, 75.7, 75.5)

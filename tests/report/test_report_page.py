@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from studies import bare, hostile, recommended, study, unchosen, unswept
+from studies import bare, hostile, placed, recommended, record, study, unchosen, unswept
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
@@ -80,6 +80,15 @@ def test_sections_in_order(three: str) -> None:
     ]
     places = [three.index(f">{head}<") for head in heads]
     assert places == sorted(places)
+
+
+def test_votes_stand_on_the_page_where_there_are_any(one: str) -> None:
+    made = study((0,))
+    vote = placed("ft", None, 0, record("voted accuracy", 0.5, 200, measure="voting:augment=rotate-y"))
+    text = page(dataclasses.replace(made, rows=[*made.rows, vote]))
+    assert "Votes: the mean of several looks at a cloud, test split" in text
+    assert "<td>voting:augment=rotate-y</td>" in text
+    assert "<h3>Votes" not in one
 
 
 def test_says_how_many_seeds(one: str, three: str) -> None:

@@ -573,6 +573,23 @@ def test_transfer_is_shown_though_the_task_has_no_test_part() -> None:
     assert found.title.endswith(", test split")
 
 
+def voted() -> Results:
+    """A study with a vote on both splits."""
+    made = study((0,))
+    values = (("val", 0.9), ("test", 0.5))
+    votes = [placed("ft", None, 0, record("voted accuracy", value, 200, split, "voting:augment=rotate-y")) for split, value in values]
+    return dataclasses.replace(made, rows=[*made.rows, *votes])
+
+
+def test_votes_are_shown_by_model_on_the_split_of_the_page() -> None:
+    found = table(voted(), "voting")
+    assert [(row["measure"], row["method"], row["accuracy"], row["n"]) for row in found.rows] == [
+        ("voting:augment=rotate-y", "ft", 0.5, 200)
+    ]
+    assert found.title == "Votes: the mean of several looks at a cloud, test split"
+    assert table(study((0,)), "voting").rows == []
+
+
 def test_a_failed_audit_is_a_note() -> None:
     made = dataclasses.replace(study(), audits={"abc": [{"audit": "finite", "ok": False}]})
     assert any("audit" in note and "abc" in note for note in summary(made)["notes"])

@@ -79,6 +79,7 @@ def _none(points: torch.Tensor, _: torch.Generator) -> torch.Tensor:
 AUGMENTATIONS: dict[str, Augmentation] = {
     "none": _none,
     "scale-translate": scale_and_translate,
+    "scale": functools.partial(scale_and_translate, shift=0.0),
     "rotate-x": functools.partial(rotate, axis="x"),
     "rotate-y": functools.partial(rotate, axis="y"),
     "rotate-z": functools.partial(rotate, axis="z"),

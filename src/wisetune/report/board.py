@@ -19,6 +19,7 @@ CLASS_MEAN: Role = "class-mean"
 ROBUSTNESS: Role = "robustness"
 CORRUPTED: Role = "corruption"
 TRANSFER: Role = "transfer"
+VOTING: Role = "voting"
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from wisetune.records import Record, wilson
+from wisetune.records import Record, Role, wilson
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Model, Place, as_fields, from_rows
@@ -47,7 +47,15 @@ def all_tables(results: Results) -> list[Table]:
     """Every table, in the order of the page."""
     board = Board(results)
     made = [sweep_table(board), chosen_table(board), steps_table(board), baselines_table(board), probes_table(board)]
-    return [*made, corruption_table(board), corruption_summary(board), transfer_table(board), class_table(board), confusion_table(board)]
+    return [
+        *made,
+        corruption_table(board),
+        corruption_summary(board),
+        transfer_table(board),
+        voting_table(board),
+        class_table(board),
+        confusion_table(board),
+    ]
 
 
 def sweep_table(board: Board) -> Table:
@@ -175,19 +183,29 @@ def corruption_summary(board: Board) -> Table:
 
 def transfer_table(board: Board) -> Table:
     """Accuracy of the classifier itself on another set, over the classes both share."""
-    columns = ("data", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS)
-    cells: dict[tuple[str, str, float | None], list[Row]] = {}
     # The other set has parts of its own: its test part is shown whatever the task has.
     split = "test" if any(row.record.role == b.TRANSFER and row.record.split == "test" for row in board.results.rows) else "val"
-    for model, found in board.chosen_rows(b.TRANSFER, split).items():
-        for row in found:
-            cells.setdefault((row.record.data, *model), []).append(row)
-    rows = []
-    for (data, method, alpha), found in cells.items():
-        estimate = from_rows(found)
-        row = {"data": data, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)}
-        rows.append(row | _counts(estimate))
+    columns, rows = _by_model(board, b.TRANSFER, split, "data")
     return Table("transfer", "The classifier on another set, shared classes", columns, rows, f"{words.split(split)} split")
+
+
+def voting_table(board: Board) -> Table:
+    """Accuracy of the mean of several looks at each cloud."""
+    columns, rows = _by_model(board, b.VOTING, board.split, "measure")
+    return Table("voting", "Votes: the mean of several looks at a cloud", columns, rows, f"{words.split(board.split)} split")
+
+
+def _by_model(board: Board, role: Role, split: str, field: Literal["data", "measure"]) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """Columns and rows of the records of a role, by what the field says and by model."""
+    cells: dict[tuple[str, str, float | None], list[Row]] = {}
+    for model, found in board.chosen_rows(role, split).items():
+        for row in found:
+            cells.setdefault((getattr(row.record, field), *model), []).append(row)
+    rows = []
+    for (of, method, alpha), found in cells.items():
+        estimate = from_rows(found)
+        rows.append({field: of, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)} | _counts(estimate))
+    return (field, "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS), rows
 
 
 def confusion_table(board: Board) -> Table:
