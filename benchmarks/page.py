@@ -9,7 +9,6 @@ python -m benchmarks.page --golden FOLDER --speed FOLDER
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
 import json
 import statistics
@@ -23,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from wisetune.nets.backbone import Preset, build_empty, on_meta
-from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
+from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head, with_options
 from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
@@ -135,8 +134,9 @@ def _page(families: Sequence[str], golden: Path, speed: dict[str, dict[str, Any]
             rows.append([f"`{family}`", f"`{name}`", str(spec.points), f"`{spec.readout}`", f"`{preset.head}`", classes, preset.source])
     yield from _table(["name", "preset", "points", "readout", "head", "classes", "from"], rows)
     yield "\n## Files that are read\n"
-    yield "Under `base_model`, `model`, `model_state_dict`, `state_dict` or bare; with or without a leading `module.`; `.pth` (weights only, nothing"
-    yield "in it is run) or safetensors; safetensors of the package torch-pointcloud by a map of its names. A file of another family is refused, and named.\n"
+    yield "Under `base_model`, `model`, `model_state_dict`, `state_dict` or bare; with or without a leading `module.`; `.pth` (weights only,"
+    yield "nothing in it is run) or safetensors; safetensors of the package torch-pointcloud by a map of its names. A file of another family is"
+    yield "refused, and named.\n"
     yield from _table(["name", "names in it"], [[f"`{family}`", STYLES[family]] for family in families])
 
 
@@ -145,7 +145,7 @@ def _presets(family: str) -> dict[str, Preset]:
 
 
 def _empty(preset: Preset) -> Model:
-    backbone = build_empty(dataclasses.replace(preset.backbone, reading="as_published"))
+    backbone = build_empty(with_options(preset.backbone, {"reading": "as_published"}))
     with on_meta():
         return assemble(backbone, parse_any_head(preset.head), class_names(preset.classes)).eval()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError
-from wisetune.spec import Spec, canonical, digest_of, option
+from wisetune.spec import Spec, apart, canonical, digest_of, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,3 +238,25 @@ def test_what_is_no_tuple_is_refused_where_one_is_declared(name, value):
 def test_bounds_themselves_and_none_where_the_field_takes_it_are_accepted():
     assert Bounded(1, None, -1e9).share == 1
     assert Bounded(count=2).count == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "rest"),
+    [
+        ("", {}, ""),
+        ("epochs=3,lr=1", {}, "epochs=3,lr=1"),
+        ("30,lr=1", {}, "30,lr=1"),
+        ("-1", {}, "-1"),
+        ("official", {"preset": "official"}, ""),
+        ("official, lr=1, reading=as_published", {"preset": "official", "reading": "as_published"}, " lr=1"),
+        ("lr=1,preset=[a,b]", {"preset": "a,b"}, "lr=1"),
+        ("lr=1,official", {}, "lr=1,official"),
+    ],
+)
+def test_options_of_other_names_are_taken_apart(text, found, rest):
+    assert apart(text, ("preset", "reading")) == (found, rest)
+
+
+def test_an_option_taken_apart_is_given_once():
+    with pytest.raises(UsageError, match="gives 'reading' twice"):
+        apart("reading=a,reading=b", ("preset", "reading"))

@@ -21,7 +21,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from wisetune.errors import UsageError, did_you_mean
@@ -29,6 +29,7 @@ from wisetune.errors import UsageError, did_you_mean
 S = TypeVar("S", bound="Spec")
 _ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+_NUMBER = re.compile(r"[-+.\d].*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -225,6 +226,30 @@ def digest_of(value: Any) -> str:
 
 def _text(plain: Any) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def apart(text: str, names: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Of a text of options those of these names, which no spec has, and the text of the others.
+
+    The first item may leave the first name out, unless it is a number.
+
+    Raises:
+        UsageError: one of them twice.
+    """
+    found: dict[str, str] = {}
+    rest: list[str] = []
+    for position, item in enumerate(_split(text, ",")):
+        key, equals, value = _partition(item)
+        if not equals and position == 0 and not _NUMBER.fullmatch(item.strip()):
+            key, value = names[0], item
+        key = key.strip().replace("-", "_")
+        if key not in names:
+            rest.append(item)
+        elif key in found:
+            raise UsageError(f"'{text}' gives '{key}' twice; give it once.")
+        else:
+            found[key] = _unquote(value)
+    return found, ",".join(rest)
 
 
 def dashed(name: str) -> str:

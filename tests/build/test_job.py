@@ -5,20 +5,23 @@ import itertools
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 import pico
-from pico import FIT, HEAD_FIT, bits
+from pico import FIT, GENTLE, HEAD_FIT, bits
 from wisetune.build import builder as builder_module
 from wisetune.build import job as job_module
 from wisetune.build import watch
+from wisetune.build.builder import keep_start
 from wisetune.build.choice import OVER_SEEDS, choose
+from wisetune.build.job import Runner
 from wisetune.build.meter import Silent
 from wisetune.build.watch import Spent
 from wisetune.build.work import earlier, plan, work
 from wisetune.errors import DataError, UsageError
-from wisetune.fit import loop
+from wisetune.fit import finetune, loop
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.svm import Svm
@@ -27,6 +30,7 @@ from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Tune, digest, walk
 from wisetune.records import Record
 from wisetune.results import Recommended, Results, Row
+from wisetune.store import Store
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
 from wisetune.stories.lp_ft import LpFt
@@ -573,3 +577,103 @@ def test_mixes_of_the_recommended_model_are_in_the_store(finished):
     weights = {row.record.weights for row in finished.results.rows}
     assert digest(finished.recipe) in weights
     assert all(digest(node) in weights for node in mixes)
+
+
+ON_TEST = dataclasses.replace(FIT, epochs=3, select="best-on-test")
+
+
+def test_weights_best_on_the_test_split_are_kept_only_when_asked_and_every_result_says_so(tmp_path):
+    done = pico.runner(tmp_path, Ft(), **QUICK | {"fit": ON_TEST}).run().results
+    (warning,) = [text for text in done.study.warnings if "best-on-test" in text]
+    assert "too good" in warning
+    assert "best on the TEST part" in done.study.selection
+    assert "not used for any choice" not in done.study.selection
+    test = next(row.record for row in done.rows if row.record.role == "accuracy" and row.record.split == "test")
+    assert test.value == max(line["test_accuracy"] for line in done.log["ft seed 0"])
+    plain = pico.runner(tmp_path / "plain", Ft(), **QUICK).run().results
+    assert not any("best-on-test" in text for text in plain.study.warnings)
+    assert "not used for any choice" in plain.study.selection
+
+
+def tunes(runner) -> dict[str, set[str]]:
+    """Of each kind of training in a job the digests of what it trains and selects on."""
+    found: dict[str, set[str]] = {}
+    for tree in runner.trees().values():
+        for node in walk(tree):
+            if isinstance(node, Tune):
+                found.setdefault(node.tuning.name, set()).add(node.task)
+    return found
+
+
+def test_what_is_selected_on_enters_the_recipes_of_those_that_look_there(tmp_path):
+    fits = {"fit": ON_TEST, "gentle_fit": dataclasses.replace(ON_TEST, lr=1e-3), "head_fit": HEAD_FIT}
+    for number, story in enumerate((LpFt(), STORY)):
+        runner = pico.runner(tmp_path / str(number), story, **fits)
+        task = runner.downstream
+        assert tunes(runner) == {
+            "full": {dataclasses.replace(task, val=task.test).training_digest},
+            "linear": {task.training_digest},
+        }
+        # BatchNorm statistics are measured on the task as it is.
+        mixes = {node.task for tree in runner.trees().values() for node in walk(tree) if isinstance(node, Mix)}
+        assert mixes <= {None, task.training_digest}
+    runner = pico.runner(tmp_path / "heads", Lp(), **QUICK | {"head_fit": dataclasses.replace(HEAD_FIT, select="best-on-test")})
+    assert tunes(runner)["linear"] != {runner.downstream.training_digest}
+
+
+def test_a_test_split_to_select_on_has_to_be_there(tmp_path):
+    with pytest.raises(UsageError, match=r"select=best-on-test keeps the weights best on the test split, but there is none"):
+        pico.runner(tmp_path, Ft(), on="solids,test=0", measures=(), fit=ON_TEST, gentle_fit=GENTLE)
+
+
+DENSE = 96
+
+
+def denser(text: str, points: int):
+    """A loader of tasks whose train clouds have more points where more are asked for."""
+    data = pico.TASKS[text]()
+    if points == pico.POINTS:
+        return data
+    assert points == DENSE
+    more = np.concatenate([data.train.points, data.train.points[:, :32] * np.float32(0.9)], axis=1)
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, points=more), protocol={"repeated": 3})
+
+
+def pooled(root, **options) -> Runner:
+    fit = dataclasses.replace(FIT, epochs=1, pool=80, pool_of=DENSE)
+    store = Store(root, tell=lambda _: None)
+    keep_start(store, pico.START, pico.backbone())
+    job = pico.job(WiseFt((0.5,)), **QUICK | {"fit": fit, "gentle_fit": fit} | options)
+    return Runner(job, store, denser, pico.CPU, Silent())
+
+
+def test_a_fit_that_draws_from_more_points_trains_on_clouds_read_with_as_many(tmp_path, monkeypatch):
+    drawn = []
+    redraw = finetune.redraw
+    monkeypatch.setattr(
+        finetune, "redraw", lambda points, *rest, **options: drawn.append(points.shape[1]) or redraw(points, *rest, **options)
+    )
+    runner = pooled(tmp_path)
+    task = runner.downstream
+    assert tunes(runner) == {
+        "full": {dataclasses.replace(task, train=denser("solids", DENSE).train).training_digest},
+        "linear": {task.training_digest},
+    }
+    results = runner.run().results
+    assert set(drawn) == {DENSE}
+    assert results.study.task.digest == task.digest  # what is measured is as it was
+    assert any(f"fewer than {DENSE} points" in text for text in results.study.warnings)
+
+
+def test_a_pool_that_cannot_be_read_names_the_option(tmp_path):
+    with pytest.raises(UsageError, match="pool=63: the backbone takes clouds of 64 points"):
+        pooled(tmp_path, fit=dataclasses.replace(FIT, pool=63))
+
+    def small(text: str, points: int):
+        if points > pico.POINTS:
+            raise DataError(f"clouds have {pico.POINTS} points.")
+        return pico.TASKS[text]()
+
+    fit = dataclasses.replace(FIT, pool=80)
+    with pytest.raises(DataError, match=r"^pool=80 reads training clouds with 80 points \(pool-of\): clouds have 64 points"):
+        Runner(pico.job(Ft(), fit=fit, gentle_fit=fit), Store(tmp_path, tell=lambda _: None), small, pico.CPU, Silent())

@@ -138,3 +138,13 @@ def test_a_start_of_another_family_is_told(tmp_path):
     assert [warning.partition(":")[0] for warning in told] == ["recon.pth", "recon.pth"]
     assert "this is the encoder of recon" in told[0]
     assert "another function than the one that was pre-trained" in told[1]
+
+
+def test_one_word_asks_for_the_official_training():
+    request = Request("npz:a.npz", start="random:recon-scanobjectnn", probes=("npz:b.npz",), fit="official,epochs=50", head_fit="official")
+    job = job_of(request)
+    assert (job.fit.epochs, job.fit.lr, job.fit.group, job.fit.group_lr) == (50, 2e-5, ("cls", "head."), 10.0)
+    assert (job.gentle_fit.lr, job.gentle_fit.group_lr) == (pytest.approx(2e-6), 10.0)
+    assert (job.head_fit.lr, job.head_fit.group) == (1e-4, ("head.",))
+    with pytest.raises(UsageError, match=r"^--fit: official names no training here"):
+        job_of(dataclasses.replace(BARE, fit="official"), typed=True)

@@ -137,3 +137,20 @@ def test_a_store_of_a_newer_wisetune_is_refused(finished):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
     for command in ("list", "doctor"):
         refused(wisetune(command, "out"), 2, "has format 99", "pip install -U wisetune")
+
+
+def test_show_of_a_setting_is_its_official_training_in_words():
+    done = wisetune("show", "maskpoint-scanobjectnn")
+    assert (done.code, done.error) == (0, "")
+    for words in (
+        "maskpoint-scanobjectnn: MaskPoint cfgs/finetune_scanobject_hardest.yaml",
+        "300 epochs of batches of 32, AdamW with weight decay 0.05",
+        "percentile 10 of the norms so far",
+        "published  epochs=301,cosine=timm-late",
+        "--fit official,reading=as_published",
+        "select=best-on-test, and the results say so",
+    ):
+        assert words in done.out
+    assert json.loads(wisetune("show", "maskpoint-scanobjectnn", "--json").out) == done.out.splitlines()
+    assert "no official one" in wisetune("show", "point-mae-mini").out
+    refused(wisetune("show", "maskpoint-scanobject"), 65, "maskpoint-scanobject")

@@ -16,7 +16,7 @@ def test_every_option_with_its_default_and_bounds():
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.out.splitlines() if line.startswith("  ")}
     assert list(rows) == [dashed(field.name) for field in dataclasses.fields(Fit)]
     assert rows["lr"] == ["0.0005", "a number, above 0"]
-    assert rows["select"] == ["last", "last, best"]
+    assert rows["select"] == ["last", "last, best, best-on-test"]
     assert rows["drop-path"] == ["none", "a number, at least 0 and below 1 or none"]
     assert Request.fit in done.out
 
@@ -39,3 +39,10 @@ def test_without_a_name_all_that_have_options():
 @pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("x", "There are: fit, pretrain, ft")])
 def test_what_there_is_not(name, said):
     refused(wisetune("options", name), 2, f"nothing with options is called '{name}'.", said)
+
+
+def test_the_options_of_fit_say_how_an_official_training_is_asked_for():
+    said = wisetune("options", "fit").out
+    assert "--fit official" in said
+    assert "reading=as_published" in said
+    assert "wisetune show point-mae-scanobjectnn" in said

@@ -15,11 +15,14 @@ import pico
 from pico import CPU, FIT, HEAD_FIT, bits
 from wisetune.errors import DataError, TrainingError, UsageError
 from wisetune.fit import finetune, loop
-from wisetune.fit.finetune import Fit, Labelled, set_drop_path, tune
+from wisetune.fit.finetune import Fit, Labelled, set_drop_path, smoothed, tune
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
+from wisetune.nets.recon import ReConSpec
 from wisetune.nets.transformer import DropPath
+from wisetune.points.redraw import redraw
+from wisetune.runtime import torch_generator
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.tune.tuning import Tuning
@@ -63,6 +66,10 @@ def run(model, fit, data, tuning: Tuning | None = None, seed=0, bank=None, **opt
         ({"drop_path": 1.0}, "'drop-path' of 'fit' is 1.0; it must be a number, at least 0 and below 1"),
         ({"drop_path": -0.1}, "must be a number, at least 0 and below 1"),
         ({"select": "first"}, "option 'select' of 'fit' is 'first'; it can be last, best"),
+        ({"group_lr": 10.0}, "group-lr or group-decay and no group; .* group=head."),
+        ({"group_decay": 0.0}, "group-lr or group-decay and no group"),
+        ({"pool_of": 64}, "pool-of=64 and pool=none; pool must be a number of at most that"),
+        ({"pool_of": 64, "pool": 65}, "pool-of=64 and pool=65"),
         ({"augment": "scale-translat"}, "Did you mean 'scale-translate'"),
     ],
 )
@@ -343,3 +350,68 @@ def test_drop_path_changes_the_training(pico_data):
         run(model, dataclasses.replace(QUICK, drop_path=rate), pico_data)
         ends.append(bits(model.state_dict()))
     assert ends[0] != ends[1]
+
+
+def test_labels_are_smoothed_over_the_others_as_in_the_released_codes():
+    logits, target = torch.tensor([[2.0, 0.0, -1.0, 0.5], [0.0, 1.0, 3.0, -2.0]]), torch.tensor([0, 1])
+    # By hand: 0.7 for the class and 0.1 for each of the three others.
+    weights = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]])
+    torch.testing.assert_close(smoothed(logits, target, 0.3), -(weights * logits.log_softmax(1)).sum(1).mean())
+    # Torch's form gives the class a quarter of what is spread: 0.4 there is 0.3 here.
+    torch.testing.assert_close(smoothed(logits, target, 0.3), F.cross_entropy(logits, target, label_smoothing=0.4))
+    assert smoothed(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64), 0.3).item() == 0.0
+
+
+def test_the_loss_smooths_as_it_was_asked(pico_data):
+    model = model_of()
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(pico_data.train.points))
+    fit = Fit(epochs=1, batch=64, augment="none", smoothing=0.3, smoothing_over="others")
+    expected = smoothed(logits, torch.from_numpy(pico_data.train.labels), 0.3).item()
+    assert run(copy.deepcopy(model), fit, pico_data, Linear())[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_recons_group_is_its_class_token_with_its_place_and_the_head(monkeypatch, pico_data):
+    groups = []
+
+    class Recorded(torch.optim.AdamW):
+        def __init__(self, params, **options):
+            groups.extend(params)
+            super().__init__(params, **options)
+
+    monkeypatch.setattr(loop.torch.optim, "AdamW", Recorded)
+    spec = ReConSpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(8, 8, 8), initial="fan-in")
+    model = model_of(spec, Mlp3Head(hidden=8))
+    run(model, dataclasses.replace(QUICK, group=("cls", "head."), group_lr=10.0, group_decay=0.05), pico_data)
+    names = {id(value): name for name, value in model.named_parameters()}
+    own = {names[id(value)] for value in groups[-1]["params"]}
+    assert (groups[-1]["times"], groups[-1]["weight_decay"]) == (10.0, 0.05)
+    assert own == {"backbone.cls_token", "backbone.cls_pos", *(name for name in names.values() if name.startswith("head."))}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_a_group_that_nothing_is_of_is_refused(pico_data):
+    with pytest.raises(UsageError, match=r"no parameter that trains has 'cls' in its name\. They begin with: head"):
+        run(model_of(), dataclasses.replace(QUICK, group=("head.", "cls"), group_lr=10.0), pico_data, Linear())
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_each_step_sees_points_drawn_from_the_pool(pico_data, monkeypatch, tuning):
+    dense = np.concatenate([pico_data.train.points, pico_data.train.points[:, ::-1] * 0.9], axis=1)
+    train = Labelled(dense, pico_data.train.labels, pico_data.train.names, "dense")
+    model, seen = model_of(), []
+    group = model.group
+    monkeypatch.setattr(model, "group", lambda points: seen.append(points) or group(points))
+    fit = dataclasses.replace(QUICK, batch=36, pool=80, pool_of=128)
+    frozen = None if tuning.moves_features else "the start"
+    tune(model, tuning.parameters(model), fit, train, None, 0, frozen_key=frozen, bank=FeatureBank(CPU))
+    assert [tuple(points.shape) for points in seen] == [(36, 64, 3)] * 2
+    for epoch, points in enumerate(seen):
+        rows = next(loop.batches(36, 36, 0, epoch))
+        draw = torch_generator(0, "pool", epoch, *map(int, rows))
+        assert torch.equal(points, redraw(torch.from_numpy(dense[rows]), 64, 80, draw))
+
+
+def test_a_pool_smaller_than_what_the_backbone_takes_is_refused(pico_data):
+    with pytest.raises(UsageError, match=r"pool=63: the backbone takes clouds of 64 points, .* at least pool=64"):
+        run(model_of(), dataclasses.replace(QUICK, pool=63), pico_data)

@@ -10,7 +10,7 @@ from kept import Kept, save_each_epoch, until_done
 from torch import nn
 
 from wisetune.errors import DataError, TrainingError, UsageError
-from wisetune.fit.loop import Schedule, Training, batches, decay_groups, few, train
+from wisetune.fit.loop import Schedule, Training, batches, decay_groups, few, percentile, train
 
 X = torch.linspace(-1, 1, 22).reshape(11, 2)
 Y = X @ torch.tensor([[2.0], [-1.0]]) + 0.5
@@ -196,3 +196,136 @@ def test_the_callers_random_state_is_as_it_was():
     before = torch.get_rng_state()
     train(own, Schedule(epochs=2, batch=4, lr=0.1), 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# 300 epochs, 10 of warm-up from 1e-6, peak 5e-4, lowest 1e-6, worked out by hand from timm's rule: within the warm-up 1e-6 + t (5e-4 - 1e-6) / 10,
+# then 1e-6 + (5e-4 - 1e-6) (1 + cos(pi t / 300)) / 2, and the lowest from 300 on.
+TIMM = {
+    0: 1e-6,
+    1: 5.09e-5,
+    5: 2.505e-4,
+    9: 4.501e-4,
+    10: 4.98633212e-4,
+    75: 4.26923142e-4,
+    150: 2.505e-4,
+    225: 7.40768581e-5,
+    299: 1.01367979e-6,
+    300: 1e-6,
+    305: 1e-6,
+}
+OFFICIAL = Schedule(epochs=300, batch=32, lr=5e-4, warmup=10, warmup_lr=1e-6, cosine="timm")
+
+
+def test_the_rate_of_timm_stands_for_an_epoch_and_falls_from_the_first_on():
+    assert {epoch: OFFICIAL.lr_at(epoch) for epoch in TIMM} == pytest.approx(TIMM, rel=1e-8)
+    assert OFFICIAL.lr_at(9.99) == OFFICIAL.lr_at(9)
+
+
+def test_the_rate_as_published_is_that_of_the_epoch_before_and_a_training_may_be_longer_than_its_cosine():
+    late = dataclasses.replace(OFFICIAL, epochs=301, cosine="timm-late", cosine_epochs=300)
+    assert late.lr_at(0) == late.lr_at(1) == 1e-6
+    assert {epoch + 1: late.lr_at(epoch + 1) for epoch in TIMM} == pytest.approx(
+        {epoch + 1: rate for epoch, rate in TIMM.items()}, rel=1e-8
+    )
+
+
+def test_a_group_of_its_own_has_a_higher_peak_and_the_same_ends():
+    assert {epoch: OFFICIAL.lr_at(epoch, times=10) for epoch in (0, 5, 150, 300)} == pytest.approx(
+        {0: 1e-6, 5: 2.5005e-3, 150: 2.5005e-3, 300: 1e-6}, rel=1e-9
+    )
+    smooth = Schedule(epochs=12, batch=4, lr=0.1, warmup=2.0, lr_final=0.2)
+    assert smooth.lr_at(7, times=10) == pytest.approx(0.6)
+
+
+def test_the_warm_up_may_begin_elsewhere_than_the_cosine_ends():
+    schedule = dataclasses.replace(OFFICIAL, lr_final=1e-7)
+    assert (schedule.lr_at(0), schedule.lr_at(300)) == (1e-6, 1e-7)
+
+
+def test_names_that_have_a_part_are_a_group_of_their_own():
+    table = {name: nn.Parameter(torch.zeros(2, 4)) for name in ("cls_token", "cls_pos", "qkv.weight", "head.0.weight")}
+    table |= {name: nn.Parameter(torch.zeros(4)) for name in ("norm.weight", "head.0.bias")}
+
+    def told(*options):
+        return [
+            (
+                [name for name in table if any(table[name] is value for value in group["params"])],
+                *[group.get(key) for key in ("times", "weight_decay")],
+            )
+            for group in decay_groups(table, *options)
+        ]
+
+    apart = ["cls_token", "cls_pos", "head.0.weight", "head.0.bias"]
+    # ReCon's code decays all of its group, tokens and biases too; without a decay of its own the field's rule holds in it.
+    assert told(("cls", "head."), 10.0, 0.05) == [(["qkv.weight"], None, None), (["norm.weight"], None, 0.0), (apart, 10.0, 0.05)]
+    assert told(("cls", "head."), 10.0) == [
+        (["qkv.weight"], None, None),
+        (["norm.weight"], None, 0.0),
+        (["cls_pos", "head.0.weight"], 10.0, None),
+        (["cls_token", "head.0.bias"], 10.0, 0.0),
+    ]
+
+
+def test_a_group_of_its_own_takes_steps_at_its_own_rate_and_decay():
+    schedule = Schedule(epochs=2, batch=4, lr=0.01, weight_decay=0.3, lr_final=0.001)
+    ours, hand = line(), line()
+    task = training(ours)
+    task.groups = decay_groups(dict(ours.named_parameters()), ("bias",), 10.0, 0.2)
+    train(task, schedule, seed=7)
+    adamw = torch.optim.AdamW([{"params": [hand.weight], "weight_decay": 0.3}, {"params": [hand.bias], "weight_decay": 0.2}])
+    for epoch in range(2):
+        for step, rows in enumerate(batches(11, 4, 7, epoch)):
+            for group, times in zip(adamw.param_groups, (1.0, 10.0), strict=True):
+                group["lr"] = schedule.lr_at(epoch + step / 2, times)
+            adamw.zero_grad()
+            training(hand).loss(rows, epoch).backward()
+            nn.utils.clip_grad_norm_(hand.parameters(), schedule.clip)
+            adamw.step()
+    assert torch.equal(ours.weight, hand.weight)
+    assert torch.equal(ours.bias, hand.bias)
+
+
+def test_the_running_percentile_is_the_smallest_so_far_until_there_are_twenty_and_then_the_second():
+    norms = list[float]()
+    limits = [percentile(norms, 10.0, float(norm)) for norm in (5, 3, 4, *range(30, 10, -1))]
+    # Of n norms before, the k-th smallest with k = n // 10 and at least 1: 20 norms have been met when the 21st comes.
+    assert limits == [5.0, *[3.0] * 19, 4.0, 4.0, 4.0]
+    assert norms == sorted(norms)
+
+
+def test_a_gradient_is_cut_at_the_percentile_of_the_norms_so_far():
+    schedule = Schedule(epochs=2, batch=4, lr=0.1, clip=1e-9, clip_percentile=50.0)
+    ours, hand = line(), line()
+    train(training(ours), schedule, seed=7)
+    adamw = torch.optim.AdamW([{"params": [hand.weight]}, {"params": [hand.bias], "weight_decay": 0.0}], weight_decay=schedule.weight_decay)
+    met = []
+    for epoch in range(2):
+        for step, rows in enumerate(batches(11, 4, 7, epoch)):
+            for group in adamw.param_groups:
+                group["lr"] = schedule.lr_at(epoch + step / 2)
+            adamw.zero_grad()
+            training(hand).loss(rows, epoch).backward()
+            met.append(torch.cat([value.grad.flatten() for value in hand.parameters()]).norm().item())
+            nn.utils.clip_grad_norm_(hand.parameters(), sorted(met)[max((len(met) - 1) // 2, 1) - 1])
+            adamw.step()
+    torch.testing.assert_close(ours.weight, hand.weight)
+    torch.testing.assert_close(ours.bias, hand.bias)
+
+
+def test_norms_so_far_survive_a_kill(monkeypatch):
+    save_each_epoch(monkeypatch)
+    schedule = Schedule(epochs=5, batch=4, lr=0.1, clip_percentile=30.0)
+
+    def run(kept):
+        model = line()
+        train(training(model), schedule, 0, kept)
+        return model.weight.tolist()
+
+    assert until_done(run, Kept(), kill_after=1, kills=4) == until_done(run, Kept(), kill_after=0, kills=0)
+
+
+def test_a_loss_that_is_not_finite_is_found_where_norms_decide_too():
+    model = line()
+    sick = Training(model, lambda *_: model(X).sum() * math.nan, 3, training(model).groups)
+    with pytest.raises(TrainingError, match="at epoch 1, batch 1"):
+        train(sick, Schedule(epochs=1, batch=4, lr=0.1, clip_percentile=10.0), 0)

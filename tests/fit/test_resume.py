@@ -26,6 +26,11 @@ CASES: dict[str, tuple[Tuning, Head, Fit]] = {
     "full with augmentation": (Full(), LinearHead(), dataclasses.replace(PLAIN, augment="scale-translate+jitter")),
     "full, best on validation": (Full(), LinearHead(), dataclasses.replace(PLAIN, select="best")),
     "full with a deep head": (Full(), Mlp3Head(hidden=8), dataclasses.replace(PLAIN, smoothing=0.2)),
+    "full as published": (
+        Full(),
+        LinearHead(),
+        dataclasses.replace(PLAIN, cosine="timm-late", cosine_epochs=2, clip_percentile=10.0, pool=64, group=("head.",), group_lr=10.0),
+    ),
     "probe of kept features": (Linear(), LinearHead(), PLAIN),
     "probe with augmentation": (Linear(), LinearHead(), dataclasses.replace(PLAIN, augment="scale-translate")),
     "probe, best on validation": (Linear(), LinearHead(), dataclasses.replace(PLAIN, select="best")),

@@ -18,8 +18,8 @@ from wisetune.data.files import PARTS
 from wisetune.data.splits import without_val
 from wisetune.data.task import Data
 from wisetune.data.warn import shared, warned
-from wisetune.errors import DataError, UsageError
-from wisetune.fit.finetune import Fit, require_val
+from wisetune.errors import DataError, UsageError, naming
+from wisetune.fit.finetune import Fit, Select, require_pool, require_val
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.measure import Measure
@@ -44,6 +44,15 @@ _CHOICE = (
 )
 _TESTED = "Test parts were measured and not used for any choice. "
 _UNTESTED = "The downstream task has no test part: what is shown of it was measured on its validation part. "
+ON_TEST = (
+    "select=best-on-test was asked for: the weights are those of the epoch that was best on the test part, as in published codes. Accuracies on "
+    "that part are too good by this choice, and are no evidence; take select=best or select=last for numbers that are."
+)
+_WEIGHTS: dict[Select, str] = {
+    "last": "Weights: the last epoch's.",
+    "best": "Weights: the epoch best on the validation part.",
+    "best-on-test": "Weights: the epoch best on the TEST part, whose numbers are too good by that choice.",
+}
 _UNCHOSEN = "The downstream task has no validation part: nothing was selected. "
 
 
@@ -93,9 +102,13 @@ class Runner:
         for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
             if lacks := without_val(self.task(text), text, chooses=sweeps):
                 raise DataError(lacks)
-        for node in (node for tree in job.story.recipes(self._setting(job.seeds[0])).values() for node in walk(tree)):
-            if isinstance(node, Tune) and isinstance(node.fit, Fit):
-                require_val(node.fit, len(self.downstream.val))
+        self._seen = dict[tuple[int | None, bool], Data]()
+        for fit in self._fits():
+            require_val(fit, len(self.downstream.test if fit.select == "best-on-test" else self.downstream.val))
+            require_pool(fit, self.points)
+            self.seen(fit)
+            if fit.select == "best-on-test":
+                self._warn(ON_TEST)
         for measure in (*job.measures, *([job.corruption] if job.corruption else [])):
             measure.check(self.downstream, self.task)
         for warning in dict.fromkeys(warning for measure in job.measures for warning in self._shared(measure)):
@@ -113,6 +126,30 @@ class Runner:
             for warning in warned(self._loaded[text]):
                 self._warn(warning)
         return self._loaded[text]
+
+    def _fits(self) -> list[Fit]:
+        """The fits of the story's trees, each once."""
+        job = self.job
+        plain = Setting(job.start, "", job.head, job.fit, job.gentle_fit, job.head_fit, job.seeds[0], complete=self.complete)
+        nodes = (node for tree in job.story.recipes(plain).values() for node in walk(tree))
+        return list(dict.fromkeys(node.fit for node in nodes if isinstance(node, Tune) and isinstance(node.fit, Fit)))
+
+    def seen(self, fit: Fit) -> Data:
+        """The task as this fit trains and selects on it: with the points that it draws from, and with the part that it selects on as val."""
+        key = fit.points_read, fit.select == "best-on-test"
+        if key not in self._seen:
+            data = self.downstream
+            if fit.points_read is not None:
+                with naming(f"pool={fit.pool} reads training clouds with {fit.points_read} points (pool-of)"):
+                    denser = self._tasks(self.job.on, fit.points_read)
+                if count := denser.protocol.get("repeated"):
+                    self._warn(
+                        f"{count} scans of {data.name} have fewer than {fit.points_read} points, from which pool={fit.pool} of the training draws: "
+                        "some of their points are there twice. Give pool and pool-of as many as the scans have."
+                    )
+                data = dataclasses.replace(data, train=denser.train)
+            self._seen[key] = dataclasses.replace(data, val=self.downstream.test) if key[1] else data
+        return self._seen[key]
 
     def _warn(self, text: str) -> None:
         """Say it now, and wherever the numbers stand."""
@@ -204,11 +241,25 @@ class Runner:
     def _setting(self, seed: int) -> Setting:
         job = self.job
         return Setting(
-            job.start, self.downstream.training_digest, job.head, job.fit, job.gentle_fit, job.head_fit, seed, complete=self.complete
+            job.start,
+            self.downstream.training_digest,
+            job.head,
+            job.fit,
+            job.gentle_fit,
+            job.head_fit,
+            seed,
+            complete=self.complete,
+            fit_task=self._task_of(job.fit, job.gentle_fit),
+            head_task=self._task_of(job.head_fit),
         )
 
+    def _task_of(self, *fits: Fit) -> str | None:
+        """The digest of what these fits, of one kind, are trained and selected on; None where that is the task as it is measured."""
+        seen = [self.seen(fit) for fit in fits if fit in self._fits()]
+        return seen[0].training_digest if seen and seen[0] is not self.downstream else None
+
     def _by_digest(self, wanted: str) -> Data:
-        known = {data.training_digest: data for data in self._loaded.values()}
+        known = {data.training_digest: data for data in (*self._seen.values(), *self._loaded.values())}
         if wanted not in known:
             there = ", ".join(f"{data.name} ({digest})" for digest, data in known.items())
             raise UsageError(
@@ -281,9 +332,9 @@ class Runner:
             corruption=None if job.corruption is None else str(job.corruption),
             selection=(
                 (_CHOICE if chose else "")
-                + (_TESTED if len(self.downstream.test) else _UNTESTED)
+                + (_UNTESTED if not len(self.downstream.test) else _TESTED if ON_TEST not in self.warnings else "")
                 + ("" if len(self.downstream.val) else _UNCHOSEN)
-                + ("Weights: the last epoch's." if job.fit.select == "last" else "Weights: the epoch best on the validation part.")
+                + _WEIGHTS[job.fit.select]
             ),
             recommended=None if best is None else Recommended(best.name, best.alpha),
             warnings=list(self.warnings),

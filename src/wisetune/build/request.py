@@ -14,7 +14,6 @@ from wisetune.errors import UsageError, did_you_mean, naming
 
 if TYPE_CHECKING:
     from wisetune.build.job import Job
-    from wisetune.fit.finetune import Fit
     from wisetune.measure.corruption import Corruption
     from wisetune.measure.measure import Measure
     from wisetune.nets.pretrained import Pretrained
@@ -86,6 +85,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         DataError: a path that is not there.
     """
     from wisetune.build.job import Job
+    from wisetune.build.official import fit_of
     from wisetune.data.tasks import parse_task
     from wisetune.measure.measures import MEASURES
     from wisetune.measure.svm import Svm
@@ -102,10 +102,11 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         raise UsageError(f"there is no rule '{request.rule}' for alpha.{did_you_mean(request.rule, rules)} There are: {', '.join(rules)}.")
     if not request.probes:
         _check_default_probe(request.start, weights)
+    called = request.backbone or request.start
     with of("fit"):
-        fit = _fit(request.fit, Request.fit)
+        fit = fit_of(request.fit, Request.fit, weights.spec, called)
     with of("head_fit"):
-        head_fit = _fit(request.head_fit, Request.head_fit)
+        head_fit = fit_of(request.head_fit, Request.head_fit, weights.spec, called, frozen=True)
     on = request.on
     if on not in given:
         with of("on"):
@@ -164,14 +165,6 @@ def stories() -> str:
     from wisetune.stories.stories import STORIES
 
     return "\n".join(f"  {name:11} {(STORIES.entry(name).__doc__ or '').splitlines()[0]}" for name in STORIES.names())
-
-
-def _fit(given: str, usual: str) -> Fit:
-    """What is given, and the rest as usual: ``epochs=3`` changes the epochs alone."""
-    from wisetune.fit.finetune import Fit
-
-    rest = Fit.from_options(usual)
-    return Fit.from_options(given, otherwise={field.name: getattr(rest, field.name) for field in dataclasses.fields(rest)})
 
 
 def _corruption(text: str) -> Corruption | None:

@@ -38,7 +38,8 @@ def list_(run: Path, *, json: bool = False) -> int:
 def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bool = False) -> int:
     """What a run found; with a digest, what one object is, how it was made, what was measured of it, and its log (for a mix: the audit).
 
-    Of a backbone or a weights file of wisetune: what it is, and which parts have no pre-trained value and so are not mixed.
+    Of a backbone, a setting of one (point-mae-scanobjectnn) or a weights file of wisetune: what it is, which parts have no pre-trained value and so
+    are not mixed, and its official training in words, with what is at fault in it as published.
 
     Parameters
     ----------
@@ -92,8 +93,9 @@ def _is_backbone(text: str) -> bool:
 
 def _model(what: Path) -> dict[str, Any]:
     """What a backbone, or the one in a file, is."""
+    from wisetune.build.official import told as official
     from wisetune.nets.backbone import build_empty
-    from wisetune.nets.create import parse_backbone
+    from wisetune.nets.create import named, parse_backbone
     from wisetune.nets.save import read_card
     from wisetune.weights.mix import unmixed
 
@@ -104,18 +106,21 @@ def _model(what: Path) -> dict[str, Any]:
     if card is not None and card.head is not None:
         told |= {"head": str(card.head), "classes": list(card.classes), "grafts": list(card.grafts)}
     told["no pre-trained value"] = [{"part": part.name, "at alpha=0": part.at_zero} for part in unmixed(backbone)]
+    told["official training"] = list(official(str(what))) if str(what) in named() else []
     return told | {"shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()}}
 
 
 def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
-    yield f"{model['name']}  {model['backbone']}"
-    yield f"size     {model['values']:,} values (--shapes lists them)"
+    of_preset = model["official training"]
+    yield from of_preset[:2] or [f"{model['name']}  {model['backbone']}"]
+    yield f"size       {model['values']:,} values (--shapes lists them)"
     if "head" in model:
-        yield f"head     {model['head']}, {len(model['classes'])} classes: {', '.join(model['classes'])}"
-        yield from (f"graft    {graft}" for graft in model["grafts"])
+        yield f"head       {model['head']}, {len(model['classes'])} classes: {', '.join(model['classes'])}"
+        yield from (f"graft      {graft}" for graft in model["grafts"])
     yield "not mixed"
     for part in model["no pre-trained value"]:
         yield f"  {part['part']}: no pre-trained value; at alpha=0 it is {part['at alpha=0']}"
+    yield from of_preset[2:]
     for name, shape in model["shapes"].items() if shapes else ():
         yield f"  {name}  {shape}"
 

@@ -69,3 +69,8 @@ def _print(noun: str, name: str) -> None:
     if name == "fit":
         usual = f"--fit {Request.fit}\nand --head-fit {Request.head_fit}"
         print(f"\nwisetune run begins with {usual}.\nWhat you give changes that alone: --fit epochs=3 keeps the rest.")
+        print(
+            "\n--fit official begins with the official training of the weights' setting, --fit preset=scanobjectnn with that of another of their "
+            "family, as intended;\nwith reading=as_published as the released code has it. wisetune show point-mae-scanobjectnn says what that is. "
+            "More options change it: --fit official,epochs=30."
+        )

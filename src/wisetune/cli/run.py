@@ -93,8 +93,8 @@ def run(
     head
         linear, or mlp3 (the head of the published classifiers).
     fit
-        Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best; wisetune options fit lists
-        them all.
+        Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best, or official for the training
+        of the released code; wisetune options fit lists them all.
     head_fit
         Options of training a head on frozen features, of the same kind.
     corruption

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import nn
 
 from wisetune.errors import DataError, UsageError
@@ -18,18 +18,32 @@ from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
 from wisetune.points.augment import augmentation
+from wisetune.points.redraw import redraw
 from wisetune.runtime import torch_generator
-from wisetune.spec import option
+from wisetune.spec import option, spell
 
-Select = Literal["last", "best"]
+Select = Literal["last", "best", "best-on-test"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit(Course):
     """Options of one tuning: AdamW with warm-up and cosine, as the field does it.
 
-    ``augment`` names augmentations joined by +. ``select`` keeps the last epoch's weights, or those best on the *validation* split.
-    ``drop_path`` replaces the backbone's rate; None keeps it.
+    ``augment`` names augmentations joined by +. ``select`` keeps the last epoch's weights, or those best on the *validation* split;
+    ``best-on-test`` is what published codes do, and makes the numbers of the test split too good: results say so.
+    ``drop_path`` replaces the backbone's rate; None keeps it. ``smoothing`` of labels is spread over ``all`` classes, or as in the released codes
+    over the ``others``.
+
+    ``cosine`` is ``smooth`` (the rate moves with every batch, and falls from the end of the warm-up on), ``timm`` (once an epoch; the cosine
+    begins with the training, and the warm-up takes the place of its first part) or ``timm-late`` (that an epoch late, as published);
+    ``cosine_epochs`` is where it ends, if not with the training. With ``clip_percentile`` a gradient is cut at that percentile of the norms so
+    far instead of at ``clip`` (MaskPoint).
+
+    Parameters whose name has a part in ``group`` (joined by +; ``head.`` is the head) learn at ``group_lr`` times the rate; ``group_decay`` is then
+    the weight decay of all of them, biases too.
+
+    With ``pool`` each step sees other points: of the ``pool_of`` points that each training cloud is read with (by itself ``pool``) ``pool`` by
+    farthest point sampling, and of these as many as the backbone takes, at random; one choice for the batch (``pool_shared``) or one a cloud.
     """
 
     name: ClassVar[str] = "fit"
@@ -39,15 +53,49 @@ class Fit(Course):
     drop_path: float | None = option(None, least=0, below=1)
     augment: str = "scale-translate"
     select: Select = "last"
+    smoothing_over: Literal["all", "others"] = option("all", absent="all")
+    cosine: Literal["smooth", "timm", "timm-late"] = option("smooth", absent="smooth")
+    cosine_epochs: int | None = option(None, least=1, absent=None)
+    lr_min: float = option(1e-6, least=0, absent=1e-6)
+    warmup_lr: float = option(1e-6, least=0, absent=1e-6)
+    clip_percentile: float | None = option(None, least=0, most=100, absent=None)
+    group: tuple[str, ...] = option((), absent=())
+    group_lr: float = option(1.0, above=0, absent=1.0)
+    group_decay: float | None = option(None, least=0, absent=None)
+    pool: int | None = option(None, least=1, absent=None)
+    pool_of: int | None = option(None, least=1, absent=None)
+    pool_shared: bool = option(True, absent=True)
+    pool_rule: Literal["intended", "pointnet2", "pointops"] = option("intended", absent="intended")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         augmentation(self.augment)
+        if not self.group and (self.group_lr != 1 or self.group_decay is not None):
+            raise UsageError(
+                f"'{self.name}' was given group-lr or group-decay and no group; name parts of parameters' names, for example group=head."
+            )
+        if self.pool_of is not None and self.pool_of < (self.pool or self.pool_of + 1):
+            raise UsageError(
+                f"'{self.name}' was given pool-of={self.pool_of} and pool={spell(self.pool)}; pool must be a number of at most that."
+            )
 
     @property
     def schedule(self) -> Schedule:
         """What the loop needs of it."""
-        return dataclasses.replace(super().schedule, clip=self.clip)
+        return dataclasses.replace(
+            super().schedule,
+            lr_final=min(self.lr_min, self.lr),
+            clip=self.clip,
+            cosine=self.cosine,
+            cosine_epochs=self.cosine_epochs,
+            warmup_lr=min(self.warmup_lr, self.lr),
+            clip_percentile=self.clip_percentile,
+        )
+
+    @property
+    def points_read(self) -> int | None:
+        """How many points training clouds are read with; None where they have those that the backbone takes."""
+        return self.pool if self.pool_of is None else self.pool_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +124,18 @@ def tune(
 ) -> list[dict[str, float]]:
     """Train ``parameters`` of ``model`` in place, leave it in eval mode, and return one log line an epoch.
 
+    ``val`` is what epochs are selected on: with ``select=best-on-test`` the caller gives the test split.
     ``frozen_key`` names the backbone's weights when training does not change its features: without augmentation they are then computed once,
     by the bank. ``in_training`` are the modules in training mode (BatchNorm, dropout), with all that is in them: by default the whole model,
     and the head alone where features do not change.
 
     Raises:
-        UsageError: ``select=best`` without a validation split.
+        UsageError: ``select=best`` without a validation split, a ``pool`` below the backbone's points, a ``group`` that no parameter is of.
         DataError: fewer than two clouds, or points that are not finite.
         TrainingError: a loss that is not finite.
     """
     require_val(fit, 0 if val is None else len(val.labels))
+    require_pool(fit, model.backbone.points)
     require_two(len(clouds.labels), lambda rows: few([clouds.names[row] for row in rows]))
     broken = np.flatnonzero(~np.isfinite(clouds.points).all(axis=(1, 2)))
     if len(broken):
@@ -100,12 +150,12 @@ def tune(
     if in_training is None:
         in_training = [model] if frozen_key is None else [model.head]
     task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device)
-    keeper = _Best(model) if fit.select == "best" else None
+    keeper = _Best(model, "test_accuracy" if fit.select == "best-on-test" else "val_accuracy") if fit.select != "last" else None
     training = Training(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
         loss=task.loss,
         count=len(clouds.labels),
-        groups=decay_groups(parameters),
+        groups=_groups(parameters, fit),
         name_of=task.words,
         before_epoch=task.to_training_mode,
         after_epoch=None if keeper is None or val is None else lambda _: keeper.offer(task.accuracy(val)),
@@ -120,15 +170,42 @@ def tune(
 
 
 def require_val(fit: Fit, clouds: int) -> None:
-    """Refuse to select among epochs without validation clouds.
+    """Refuse to select among epochs without the clouds to select on.
 
     Raises:
-        UsageError: ``select=best``, and there are none.
+        UsageError: ``select=best`` or ``best-on-test``, and there are none.
     """
     if fit.select == "best" and clouds == 0:
         raise UsageError(
             "select=best keeps the weights best on the validation split, but there is none; hold one out (val=0.2) or use select=last."
         )
+    if fit.select == "best-on-test" and clouds == 0:
+        raise UsageError("select=best-on-test keeps the weights best on the test split, but there is none; use select=last or select=best.")
+
+
+def require_pool(fit: Fit, points: int) -> None:
+    """Refuse to draw more points than there are to draw from.
+
+    Raises:
+        UsageError: ``pool`` is below the number of points that the backbone takes.
+    """
+    if fit.pool is not None and fit.pool < points:
+        raise UsageError(
+            f"pool={fit.pool}: the backbone takes clouds of {points} points, drawn from the pool; give at least pool={points}."
+        )
+
+
+def _groups(parameters: dict[str, nn.Parameter], fit: Fit) -> list[dict[str, Any]]:
+    """Parameter groups as the fit says.
+
+    Raises:
+        UsageError: a part of ``group`` that no name has, so that nothing would follow it.
+    """
+    idle = [part for part in fit.group if not any(part in name for name in parameters)]
+    if idle:
+        there = few(list(dict.fromkeys(name.rpartition(".")[0] or name for name in parameters)))
+        raise UsageError(f"group={spell(fit.group)}: no parameter that trains has '{idle[0]}' in its name. They begin with: {there}.")
+    return decay_groups(parameters, fit.group, fit.group_lr, fit.group_decay)
 
 
 def set_drop_path(model: nn.Module, rate: float) -> None:
@@ -136,6 +213,16 @@ def set_drop_path(model: nn.Module, rate: float) -> None:
     drops = [module for module in model.modules() if isinstance(module, DropPath)]
     for i, module in enumerate(drops):
         module.rate = rate * i / max(len(drops) - 1, 1)
+
+
+def smoothed(logits: Float[torch.Tensor, "b c"], target: Int64[torch.Tensor, " b"], smoothing: float) -> Float[torch.Tensor, ""]:
+    """Cross-entropy with labels of 1 - ``smoothing`` for the class and the rest in equal parts for the others, as in the released codes.
+
+    Torch's ``label_smoothing`` gives the class its part of the rest too.
+    """
+    logs, others = logits.log_softmax(dim=1), max(logits.shape[1] - 1, 1)
+    mine = logs.gather(1, target[:, None])[:, 0]
+    return -((1 - smoothing) * mine + smoothing / others * (logs.sum(dim=1) - mine)).mean()
 
 
 class _Tuned:
@@ -157,7 +244,7 @@ class _Tuned:
         self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
         self.points = torch.from_numpy(clouds.points)
-        self.augment = None if fit.augment == "none" else augmentation(fit.augment)
+        self.augment = None if fit.augment == "none" and fit.pool is None else augmentation(fit.augment)
         self.features = self.groups = None
         if self.augment is None and frozen_key is not None:
             self.features = torch.from_numpy(bank.features(model, frozen_key, clouds.points, clouds.digest)).to(device)
@@ -180,7 +267,10 @@ class _Tuned:
     def loss(self, rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
         index = torch.from_numpy(rows)
         target = self.labels[index.to(self.device)]
-        return F.cross_entropy(self._logits(rows, index, epoch), target, label_smoothing=self.fit.smoothing)
+        logits = self._logits(rows, index, epoch)
+        if self.fit.smoothing_over == "others":
+            return smoothed(logits, target, self.fit.smoothing)
+        return F.cross_entropy(logits, target, label_smoothing=self.fit.smoothing)
 
     def _logits(self, rows: Int64[np.ndarray, " m"], index: torch.Tensor, epoch: int) -> torch.Tensor:
         if self.features is not None:
@@ -190,12 +280,19 @@ class _Tuned:
         else:
             assert self.augment is not None
             draw = torch_generator(self.seed, "augment", epoch, *map(int, rows))
-            groups = self.model.group(self.augment(self.points[index], draw).to(self.device))
+            groups = self.model.group(self.augment(self._seen(rows, index, epoch), draw).to(self.device))
         if self.frozen_key is None:
             return self.model.head(self.model.encode(groups))
         with torch.no_grad():
             features = self.model.encode(groups)
         return self.model.head(features)
+
+    def _seen(self, rows: Int64[np.ndarray, " m"], index: torch.Tensor, epoch: int) -> torch.Tensor:
+        fit, points = self.fit, self.points[index]
+        if fit.pool is None:
+            return points
+        draw = torch_generator(self.seed, "pool", epoch, *map(int, rows))
+        return redraw(points, self.model.backbone.points, fit.pool, draw, shared=fit.pool_shared, rule=fit.pool_rule)
 
     def accuracy(self, val: Labelled) -> float:
         self.model.eval()
@@ -215,10 +312,14 @@ class _Tuned:
 
 
 class _Best(nn.Module):
-    """Keeps the weights that were best on validation as buffers, so that they travel in the training's state. Of equals the later stay."""
+    """Keeps the weights that were best on validation as buffers, so that they travel in the training's state. Of equals the later stay.
 
-    def __init__(self, model: Model) -> None:
+    ``called`` is what the log calls the accuracy that decides.
+    """
+
+    def __init__(self, model: Model, called: str) -> None:
         super().__init__()
+        self._called = called
         self._model = [model]  # in a list: its parameters belong to the training already
         self.register_buffer("score", torch.full((), -1.0, dtype=torch.float64))
         for i, value in enumerate(model.state_dict().values()):
@@ -230,7 +331,7 @@ class _Best(nn.Module):
             self.score.fill_(accuracy)
             for i, value in enumerate(self._model[0].state_dict().values()):
                 getattr(self, f"kept_{i}").copy_(value)
-        return {"val_accuracy": accuracy}
+        return {self._called: accuracy}
 
     def restore(self) -> None:
         """Put the best weights into the model."""

@@ -1,17 +1,18 @@
 """The one training loop: AdamW, warm-up and cosine, clipping, and a state from which any kill continues (on a CPU with the same bits).
 
-Order, augmentation and dropout of an epoch are a pure function of (seed, epoch), so the state holds only weights, the optimiser's moments and the
-epoch's number.
+Order, augmentation and dropout of an epoch are a pure function of (seed, epoch), so the state holds only weights, the optimiser's moments, the
+epoch's number and, where clipping follows them, the gradients' norms.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,11 +25,21 @@ from wisetune.spec import Spec, option
 
 State = dict[str, torch.Tensor]
 _NAMED = 4
+_NORMS = "norms"
+"""In a state: the gradients' norms so far, where clipping looks at them."""
+
+
+Cosine = Literal["smooth", "timm", "timm-late"]
+"""How the rate falls: with every batch, from the end of the warm-up; once an epoch as timm does; or that an epoch late, as published."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: epochs, items a batch, peak and final learning rate, warm-up in epochs, decay, clipping of the gradient's norm."""
+    """How long and how fast: epochs, items a batch, peak and final learning rate, warm-up in epochs, decay, clipping of the gradient's norm.
+
+    ``cosine_epochs`` is where the cosine ends (None: with the training), ``warmup_lr`` where the warm-up begins (None: at the final rate).
+    With ``clip_percentile`` the gradient is cut at that percentile of the norms met so far, and not at ``clip``.
+    """
 
     epochs: int
     batch: int
@@ -37,13 +48,28 @@ class Schedule:
     warmup: float = 0.0
     lr_final: float = 1e-6
     clip: float = 10.0
+    cosine: Cosine = "smooth"
+    cosine_epochs: int | None = None
+    warmup_lr: float | None = None
+    clip_percentile: float | None = None
 
-    def lr_at(self, epoch: float) -> float:
-        """Learning rate after ``epoch`` epochs, a fraction within an epoch included: linear warm-up, then half a cosine."""
+    def lr_at(self, epoch: float, times: float = 1.0) -> float:
+        """Learning rate after ``epoch`` epochs, a fraction within an epoch included: linear warm-up, then half a cosine.
+
+        ``times`` raises the peak and neither end, as the released codes do for a group of parameters.
+        """
+        lr, begin = self.lr * times, self.warmup
+        if self.cosine != "smooth":
+            # timm's cosine begins with the training, and the warm-up takes the place of its first part. Stepped after an epoch with that
+            # epoch's number, it gives each epoch the rate of the one before.
+            epoch, begin = math.floor(epoch) - (self.cosine == "timm-late"), 0.0
+            epoch = max(epoch, 0)
         if epoch < self.warmup:
-            return self.lr_final + (self.lr - self.lr_final) * epoch / self.warmup
-        part = min(1.0, (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9))
-        return self.lr_final + (self.lr - self.lr_final) * 0.5 * (1 + math.cos(math.pi * part))
+            start = self.lr_final if self.warmup_lr is None else self.warmup_lr
+            return start + (lr - start) * epoch / self.warmup
+        end = self.epochs if self.cosine_epochs is None else self.cosine_epochs
+        part = min(1.0, (epoch - begin) / max(end - begin, 1e-9))
+        return self.lr_final + (lr - self.lr_final) * 0.5 * (1 + math.cos(math.pi * part))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,17 +147,18 @@ def train(
     if kept is not None:
         first, log = _restore(kept, training.modules, optimiser)
     parameters = [p for group in training.groups for p in group["params"]]
+    norms = list[float]() if kept is None else kept[0].get(_NORMS, torch.empty(0)).tolist()
     saved = time.monotonic()
     for epoch in range(first, schedule.epochs):
         with _own_randomness(seed, epoch):
             if training.before_epoch is not None:
                 training.before_epoch()
-            line = _epoch(training, schedule, optimiser, parameters, seed, epoch)
+            line = _epoch(training, schedule, optimiser, parameters, norms, seed, epoch)
             if training.after_epoch is not None:
                 line.update(training.after_epoch(epoch + 1))
         log.append(line)
         if resume and (time.monotonic() - saved >= save_every or epoch + 1 == schedule.epochs):
-            resume.save(*_capture(training.modules, optimiser, epoch + 1, log))
+            resume.save(*_capture(training.modules, optimiser, norms, epoch + 1, log))
             saved = time.monotonic()
         if progress:
             progress(epoch + 1, schedule.epochs, line)
@@ -165,27 +192,49 @@ def few(items: Sequence[object]) -> str:
     return ", ".join(map(str, items[:_NAMED])) + (f" and {len(items) - _NAMED} more" if len(items) > _NAMED else "")
 
 
-def decay_groups(named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
-    """Two parameter groups: with weight decay and, by the field's rule, without for one-dimensional parameters, biases and tokens."""
+def decay_groups(
+    named: Mapping[str, nn.Parameter], own: Sequence[str] = (), times: float = 1.0, decay: float | None = None
+) -> list[dict[str, Any]]:
+    """Two parameter groups: with weight decay and, by the field's rule, without for one-dimensional parameters, biases and tokens.
+
+    Parameters whose name has one of ``own`` in it are a group of their own: at ``times`` the rate, and with ``decay`` as the weight decay of
+    all of them; where that is None they too follow the field's rule.
+    """
     without = {name for name, value in named.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
-    decayed = [value for name, value in named.items() if name not in without]
-    plain = [value for name, value in named.items() if name in without]
-    return [group for group in ({"params": decayed}, {"params": plain, "weight_decay": 0.0}) if group["params"]]
+    apart = {name for name in named if any(part in name for part in own)}
+
+    def group(names: Set[str], **options: float) -> dict[str, Any]:
+        return {"params": [value for name, value in named.items() if name in names], **options}
+
+    rest = named.keys() - apart
+    found = [group(rest - without), group(rest & without, weight_decay=0.0)]
+    if decay is None:
+        found += [group(apart - without, times=times), group(apart & without, times=times, weight_decay=0.0)]
+    else:
+        found.append(group(apart, times=times, weight_decay=decay))
+    return [one for one in found if one["params"]]
 
 
 def _epoch(
-    training: Training, schedule: Schedule, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], seed: int, epoch: int
+    training: Training,
+    schedule: Schedule,
+    optimiser: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    norms: list[float],
+    seed: int,
+    epoch: int,
 ) -> dict[str, float]:
     order = list(batches(training.count, schedule.batch, seed, epoch))
     total, seen, rate = 0.0, 0, 0.0
     for step, rows in enumerate(order):
-        rate = schedule.lr_at(epoch + step / len(order))
+        at = epoch + step / len(order)
+        rate = schedule.lr_at(at)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = schedule.lr_at(at, group.get("times", 1.0))
         optimiser.zero_grad(set_to_none=True)
         loss = training.loss(rows, epoch)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        norm = _clip(parameters, schedule, norms)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise TrainingError(
@@ -197,6 +246,27 @@ def _epoch(
     return {"epoch": epoch + 1, "loss": total / max(seen, 1), "lr": rate}
 
 
+def _clip(parameters: list[nn.Parameter], schedule: Schedule, norms: list[float]) -> torch.Tensor:
+    """Cut the gradient and return its norm as it was; ``norms`` are those so far, in rising order, where they decide."""
+    if schedule.clip_percentile is None:
+        return nn.utils.clip_grad_norm_(parameters, schedule.clip)
+    gradients = [value.grad for value in parameters if value.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if math.isfinite(norm.item()):
+        nn.utils.clip_grads_with_norm_(parameters, percentile(norms, schedule.clip_percentile, norm.item()), norm)
+    return norm
+
+
+def percentile(norms: list[float], percent: float, norm: float) -> float:
+    """Put a norm among those so far, which rise, and return the limit at that percentile: MaskPoint's running percentile.
+
+    Of n norms before it is the k-th smallest, this one among them, k being ``percent`` of n, rounded down, and at least 1.
+    """
+    before = len(norms)
+    bisect.insort(norms, norm)
+    return norms[max(int(percent / 100 * before), 1) - 1]
+
+
 @contextlib.contextmanager
 def _own_randomness(seed: int, epoch: int) -> Iterator[None]:
     """Dropout and drop path draw from torch's default generators: give them this epoch's stream and put the caller's back after."""
@@ -206,10 +276,14 @@ def _own_randomness(seed: int, epoch: int) -> Iterator[None]:
         yield
 
 
-def _capture(modules: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, log: list[dict[str, float]]) -> tuple[State, dict[str, Any]]:
+def _capture(
+    modules: nn.Module, optimiser: torch.optim.Optimizer, norms: list[float], epoch: int, log: list[dict[str, float]]
+) -> tuple[State, dict[str, Any]]:
     tensors = {f"model/{name}": value.detach() for name, value in modules.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser/{index}/{name}": value.detach() for name, value in moments.items()})
+    if norms:
+        tensors[_NORMS] = torch.tensor(norms, dtype=torch.float64)
     return tensors, {"epoch": epoch, "log": log}
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.nets.official_fits import OfficialFit
 from wisetune.nets.readout import Tokens, readout
 from wisetune.spec import Spec
 
@@ -89,12 +90,16 @@ class BackboneSpec(Spec):
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A named setting: the backbone, how many classes the data have that it is for (None for none), its head, where it comes from."""
+    """A named setting: the backbone, how many classes the data have that it is for (None for none), its head, where it comes from.
+
+    ``fit`` is how the official code tunes it; None where there is no such code.
+    """
 
     backbone: BackboneSpec
     classes: int | None
     head: str
     source: str
+    fit: OfficialFit | None = None
 
 
 @dataclasses.dataclass(frozen=True)

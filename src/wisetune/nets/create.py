@@ -27,7 +27,7 @@ from wisetune.runtime import drawing
 _MACHINERY = (
     *("backbone", "grafts", "heads", "linear_max", "masked", "masked_pyramid", "model", "parts", "parts_graph", "plain", "readout"),
     *("macs", "segmenter", "tokenizer", "transformer"),
-    *("checkpoint", "create", "dvae", "features", "kin", "official", "pretrained", "save", "torch_pointcloud"),
+    *("checkpoint", "create", "dvae", "features", "kin", "official", "official_fits", "pretrained", "save", "torch_pointcloud"),
 )
 BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
 """The catalog of backbones: each module here that is not machinery is one entry."""

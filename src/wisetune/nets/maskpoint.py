@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
+from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.plain import PROJECTED, Plain, PlainSpec, small
 from wisetune.spec import option
 
@@ -57,15 +58,17 @@ class MaskPoint(Plain):
         return None if key.startswith(_ELSEWHERE) else key
 
 
-def _official(file: str, head: str) -> Preset:
+def _official(file: str, head: str, fit: OfficialFit) -> Preset:
     # ScanObjectNN too has 1,024 points and 40 outputs, of which 15 are used.
-    return Preset(MaskPointSpec(), 40, head, f"MaskPoint cfgs/{file}.yaml")
+    return Preset(MaskPointSpec(), 40, head, f"MaskPoint cfgs/{file}.yaml", fit)
 
 
 PRESETS: dict[str, Preset] = {
-    "modelnet-1k": _official("finetune_modelnet", "mlp2"),
-    "scanobjectnn": _official("finetune_scanobject_hardest", "mlp3:hidden=512,second=256"),
-    "few-shot": _official("fewshot_modelnet", "mlp2"),
+    "modelnet-1k": _official("finetune_modelnet", "mlp2", official_fit(1024, of=8192, times=9)),
+    "scanobjectnn": _official(
+        "finetune_scanobject_hardest", "mlp3:hidden=512,second=256", official_fit(1024, of=2048, times=9, clip_percentile=10)
+    ),
+    "few-shot": _official("fewshot_modelnet", "mlp2", official_fit(1024, of=8192, epochs=150, times=9)),
     "svm": Preset(MaskPointSpec(readout=PROJECTED), None, "linear", "the feature of MaskPoint's linear SVM in cfgs/pretrain_shapenet.yaml"),
     "mini": Preset(small(MaskPointSpec, token_width=96), None, "linear", "wisetune: the same code at a size for two cores"),
 }

@@ -24,6 +24,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site
+from wisetune.nets.official_fits import official_fit
 from wisetune.nets.readout import Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
@@ -306,9 +307,19 @@ _ELSEWHERE = (
 
 _SCAN = (32, 16, 16)
 PRESETS: dict[str, Preset] = {
-    "modelnet-1k": Preset(PointM2AESpec(), 40, "mlp3", "Point-M2AE cfgs/fine-tuning/modelnet40.yaml"),
+    "modelnet-1k": Preset(
+        PointM2AESpec(),
+        40,
+        "mlp3",
+        "Point-M2AE cfgs/fine-tuning/modelnet40.yaml",
+        official_fit(1024, of=8192, times=49, smoothing=0.3, smoothing_over="others"),
+    ),
     "scanobjectnn": Preset(
-        PointM2AESpec(points=2048, group_sizes=_SCAN, readout="mean+max"), 15, "mlp3", "Point-M2AE cfgs/fine-tuning/scan_pb.yaml"
+        PointM2AESpec(points=2048, group_sizes=_SCAN, readout="mean+max"),
+        15,
+        "mlp3",
+        "Point-M2AE cfgs/fine-tuning/scan_pb.yaml",
+        official_fit(2048, of=2048, votes=None),
     ),
     "shapenetpart": Preset(PointM2AESpec(points=2048, norm="each"), 50, "parts-pyramid", "Point-M2AE segmentation/Point_M2AE_SEG.py"),
     "svm": Preset(PointM2AESpec(norm="levels"), None, "linear", "the feature of Point-M2AE's linear SVM, cfgs/linear-svm/modelnet40.yaml"),

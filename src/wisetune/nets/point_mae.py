@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from wisetune.nets.backbone import Masking, Preset
 from wisetune.nets.masked import MaskedAutoencoder
+from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.plain import BareSpec, Plain, small
 
 
@@ -63,16 +64,17 @@ _ELSEWHERE = (
 """Parts of the pre-training model, and of the part segmentation model."""
 
 
-def _official(points: int, groups: int, classes: int, file: str) -> Preset:
-    return Preset(PointMAESpec(points=points, groups=groups), classes, "mlp3", f"Point-MAE cfgs/{file}.yaml")
+def _official(points: int, groups: int, classes: int, file: str, fit: OfficialFit) -> Preset:
+    return Preset(PointMAESpec(points=points, groups=groups), classes, "mlp3", f"Point-MAE cfgs/{file}.yaml", fit)
 
 
 PRESETS: dict[str, Preset] = {
-    "modelnet-1k": _official(1024, 64, 40, "finetune_modelnet"),
-    "modelnet-8k": _official(8192, 512, 40, "finetune_modelnet_8k"),
-    "scanobjectnn": _official(2048, 128, 15, "finetune_scan_hardest"),
+    "modelnet-1k": _official(1024, 64, 40, "finetune_modelnet", official_fit(1024, of=8192)),
+    "modelnet-8k": _official(8192, 512, 40, "finetune_modelnet_8k", official_fit(8192, of=8192)),
+    # Its voting refuses clouds of 2,048 points.
+    "scanobjectnn": _official(2048, 128, 15, "finetune_scan_hardest", official_fit(2048, of=2048, votes=None)),
     # The official few-shot runs keep the 40 outputs and use the first 5 or 10.
-    "few-shot": _official(1024, 64, 40, "fewshot"),
+    "few-shot": _official(1024, 64, 40, "fewshot", official_fit(1024, of=8192, epochs=150)),
     "shapenetpart": Preset(
         PointMAESpec(points=2048, groups=128, class_token=False, readout="max+mean"), 50, "parts", "Point-MAE segmentation/models/pt.py"
     ),

@@ -35,6 +35,8 @@ class Setting:
     ``task`` is the digest of the data that are trained and selected on; ``fit`` tunes whole models and ``head_fit`` heads alone; ``gentle_fit``
     is ``fit`` with a low learning rate, the plainest way to keep a backbone. ``complete`` says that every part of the start has a pre-trained
     value (no fresh class token): then alpha = 0 is the start itself.
+    ``fit_task`` and ``head_task`` are the digests of what ``fit`` (and ``gentle_fit``) and ``head_fit`` train and select on where they ask for
+    other clouds than the task's (more points to draw from, the test part to select on); None is ``task``.
     """
 
     start: Start
@@ -45,6 +47,8 @@ class Setting:
     head_fit: Spec
     seed: int
     complete: bool = True
+    fit_task: str | None = None
+    head_task: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,23 +78,23 @@ class Story(Spec):
 
 def linear_probing(setting: Setting, start: Recipe | None = None) -> Tune:
     """A fresh head on a frozen backbone."""
-    return Tune(start or setting.start, Linear(), setting.head, setting.task, setting.head_fit, setting.seed)
+    return Tune(start or setting.start, Linear(), setting.head, setting.head_task or setting.task, setting.head_fit, setting.seed)
 
 
 def fine_tuning(setting: Setting) -> Tune:
     """Everything trains, from a fresh head."""
-    return Tune(setting.start, Full(), setting.head, setting.task, setting.fit, setting.seed)
+    return Tune(setting.start, Full(), setting.head, setting.fit_task or setting.task, setting.fit, setting.seed)
 
 
 def gentle_tuning(setting: Setting) -> Tune:
     """Full fine-tuning with a low learning rate."""
-    return Tune(setting.start, Full(), setting.head, setting.task, setting.gentle_fit, setting.seed)
+    return Tune(setting.start, Full(), setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed)
 
 
 def probing_then_tuning(setting: Setting) -> Tune:
     """LP-FT (Kumar et al. 2022): fine-tuning, gently, from the head that linear probing found."""
     probed = linear_probing(setting)
-    return Tune(probed, Full(), setting.head, setting.task, setting.gentle_fit, setting.seed, head_from="start")
+    return Tune(probed, Full(), setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed, head_from="start")
 
 
 def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:

@@ -1,0 +1,96 @@
+"""Official trainings by name: what ``--fit official`` and ``--fit preset=NAME`` mean, and what ``wisetune show NAME`` says of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from wisetune.errors import UsageError, did_you_mean
+from wisetune.fit.finetune import Fit
+from wisetune.fit.words import in_words
+from wisetune.nets.backbone import BackboneSpec, Preset
+from wisetune.nets.create import BACKBONES, named
+from wisetune.nets.official_fits import Reading
+from wisetune.spec import apart
+
+OFFICIAL = "official"
+_WORDS = ("preset", "reading")
+
+
+def fit_of(given: str, usual: str, backbone: BackboneSpec, called: str, *, frozen: bool = False) -> Fit:
+    """The fit that ``--fit`` means: what is given, and the rest of an official preset if one is named, else as ``usual``.
+
+    ``called`` is what the user calls the architecture. With ``frozen`` a head's is meant.
+
+    Raises:
+        UsageError: a word that means nothing, or a preset that is not there.
+    """
+    words, rest = apart(given, _WORDS)
+    if "preset" not in words:
+        if "reading" in words:
+            raise UsageError(
+                f"reading={words['reading']} is of an official preset, and none was named: {OFFICIAL},reading={words['reading']}."
+            )
+        base = Fit.from_options(usual)
+    else:
+        reading = words.get("reading", "as_intended")
+        if reading not in get_args(Reading):
+            raise UsageError(f"reading is '{reading}'; it can be {', '.join(get_args(Reading))}.")
+        preset = _preset(words["preset"], backbone, called, frozen=frozen)
+        assert preset.fit is not None
+        base = Fit.from_options(preset.fit.text("as_published" if reading == "as_published" else "as_intended"))
+    return Fit.from_options(rest, otherwise={field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+
+
+def _preset(name: str, backbone: BackboneSpec, called: str, *, frozen: bool) -> Preset:
+    there = {key: preset for key, preset in BACKBONES.entry(backbone.name).presets().items() if preset.fit and preset.fit.frozen == frozen}
+    what = "official training of heads" if frozen else "official training"
+    if not there:
+        raise UsageError(f"{backbone.name} has no {what}. Give options such as epochs=30,lr=0.001.")
+    if name != OFFICIAL:
+        if name not in there:
+            raise UsageError(
+                f"{backbone.name} has no {what} '{name}'.{did_you_mean(name, [OFFICIAL, *there])} There are: {', '.join(there)}."
+            )
+        return there[name]
+    words = called.removeprefix("random:").partition(",")[0]
+    like = {key: preset for key, preset in there.items() if _same(preset.backbone, backbone)}
+    mine = {key: preset for key, preset in like.items() if f"{backbone.name}-{key}" == words} or like
+    if len(mine) == 1:
+        return next(iter(mine.values()))
+    why = (
+        f"are those of several official settings ({', '.join(mine)})" if mine else f"are those of no official setting ({', '.join(there)})"
+    )
+    raise UsageError(f"{OFFICIAL} names no training here: the sizes of these weights {why}. Name one: preset={next(iter(mine or there))}.")
+
+
+def _same(one: BackboneSpec, other: BackboneSpec) -> bool:
+    """Whether they are the same but for what no training depends on: the reading and the initial values."""
+
+    def bare(spec: BackboneSpec) -> Mapping[str, Any]:
+        return {key: value for key, value in spec.canonical().items() if key not in ("reading", "initial", "drop_path")}
+
+    return bare(one) == bare(other)
+
+
+def told(name: str) -> Iterator[str]:
+    """A preset in words, line by line, by its one word (``point-mae-scanobjectnn``)."""
+    preset = named()[name]
+    yield f"{name}: {preset.source}"
+    yield f"backbone   {preset.backbone}"
+    yield f"head       {preset.head}" + ("" if preset.classes is None else f", {preset.classes} outputs")
+    if preset.fit is None:
+        yield "training   no official one"
+        return
+    option = "--head-fit" if preset.fit.frozen else "--fit"
+    fit = Fit.from_options(preset.fit.text())
+    yield from (f"{'' if number else 'training':10} {line}" for number, line in enumerate(in_words(fit)))
+    yield f"           {option} {OFFICIAL}, or with every option: {preset.fit.text()}"
+    differs = ",".join(f"{key}={value}" for key, value in preset.fit.published.items() if preset.fit.options.get(key) != value)
+    yield f"published  {differs}"
+    yield f"           {option} {OFFICIAL},reading=as_published"
+    yield from (f"           - {fault}" for fault in preset.fit.faults)
+    yield f"voting     --measure {preset.fit.votes}" if preset.fit.votes else "voting     none that works with this number of points"
+    story = "lp" if preset.fit.frozen else "ft"
+    yield f"run        wisetune run {story} --from FILE --backbone {name} --on TASK --head {preset.head} {option} {OFFICIAL} --out OUT"

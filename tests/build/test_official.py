@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from wisetune.build.official import fit_of, told
+from wisetune.build.request import Request
+from wisetune.errors import UsageError
+from wisetune.fit.finetune import Fit
+from wisetune.fit.words import in_words
+from wisetune.nets.create import BACKBONES, named
+
+USUAL = "epochs=30,lr=0.001,drop-path=0.1"
+SCAN = named()["recon-scanobjectnn"]
+
+
+def asked(text: str, name: str = "recon-scanobjectnn", called: str | None = None, **options) -> Fit:
+    return fit_of(text, USUAL, named()[name].backbone, name if called is None else called, **options)
+
+
+def test_without_a_preset_what_is_given_changes_the_usual():
+    assert asked("epochs=3") == dataclasses.replace(Fit.from_options(USUAL), epochs=3)
+    assert asked("3,lr=0.5") == Fit(epochs=3, lr=0.5, drop_path=0.1)
+    assert asked("") == Fit.from_options(USUAL)
+
+
+@pytest.mark.parametrize("text", ["official", "preset=official", "preset=scanobjectnn", "scanobjectnn", "official,reading=as_intended"])
+def test_one_word_is_the_whole_official_training(text):
+    fit = asked(text)
+    assert fit == Fit.from_options(SCAN.fit.text())
+    assert (fit.lr, fit.group_lr, fit.drop_path, fit.cosine) == (2e-5, 10.0, 0.2, "timm")
+
+
+def test_the_published_reading_and_further_options():
+    assert asked("official,reading=as_published") == Fit.from_options(SCAN.fit.text("as_published"))
+    fit = asked("lr=0.1,reading=as_published,preset=scanobjectnn,epochs=7,select=best-on-test")
+    assert fit == dataclasses.replace(Fit.from_options(SCAN.fit.text("as_published")), lr=0.1, epochs=7, select="best-on-test")
+
+
+def test_the_weights_of_another_name_are_known_by_their_sizes():
+    assert asked("official", called="pretrain.pth").lr == 2e-5
+    read = dataclasses.replace(SCAN.backbone, reading="as_published", drop_path=0.0)
+    assert fit_of("official", USUAL, read, "pretrain.pth").lr == 2e-5
+    assert asked("official", "point-mae-few-shot", "random:point-mae-few-shot,seed=3").epochs == 150
+    assert asked("official", "point-mae-modelnet-1k").epochs == 300
+
+
+def test_heads_have_trainings_of_their_own():
+    fit = asked("official", frozen=True)
+    assert (fit.lr, fit.group) == (1e-4, ("head.",))
+    assert asked("official", "recon-scanobjectnn-linear", frozen=True) == fit
+    with pytest.raises(UsageError, match=r"no official training 'scanobjectnn-linear'\. Did you mean 'scanobjectnn'"):
+        asked("preset=scanobjectnn-linear")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "called", "message"),
+    [
+        (
+            "official",
+            "point-mae-modelnet-1k",
+            "x.pth",
+            r"several official settings \(modelnet-1k, few-shot\)\. Name one: preset=modelnet-1k",
+        ),
+        ("official", "point-mae-mini", "point-mae-mini", r"no official setting \(modelnet-1k, modelnet-8k, .*Name one: preset=modelnet-1k"),
+        (
+            "oficial",
+            "point-mae-mini",
+            "",
+            r"point-mae has no official training 'oficial'\. Did you mean 'official'\? There are: modelnet-1k",
+        ),
+        ("official,reading=intended", "point-mae-scanobjectnn", "", "reading is 'intended'; it can be as_intended, as_published"),
+        ("reading=as_published", "point-mae-scanobjectnn", "", "none was named: official,reading=as_published"),
+        ("official,preset=mini", "point-mae-scanobjectnn", "", "gives 'preset' twice"),
+        ("official,epoch=3", "point-mae-scanobjectnn", "", "Did you mean 'epochs'"),
+    ],
+)
+def test_a_slip_is_answered(text, name, called, message):
+    with pytest.raises(UsageError, match=message):
+        asked(text, name, called)
+
+
+def test_a_family_without_official_trainings_of_heads_says_so():
+    with pytest.raises(UsageError, match=r"point-mae has no official training of heads\. Give options"):
+        asked("official", "point-mae-scanobjectnn", frozen=True)
+
+
+@pytest.mark.parametrize("name", named())
+def test_every_setting_is_told_in_words(name):
+    lines = list(told(name))
+    assert lines[0] == f"{name}: {named()[name].source}"
+    text = "\n".join(lines)
+    if named()[name].fit is None:
+        assert "no official one" in text
+        return
+    option = "--head-fit" if named()[name].fit.frozen else "--fit"
+    command = next(line for line in lines if line.startswith("run "))
+    assert f"--backbone {name} " in command
+    assert f" {option} official " in command
+    assert all(fault in text for fault in named()[name].fit.faults)
+    # What the page says to type is what it says.
+    spelled = next(line for line in lines if "with every option" in line).rpartition(": ")[2]
+    frozen = named()[name].fit.frozen
+    assert asked(spelled, name, frozen=frozen) == asked("official", name, frozen=frozen)
+
+
+def test_words_say_what_is_unusual_and_nothing_of_what_is_not():
+    plain = "\n".join(in_words(Fit()))
+    assert plain.splitlines()[:2] == [
+        "20 epochs of batches of 32, AdamW with weight decay 0.05",
+        "learning rate 0.0005: 1 epoch of warm-up from 1e-06, a cosine to 1e-06, with every batch",
+    ]
+    assert not any(word in plain for word in ("smoothed", "times the rate", "points", "percentile"))
+    fit = Fit(smoothing=0.3, smoothing_over="others", clip_percentile=10.0, pool=1200, pool_of=8192, group=("head.",), group_lr=10.0)
+    said = "\n".join(in_words(dataclasses.replace(fit, select="best-on-test", cosine="timm-late", cosine_epochs=19)))
+    for words in (
+        "at epoch 19, once an epoch and over all epochs as timm has it, an epoch late",
+        "parameters with 'head.' in their names: 10 times the rate",
+        "percentile 10 of the norms so far",
+        "labels smoothed by 0.3 over the other classes",
+        "at random from the 1200 farthest of 8192 of a cloud, one choice for a batch",
+        "best on the TEST split: its numbers are too good",
+    ):
+        assert words in said
+
+
+def test_the_usual_fits_of_a_request_name_no_preset():
+    for text in (Request.fit, Request.head_fit):
+        assert fit_of(text, text, BACKBONES.parse("point-mae"), "point-mae-mini") == Fit.from_options(text)
