@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -102,23 +102,21 @@ class Transformer(nn.Module):
         self, x: Float[torch.Tensor, "b t d"], position: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None
     ) -> Float[torch.Tensor, "b t d"]:
         """``position`` is added to the tokens before every block, as in Point-BERT's code and all that follow it; ``near`` as in ``Attention``."""
-        return self.after((len(self.blocks) - 1,), x, position, near)[0]
+        *_, last = self.after((len(self.blocks) - 1,), x, position, near)
+        return last
 
     def after(
         self,
-        kept: Sequence[int],
+        kept: Collection[int],
         x: Float[torch.Tensor, "b t d"],
         position: Float[torch.Tensor, "b t d"],
         near: Shaped[torch.Tensor, "b t t"] | None = None,
-    ) -> list[Float[torch.Tensor, "b t d"]]:
-        """The tokens after each of these blocks, counted from 0; the rest as ``forward``."""
+    ) -> Iterator[Float[torch.Tensor, "b t d"]]:
+        """The tokens after each of these blocks, which are counted from 0 and ascend; the rest as ``forward``."""
         seen = () if near is None else (near,)
-        states = {}
         for index, block in enumerate(self.blocks):
             x = block(x + position, *seen)
-            if index in kept:
-                states[index] = x
-        return [states[index] for index in kept]
+            yield from (x for wanted in kept if wanted == index)
 
 
 def initialise(module: nn.Module) -> None:
