@@ -206,6 +206,26 @@ def test_copies_are_equal_and_independent(model, points, how):
     assert torch.equal(answer(copied, points), wanted)
 
 
+class Features(torch.nn.Module):
+    """What follows from patches: finding these is no part of a graph."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *groups: torch.Tensor) -> torch.Tensor:
+        return self.model.encode(groups)
+
+
+@pytest.mark.parametrize("spec", [spec for specs in SPECS.values() for spec in specs], ids=str)
+def test_features_can_be_exported(spec, points):
+    features = Features(Model(fresh_backbone(spec, 0), torch.nn.Identity())).eval()
+    groups = features.model.group(points)
+    exported = torch.export.export(features, groups).module()
+    with torch.no_grad():
+        torch.testing.assert_close(exported(*groups), features(*groups), rtol=1e-5, atol=1e-6)
+
+
 def test_anatomy_names_what_is_there(model):
     backbone = model.backbone
     modules, parameters = dict(backbone.named_modules()), dict(backbone.named_parameters())

@@ -168,3 +168,9 @@ def test_heads_and_readouts_by_name():
     assert LinearHead().build(6, 2).weight.shape == (2, 6)
     with pytest.raises(UsageError, match="no readout"):
         readout("cls", 1)
+
+
+@pytest.mark.parametrize("asked", [{"name": "occo"}, {"name": "occo", "preset": "modelnet-1k"}, {"name": "occo-modelnet-1k"}])
+def test_occo_says_that_nothing_was_released(asked):
+    with pytest.raises(UsageError, match="were never released"):
+        create(classes=3, **asked)

@@ -67,12 +67,17 @@ def heard(module: nn.Module) -> bool:
     return any(len(found) for found in hooks)
 
 
-def _fits(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether oneDNN may be called: real float32 tensors on the CPU, and nobody records, transforms or casts what happens to them."""
-    fast = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu" and x.numel() > 0
-    real = type(x) in _PLAIN and type(weight) in _PLAIN and not torch._C._are_functorch_transforms_active()
+def untouched(*tensors: torch.Tensor) -> bool:
+    """Whether these are real tensors on the CPU, and nobody records, transforms or casts what happens to them."""
+    real = all(type(value) in _PLAIN and value.device.type == "cpu" for value in tensors)
     watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu")
-    return _ONEDNN is not None and torch.backends.mkldnn.enabled is True and fast and real and not watched
+    return real and not watched and not torch._C._are_functorch_transforms_active()
+
+
+def _fits(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether oneDNN may be called."""
+    fast = x.dtype == weight.dtype == torch.float32 and x.numel() > 0
+    return _ONEDNN is not None and torch.backends.mkldnn.enabled is True and fast and untouched(x, weight)
 
 
 _PLAIN = (torch.Tensor, Parameter)

@@ -35,6 +35,10 @@ BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", Backbone
 PARTS_HEADS: dict[str, type[PartsHead]] = {cls.name: cls for cls in (Parts, PyramidParts, GraphParts)}
 _DEFAULT_HEAD = "mlp3"
 _MOST_CLASSES = 1_000_000
+_OCCO = (
+    "there is no backbone 'occo': code and weights of the Transformer-OcCo in published tables were never released (Point-BERT's issue 43), so "
+    "its rows can be quoted and not loaded. The same architecture with released weights is act, maskpoint, point-bert or point-mae."
+)
 
 
 def create(
@@ -108,6 +112,7 @@ def parse_backbone(text: str) -> BackboneSpec:
         return known[text].backbone
     if ":" in text or text in BACKBONES.names():
         return BACKBONES.parse(text)
+    _refuse_unreleased(text)
     there = [*BACKBONES.names(), *known]
     raise UsageError(f"there is no backbone '{text}'.{did_you_mean(text, there)} There are: {', '.join(there)}.")
 
@@ -180,10 +185,16 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def _refuse_unreleased(name: str) -> None:
+    if name.partition("-")[0] == "occo":
+        raise UsageError(_OCCO)
+
+
 def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset | None]:
     if preset is None:
         chosen = named().get(name)
         return parse_backbone(name), chosen
+    _refuse_unreleased(name)
     name, options = BACKBONES.divide(name)
     if options:
         raise UsageError(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numba import njit
 from torch.autograd.function import once_differentiable
 
-from wisetune.nets._linear import product
+from wisetune.nets._linear import product, untouched
 from wisetune.points._threads import over_batch
 
 _CHUNK_ROWS = 2048
@@ -53,9 +53,8 @@ def _sparse(*inputs: torch.Tensor) -> bool:
     """Whether there is a gradient to be had by the kernels below."""
     if not torch.is_grad_enabled() or not any(value.requires_grad for value in inputs):
         return False
-    # Autocast would hand the backward pass a half-precision gradient, which numpy does not know in bfloat16.
-    plain = all(value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64) for value in inputs)
-    return plain and not torch.is_autocast_enabled("cpu")
+    # Autocast, for one, would hand the backward pass a half-precision gradient, which numpy does not know in bfloat16.
+    return untouched(*inputs) and all(value.dtype in (torch.float32, torch.float64) for value in inputs)
 
 
 def _hidden(x: torch.Tensor, inner: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
