@@ -15,8 +15,8 @@ from studies import bare, hostile, placed, recommended, record, study, unchosen,
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
 from wisetune.records import wilson
-from wisetune.report import page, write_report
-from wisetune.report.board import Board
+from wisetune.report import page, words, write_report
+from wisetune.report.board import Board, Estimate, over_seeds
 from wisetune.report.drawing import Labels, png
 from wisetune.report.page import without_tests
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
@@ -391,3 +391,40 @@ def test_the_tests_of_a_rule_are_told_once():
     assert rule.startswith("Rule: greedy")
     assert began.startswith("alpha 1 (fine-tuned)")
     assert ended.startswith("Stopped because accuracy fell too far. Chosen: alpha 0.9")
+
+
+@pytest.mark.parametrize(
+    ("gains", "low", "high", "colour"),
+    [
+        ((0.0504,), 0.0004, 0.1004, ""),  # reads +5.0 (0.0 to +10.0)
+        ((0.0506,), 0.0006, 0.1006, "up"),  # reads +5.1 (+0.1 to +10.1)
+        ((-0.0504,), -0.1004, -0.0004, ""),
+        ((-0.0506,), -0.1006, -0.0006, "down"),
+        ((0.09, -0.01), 0.01, 0.07, ""),  # the two seeds disagree
+        ((0.05, 0.03), 0.01, 0.07, "up"),
+    ],
+)
+def test_the_colour_of_a_difference_is_that_of_the_words_and_of_the_figures_shown(
+    monkeypatch: pytest.MonkeyPatch, gains: tuple[float, ...], low: float, high: float, colour: str
+) -> None:
+    found = over_seeds([Estimate(value, low, high, 400) for value in gains], -1.0)
+    assert found is not None
+    monkeypatch.setattr(Board, "gain", lambda *_, **__: found)
+    text = page(study(tuple(range(len(gains)))))
+    figures = words.difference(found.value, found.low, found.high)
+    assert f'<span class="change {colour}">difference: {figures} points</span>' in text
+    assert set(re.findall(rf'<span class="(\w*)">{re.escape(figures)}</span>', text)) == {colour}
+    told = {"": "no difference shown", "up": "a gain for these models", "down": "a loss for these models"}[colour]
+    assert f"{figures} points of accuracy ({told})".replace("–", "⁠–⁠") in text
+
+
+def test_a_cell_that_reads_zero_has_no_colour() -> None:
+    made = study((0,))
+    rows = [
+        dataclasses.replace(row, record=dataclasses.replace(row.record, value=0.5 + 0.0003 * (row.method == "ft")))
+        if row.record.role == "corruption"
+        else row
+        for row in made.rows
+    ]
+    cells = re.findall(r'<td class="(\w*)"( style="[^"]*")?>0\.0</td>', page(dataclasses.replace(made, rows=rows)))
+    assert set(cells) == {("", "")}

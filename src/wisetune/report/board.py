@@ -49,6 +49,24 @@ class Estimate:
     sd: float | None = None
     objects: int | None = None
 
+    @property
+    def shown(self) -> int:
+        """Of a difference: 1 where it is shown to be a gain, -1 where a loss, 0 where neither is."""
+        return shown(self.value, self.low, self.high, self.sd, self.seeds)
+
+
+def shown(value: float | None, low: float | None, high: float | None, sd: float | None, seeds: int) -> int:
+    """Whether a difference is shown to be one, and its sign: words and colours of all pages follow it.
+
+    Bounds count as they are spelled, with one decimal: one that reads 0.0 reaches zero. Two seeds that disagree in sign show nothing.
+    """
+    if value is None or low is None or high is None:
+        return 0
+    # Two values lie sd / sqrt(2) to either side of their mean.
+    if seeds == 2 and sd is not None and abs(value) <= sd / math.sqrt(2):
+        return 0
+    return (round(100 * low, 1) > 0) - (round(100 * high, 1) < 0)
+
 
 class Board:
     """An index of one job's rows that answers questions about them."""

@@ -65,7 +65,7 @@ def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("wisetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    own: dict[str, Callable[..., str]] = {"estimate": _cell, "gain": _gain, "plain": _plain, "counted": words.counted}
+    own: dict[str, Callable[..., str]] = {"estimate": _cell, "gain": _gain, "tone": _tone, "plain": _plain, "counted": words.counted}
     own |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "split")}
     for name, function in own.items():
         made.filters[name] = function
@@ -83,6 +83,12 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 
 def _gain(row: Mapping[str, Any], column: str) -> str:
     return words.difference(row[column], row[f"{column}_low"], row[f"{column}_high"])
+
+
+def _tone(row: Mapping[str, Any], column: str = "") -> str:
+    """The class that colours a difference, of a table's row or by itself."""
+    keys = [f"{column}_{end}" if column else end for end in ("low", "high", "sd")]
+    return ("", "up", "down")[b.shown(row[column or "value"], *(row[key] for key in keys), row["seeds"])]
 
 
 def _plain(value: Any) -> str:

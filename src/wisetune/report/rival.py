@@ -7,7 +7,6 @@ several the one that is best on validation data is picked, and what is advised r
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from wisetune.records import LEAST_SEEDS
 from wisetune.report import board as b
@@ -96,14 +95,11 @@ def told(board: Board, after: Place, rival: Rival) -> str:
 def judged(found: Estimate) -> str:
     """Whether a difference is known to be one.
 
-    The interval of fewer than three seeds is over the items alone: it knows of these models, not of those that other seeds would train. Two
-    seeds that disagree show nothing.
+    The interval of fewer than three seeds is over the items alone: it knows of these models, not of those that other seeds would train.
     """
-    # Two values lie sd / sqrt(2) to either side of their mean.
-    disagree = found.seeds == 2 and found.sd is not None and abs(found.value) <= found.sd / math.sqrt(2)
-    if disagree or found.low <= 0 <= found.high:
+    if not found.shown:
         return "no difference shown"
-    return ("a gain" if found.low > 0 else "a loss") + (" for these models" if found.seeds < LEAST_SEEDS else "")
+    return ("a gain" if found.shown > 0 else "a loss") + (" for these models" if found.seeds < LEAST_SEEDS else "")
 
 
 def _means(board: Board, place: Place, split: str | None = None) -> dict[str, Estimate]:
