@@ -14,14 +14,15 @@ from wisetune.results import Results
 from wisetune.store import Store
 
 SUMMARY = {"method", "rule", "alpha", "selected_on", "shown_on", "seeds", "before", "after", "linear_probing", "gain"}
-SUMMARY |= {"rival", "sentences", "notes"}
+SUMMARY |= {"rival", "conclusion", "sentences", "notes"}
 PLAN = {"story", "start", "task", "probes", "seeds", "head", "fit", "head_fit", "parameters", "models", "trainings", "mixes", "seconds"}
 
 
 def test_findings_and_places_on_stdout_progress_on_stderr(first, finished):
     *sentences, report, model = first.out.replace("\xa0", " ").splitlines()
-    assert sentences[0].startswith("WiSE-FT-LP at α = ")
-    assert "full fine-tuning has" in sentences[0]
+    assert sentences[0].startswith(("Take ", "Keep "))
+    assert sentences[1].startswith("WiSE-FT-LP at α = ")
+    assert "full fine-tuning has" in sentences[1]
     assert any(line.startswith("One seed: each model was trained once.") for line in sentences)
     assert report == "Report: out/report.html"
     assert model == "Model:  out/model.safetensors   (wisetune predict out FILE...)"

@@ -15,7 +15,8 @@ from wisetune.report.markdown import markdown, together
 
 def test_page_holds_verdict_command_and_every_alpha() -> None:
     text = markdown(study((0, 1, 2)), "Demo")
-    assert text.startswith("# Demo\n\nWiSE-FT-LP at ")
+    assert text.startswith("# Demo\n\n**Take WiSE-FT-LP at α\u00a0=\u00a00.4 rather than full fine-tuning: ")
+    assert text.split("\n\n")[2].startswith("WiSE-FT-LP at ")
     assert "```sh\nwisetune run demo:scans --seeds 3\n```" in text
     sweep = text.split("## Along alpha")[1].split("##")[0]
     assert [line.split("|")[1].strip() for line in sweep.strip().splitlines()[2:]] == [f"{alpha / 10:g}" for alpha in range(11)]

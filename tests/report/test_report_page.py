@@ -76,7 +76,7 @@ def test_ids_are_unique(three: str) -> None:
 def test_sections_in_order(three: str) -> None:
     heads = [
         *("The trade-off", "Along alpha", "Which tests decided", "Chosen models and baselines", "Under corruption"),
-        *("What is taken for what", "The scans it got most wrong", "Protocol", "Reproduce", "Merge audit", "Training logs"),
+        *("What is taken for what", "The scans the model got most wrong", "Protocol", "Reproduce", "Merge audit", "Training logs"),
     ]
     places = [three.index(f">{head}<") for head in heads]
     assert places == sorted(places)
@@ -125,13 +125,15 @@ def _looked(wrong: int, right: int, missed: int) -> str:
 def test_scans_that_are_right_are_not_called_wrong() -> None:
     both = _looked(2, 4, 2)
     assert "The model of seed 0 took 2 of 804 test scans for something else. These are they." in both
-    wrong, right = both.split(">The scans it got most wrong<")[1].split(">The right ones it was least sure of<")
+    wrong, right = both.split(">The scans the model got most wrong<")[1].split(">Right, but least sure<")
     assert (wrong.count("<b>bin</b> taken for <b>bag</b>"), wrong.count("<figcaption><b>bag</b>, ")) == (2, 0)
     assert (right.count("<figcaption><b>bag</b>, "), right.count("taken for <b>")) == (4, 0)
     assert "These are the ones whose true class it found least probable" in _looked(6, 0, 30)
     none = _looked(0, 6, 0)
     assert "most wrong" not in none
-    assert "The model of seed 0 took all of 804 test scans for what they are. Of the scans that it classified right these are" in none
+    assert (
+        "The model of seed 0 took all of 804 test scans for what they are. Of the scans that the model classified right these are" in none
+    )
 
 
 def test_the_protocol_is_in_words() -> None:

@@ -20,6 +20,10 @@ ROBUSTNESS: Role = "robustness"
 CORRUPTED: Role = "corruption"
 TRANSFER: Role = "transfer"
 VOTING: Role = "voting"
+CLEAN = "clean"
+"""Accuracy on the clouds that were corrupted, as they are: may be those of a part of the split."""
+Quantity = str | tuple[str, str]
+"""What a model has a mean of: ACCURACY, CLASS_MEAN, ROBUSTNESS, CORRUPTED (over all corruptions), CLEAN, or one of a board's ``probes``."""
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
 
@@ -79,7 +83,7 @@ class Board:
         self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
         self.probed = self._split_of_probes()
         self.rule, self.sweeps, self.reference = results.study.rule, results.study.sweeps, results.study.reference
-        self._measured = {(row.method, row.alpha) for row in results.rows}
+        self._measured = dict.fromkeys((row.method, row.alpha) for row in results.rows)
         self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
         self._weights: dict[tuple[Model, int], str] = {}
         for row in results.rows:
@@ -89,6 +93,10 @@ class Board:
             if role in (ACCURACY, CLASS_MEAN, ROBUSTNESS):
                 found = self._records.setdefault((role, model, row.seed, row.record.split), {})
                 found.setdefault((row.record.measure, row.record.data), row.record)
+            if role == CORRUPTED:
+                kind, level = row.record.detail.get("kind"), row.record.detail.get("level")
+                found = self._records.setdefault((CLEAN if kind == "clean" else role, model, row.seed, row.record.split), {})
+                found.setdefault((row.record.measure, f"{row.record.data}, {kind} {level}"), row.record)
         self.probes = sorted({key for (role, *_), found in self._records.items() if role == ROBUSTNESS for key in found})
 
     def _split_of_probes(self) -> str:
@@ -106,9 +114,9 @@ class Board:
         task = f"{words.split(self.split)} split"
         return task if self.probed == self.split or not self.probes else f"{task}, robustness: {words.split(self.probed)} split"
 
-    def shown(self, quantity: str | tuple[str, str]) -> str:
+    def shown(self, quantity: Quantity) -> str:
         """The split of which a quantity is shown: accuracies of the task on one, robustness on one."""
-        return self.split if quantity in (ACCURACY, CLASS_MEAN) else self.probed
+        return self.split if quantity in (ACCURACY, CLASS_MEAN, CORRUPTED, CLEAN) else self.probed
 
     @property
     def headline(self) -> str:
@@ -138,6 +146,11 @@ class Board:
         name = self.words(method).name
         return name if alpha is None else f"{name} at {words.equals(alpha)}"
 
+    def named(self, place: Place) -> str:
+        """A model, whose alpha may differ from seed to seed: its short name, with its alphas where it has any."""
+        name = words.joined(dict.fromkeys(self.words(method).name for method, _ in place.values()))
+        return f"{name} at {alpha_words(place)}" if any(alpha is not None for _, alpha in place.values()) else name
+
     def listed(self) -> list[Words]:
         """The words of the methods that were measured: those along alpha, then the others."""
         order = [*self.sweeps, *words.MARKS]
@@ -161,7 +174,7 @@ class Board:
         """Whether a model is that of a method without alpha, by whatever name."""
         return bool(place) and all(self.same(model, (method, None), seed) for seed, model in place.items())
 
-    def gain(self, quantity: str | tuple[str, str], place: Place, split: str | None = None, than: str | None = None) -> Estimate | None:
+    def gain(self, quantity: Quantity, place: Place, split: str | None = None, than: str | None = None) -> Estimate | None:
         """How far a model is above the reference, or the method ``than``.
 
         None where it is that one, and of robustness where the backbone is the same.
@@ -221,20 +234,25 @@ class Board:
                 found.setdefault(model, []).append(row)
         return dict(sorted(found.items(), key=lambda item: item[0] != (CHOSEN, None)))
 
-    def parts(self, quantity: str | tuple[str, str], model: Model, seed: int, split: str) -> list[Record]:
+    def parts(self, quantity: Quantity, model: Model, seed: int, split: str) -> list[Record]:
         """The records whose mean is a quantity: of one role, or one of ``probes``; empty when a probe is missing, as fewer would not compare."""
         if quantity in (ACCURACY, CLASS_MEAN):
             return list(self._records.get((str(quantity), model, seed, split), {}).values())[:1]
+        if quantity in (CORRUPTED, CLEAN):
+            # The same weights may only have been measured under another name, a baseline's.
+            names = [model, *(other for other in self._measured if self.same(other, model, seed))]
+            kept = (self._records.get((str(quantity), name, seed, split)) for name in names)
+            return [record for _, record in sorted(next(filter(None, kept), {}).items(), key=lambda item: item[0])]
         found = self._records.get((ROBUSTNESS, model, seed, split), {})
         wanted = self.probes if quantity == ROBUSTNESS else [quantity]
         return [found[key] for key in wanted if key in found] if all(key in found for key in wanted) else []
 
-    def mean(self, quantity: str | tuple[str, str], place: Place, split: str | None = None) -> Estimate | None:
-        """A quantity of a model over its seeds. A quantity is ACCURACY, CLASS_MEAN, ROBUSTNESS or one of ``probes``."""
+    def mean(self, quantity: Quantity, place: Place, split: str | None = None) -> Estimate | None:
+        """A quantity of a model over its seeds."""
         found = [self.parts(quantity, model, seed, split or self.shown(quantity)) for seed, model in sorted(place.items())]
         return over_seeds([mean_of(parts) for parts in found if parts])
 
-    def difference(self, quantity: str | tuple[str, str], one: Place, other: Place, split: str | None = None) -> Estimate | None:
+    def difference(self, quantity: Quantity, one: Place, other: Place, split: str | None = None) -> Estimate | None:
         """How far one model is above another, paired by seed, and by item where records say which items were right.
 
         Without that, the items' interval takes the two as independent, which is far too wide; from three seeds on it is left out.
@@ -242,10 +260,16 @@ class Board:
         found, by_item = list[Estimate](), True
         for seed in sorted(set(one) & set(other)):
             a, b = (self.parts(quantity, place[seed], seed, split or self.shown(quantity)) for place in (one, other))
-            if a and b:
+            if a and b and len(a) == len(b):
                 found.append(difference_of(a, b))
                 by_item = by_item and all(record.marks for record in (*a, *b))
         return over_seeds(found, -1.0, by_item)
+
+
+def alpha_words(place: Place) -> str:
+    """The alpha of a model, or the range over the seeds: ``α = 0.4``, ``α = 0.3–0.5``."""
+    alphas = sorted({alpha for _, alpha in place.values() if alpha is not None})
+    return words.equals(alphas[0], alphas[-1]) if alphas else words.NOTHING
 
 
 def over_seeds(found: Sequence[Estimate], floor: float = 0.0, items: bool = True) -> Estimate | None:

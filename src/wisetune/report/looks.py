@@ -35,10 +35,10 @@ def looks_of(board: Board) -> list[Look]:
         n = missed[0] if missed else None
         told = "" if missed is None else f"{model} took {n:,} of {words.counted(missed[1], 'test scan')} for something else. "
         which = "These are they" if n == len(wrong) else f"These are {least}"
-        found.append(Look("The scans it got most wrong", f"{told}{which}.", wrong))
+        found.append(Look("The scans the model got most wrong", f"{told}{which}.", wrong))
     if right:
         none = f"{model} took all of {words.counted(missed[1], 'test scan')} for what they are. " if missed and missed[0] == 0 else ""
-        found.append(Look("The right ones it was least sure of", f"{none}Of the scans that it classified right these are {least}.", right))
+        found.append(Look("Right, but least sure", f"{none}Of the scans that the model classified right these are {least}.", right))
     return found
 
 

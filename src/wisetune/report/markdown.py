@@ -19,7 +19,7 @@ def markdown(results: Results, title: str) -> str:
     counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
     blocks = [
         f"# {title}",
-        "\n".join([*found["sentences"], "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
+        "\n".join([*emphasised(found), "", *[f"- {note}" for note in found["notes"]]]).rstrip(),
         "Made by:",
         f"```sh\n{study.command}\n```",
         f"## {baselines_table(board).heading}",
@@ -39,6 +39,12 @@ def markdown(results: Results, title: str) -> str:
     ]
     text = "\n\n".join(blocks) + "\n"
     return text.replace("\n\n- ", "\n- ").replace("## Protocol\n- ", "## Protocol\n\n- ")
+
+
+def emphasised(found: dict[str, Any]) -> list[str]:
+    """The sentences of a summary, the conclusion bold, with a paragraph of its own."""
+    rest = found["sentences"][bool(found["conclusion"]) :]
+    return [f"**{found['conclusion']}**", "", *rest] if found["conclusion"] else rest
 
 
 def together(runs: Sequence[Results], title: str) -> str:

@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from wisetune.report import board as b
 from wisetune.report import words
-from wisetune.report.board import Board
+from wisetune.report.board import Board, alpha_words
 from wisetune.report.looks import looks_of, thin
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.protocol import facts_of, sets_of
 from wisetune.report.tables import Table, all_tables, chosen_with_reasons, shown_sweep
-from wisetune.report.verdict import alpha_words, named, notes, summary, two_splits
+from wisetune.report.verdict import named, notes, summary, two_splits
 from wisetune.results import Results
 
 
@@ -87,8 +87,8 @@ def _gain(row: Mapping[str, Any], column: str) -> str:
 
 def _tone(row: Mapping[str, Any], column: str = "") -> str:
     """The class that colours a difference, of a table's row or by itself."""
-    keys = [f"{column}_{end}" if column else end for end in ("low", "high", "sd")]
-    return ("", "up", "down")[b.shown(row[column or "value"], *(row[key] for key in keys), row["seeds"])]
+    low, high, sd = (row[f"{column}_{end}" if column else end] for end in ("low", "high", "sd"))
+    return ("", "up", "down")[b.shown(row[column or "value"], low, high, sd, row["seeds"])]
 
 
 def _plain(value: Any) -> str:

@@ -12,9 +12,8 @@ from matplotlib.text import Text
 
 from wisetune.report import board as b
 from wisetune.report import words
-from wisetune.report.board import Board, Estimate
+from wisetune.report.board import Board, Estimate, alpha_words
 from wisetune.report.drawing import THEME, Labels, png, svg
-from wisetune.report.verdict import alpha_words
 
 _WIDE, _NARROW = (9.2, 6.0), (4.3, 5.4)
 _CURVES = (THEME["trained"], THEME["kept"], THEME["muted"])

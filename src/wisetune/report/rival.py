@@ -13,7 +13,8 @@ from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Place
 
-_QUANTITIES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS)
+QUANTITIES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS)
+"""In which a baseline has to be as good."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ def rival_of(board: Board, after: Place) -> Rival | None:
     )
     if best is None:
         return None
-    gain = {name: one for name in _QUANTITIES if (one := board.gain(name, after, than=best))}
+    gain = {name: one for name in QUANTITIES if (one := board.gain(name, after, than=best))}
     on_val = _dominates(board, best, after, "val")
     also = tuple(name for name in over if name != best and over[name] == on_val)
     return Rival(best, found[best], gain, bool(over), on_val, also)
@@ -66,6 +67,11 @@ def itself(board: Board, after: Place) -> str | None:
     return next((name for name in names if name == board.reference), next(iter(names), None))
 
 
+def cheaper(after: Place, rival: Rival) -> bool:
+    """Whether the baseline costs less: a whole sweep costs more than any, of which fine-tuning is a part; and nothing costs less than a head."""
+    return any(alpha is not None for _, alpha in after.values()) or rival.method == "lp"
+
+
 def told(board: Board, after: Place, rival: Rival) -> str:
     """How the recommended model stands beside the best baseline, in words."""
     name, ours = board.called(rival.method), board.called(board.headline)
@@ -73,23 +79,23 @@ def told(board: Board, after: Place, rival: Rival) -> str:
     both = " in both" if len(rival.scores) > 1 else ""
     changes = [f"{words.difference(one.value, one.low, one.high)} points of {of} ({judged(one)})" for of, one in rival.gain.items()]
     # Against the reference another sentence says it.
-    against = f"against it {ours} has {words.joined(changes)}." if changes and rival.method != board.reference else ""
+    against = f"Against {name} {ours} has {words.joined(changes)}." if changes and rival.method != board.reference else ""
     if not rival.dominates:
         other = "other " if board.reference in board.baselines() and not board.is_reference(after) else ""
-        return f"No baseline is as good{both}; the best {other}one is {name} ({scores}): {against}"
-    also = f", as is {words.joined(map(board.called, rival.also))}" if rival.also else ""
-    # The whole sweep costs more than any baseline, of which fine-tuning is a part; and nothing costs less than a head.
-    cheap = any(alpha is not None for _, alpha in after.values()) or rival.method == "lp"
-    take = "take it" + (", it is cheaper" if cheap else "")
-    if board.split == board.probed == "val":
-        said = f"{name} is as good or better{both} ({scores}){also}: {take}."
-    elif rival.on_val:
-        said = f"{name} is as good or better{both}, here ({scores}) and on the validation split{also}: {take}."
+        said = f"No baseline is as good{both}; the best {other}one is {name} ({scores})."
     else:
-        known = "; without validation data it is not known whether that is"
-        luck = (known if rival.on_val is None else ", but not on the validation split: that may be") + " the luck of these scans."
-        said = f"{name} is as good or better{both} here ({scores}){also}{luck}"
-    return f"{said[0].upper()}{said[1:]} {against[:1].upper()}{against[1:]}".strip()
+        also = f", as is {words.joined(map(board.called, rival.also))}" if rival.also else ""
+        said = f"{words.capital(name)} is as good or better{both}"
+        if board.split == board.probed == "val":
+            said += f" ({scores}){also}"
+        elif rival.on_val:
+            said += f", here ({scores}) and on the validation split{also}"
+        else:
+            known = "; without validation data it is not known whether that is"
+            luck = (known if rival.on_val is None else ", but not on the validation split: that may be") + " the luck of these scans"
+            said += f" here ({scores}){also}{luck}"
+        said += f", and {name} costs less." if rival.on_val and cheaper(after, rival) else "."
+    return f"{said} {against}".strip()
 
 
 def judged(found: Estimate) -> str:
@@ -103,7 +109,7 @@ def judged(found: Estimate) -> str:
 
 
 def _means(board: Board, place: Place, split: str | None = None) -> dict[str, Estimate]:
-    return {name: found for name in _QUANTITIES if (found := board.mean(name, place, split))}
+    return {name: found for name in QUANTITIES if (found := board.mean(name, place, split))}
 
 
 def _dominates(board: Board, baseline: str, after: Place, split: str | None = None) -> bool | None:

@@ -151,33 +151,31 @@ def corruption_table(board: Board) -> Table:
 def corruption_summary(board: Board) -> Table:
     """One line a model: accuracy on clean clouds, the mean over all corruptions, and what is lost between them."""
     rows: list[dict[str, Any]] = []
-    for (method, alpha), found in board.chosen_rows(b.CORRUPTED, board.split).items():
-        # By seed: the cells, of a model that was measured twice once; the same clouds uncorrupted where the measure kept them, as it may
-        # have looked at a part of the split only. Each cloud has one mark, its mean over the cells: 35 of them make no more clouds.
-        cells: dict[int, dict[tuple[Any, Any], Record]] = {}
-        clean: dict[int, Record] = {}
-        for row in found:
-            if _is_corrupted(row):
-                cells.setdefault(row.seed, {})[row.record.detail.get("kind"), row.record.detail.get("level")] = row.record
-            else:
-                clean[row.seed] = row.record
-        if not cells:
+    for method, alpha in board.chosen_rows(b.CORRUPTED, board.split):
+        place = board.chosen() if method == b.CHOSEN else board.fixed(method, alpha)
+        # Each cloud has one mark, its mean over the corruptions: 35 of them make no more clouds. Clean are the same clouds where the
+        # measure kept them, as it may have looked at a part of the split only.
+        parts = {seed: [board.parts(name, model, seed, board.split) for name in (b.CLEAN, b.CORRUPTED)] for seed, model in place.items()}
+        corrupted, clean = board.mean(b.CORRUPTED, place), board.mean(b.CLEAN, place) or board.mean(b.ACCURACY, place)
+        if corrupted is None:
             continue
-        corrupted = b.over_seeds([b.mean_of(list(records.values())) for records in cells.values()])
-        lost = b.over_seeds([b.loss_of(clean[seed], list(records.values())) for seed, records in cells.items() if seed in clean], -1.0)
-        whole = from_rows([row for row in found if not _is_corrupted(row)])
-        whole = whole or board.mean(b.ACCURACY, board.chosen() if method == b.CHOSEN else board.fixed(method, alpha))
-        row = {
-            "method": method,
-            "alpha": alpha,
-            **as_fields("clean", whole),
-            **as_fields("corrupted", corrupted),
-            **as_fields("lost", lost),
+        lost = b.over_seeds([b.loss_of(whole[0], spoilt) for whole, spoilt in parts.values() if whole and spoilt], -1.0)
+        fields = {"clean": clean, "corrupted": corrupted, "lost": lost}
+        row = {"method": method, "alpha": alpha} | {
+            key: one for name, found in fields.items() for key, one in as_fields(name, found).items()
         }
-        if lost is None and whole and corrupted:
-            row["lost"] = whole.value - corrupted.value  # of other clouds: how sure that is, is not known
-        rows.append(row | {"cells": max(map(len, cells.values()))} | _counts(corrupted))
-    columns = ("method", "alpha", *(f"{name}{end}" for name in ("clean", "corrupted", "lost") for end in _BOUNDS), "cells", *_COUNTS)
+        if lost is None and clean:
+            row["lost"] = clean.value - corrupted.value  # of other clouds: how sure that is, is not known
+        row |= {"clean_n": clean.n if clean else 0, "cells": max(len(spoilt) for _, spoilt in parts.values())}
+        rows.append(row | _counts(corrupted))
+    columns = (
+        "method",
+        "alpha",
+        *(f"{name}{end}" for name in ("clean", "corrupted", "lost") for end in _BOUNDS),
+        "clean_n",
+        "cells",
+        *_COUNTS,
+    )
     return Table("corruption_summary", "Clean and mean corrupted accuracy", columns, rows, f"{words.split(board.split)} split")
 
 

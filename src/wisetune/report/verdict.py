@@ -6,16 +6,20 @@ from typing import Any
 
 from wisetune.report import board as b
 from wisetune.report import words
-from wisetune.report.board import Board, Estimate, Place
+from wisetune.report.board import Board, Estimate, Place, alpha_words
+from wisetune.report.conclusion import concluded
 from wisetune.report.rival import Rival, itself, judged, rival_of, told
 from wisetune.results import Results
 
+_SCORES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS, b.CORRUPTED)
+
 
 def summary(results: Results) -> dict[str, Any]:
-    """What a job found, in brief: JSON-able, with ``sentences`` that a person can read.
+    """What a job found, in brief: JSON-able, with ``sentences`` that a person can read, the first of them the ``conclusion`` if there is one.
 
     ``before`` is the study's reference (full fine-tuning as a rule), ``after`` the chosen model, ``linear_probing`` the pre-trained backbone
-    as it is. Each holds ``accuracy`` and ``robustness`` as ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
+    as it is. Each holds ``accuracy``, ``robustness`` and ``corruption`` (mean accuracy under corruption) as
+    ``{value, low, high, n, objects, seeds, sd, text}`` or None. ``gain`` is after
     minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` and
     ``selected_on`` are None; without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to
     (``report.rival``), or None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
@@ -23,8 +27,9 @@ def summary(results: Results) -> dict[str, Any]:
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
-    gain = {name: _plain(board.gain(name, after), words.difference) for name in (b.ACCURACY, b.ROBUSTNESS)}
+    gain = {name: _plain(board.gain(name, after), words.difference) for name in _SCORES}
     rival = rival_of(board, after)
+    conclusion = concluded(board, after, rival)
     return {
         "method": board.headline,
         "rule": board.rule if board.chose else None,
@@ -37,7 +42,8 @@ def summary(results: Results) -> dict[str, Any]:
         "linear_probing": _scores(board, probing),
         "gain": gain,
         "rival": None if rival is None else _rival(rival),
-        "sentences": [*_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
+        "conclusion": conclusion,
+        "sentences": [*filter(None, [conclusion]), *_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
         "notes": notes(board),
     }
 
@@ -59,6 +65,7 @@ def notes(board: Board) -> list[str]:
         found.append(
             f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); the merge audit of the report says where."
         )
+    found += _unfit(board)
     if len(board.seeds) == 1:
         found.append(
             "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
@@ -77,6 +84,23 @@ def notes(board: Board) -> list[str]:
     elif board.probed != board.split:
         found.append(f"Not every probe has a test part: robustness is that of their validation parts, {why}.")
     return found
+
+
+def _unfit(board: Board) -> list[str]:
+    """That full fine-tuning is shown to be less accurate than linear probing: its recipe is at fault, and all mixes of its weights with it."""
+    if not {"ft", "lp"} <= set(board.baselines()):
+        return []
+    behind, study = board.gain(b.ACCURACY, board.fixed("ft"), than="lp"), board.results.study
+    if behind is None or behind.shown >= 0:
+        return []
+    ft, lp = board.called("ft"), board.called("lp")
+    scans = sum(study.task.counts.get("train", {}).values())
+    trained = f"trained on {words.counted(scans, 'scan')}{f' by {study.fit}' if study.fit else ''}" if scans else "as it was trained here"
+    return [
+        f"{words.capital(ft)} is below {lp} in accuracy: {words.difference(behind.value, behind.low, behind.high)} points. So {ft}, {trained}, does "
+        f"not suit these data, and mixes of its weights carry that on. The usual reasons are too few labelled scans and too high a learning rate. "
+        "Try a lower rate (--fit lr=...), another number of epochs (--fit epochs=...) or more labelled scans."
+    ]
 
 
 def two_splits(board: Board) -> str:
@@ -104,12 +128,6 @@ def two_splits(board: Board) -> str:
     )
 
 
-def alpha_words(place: Place) -> str:
-    """The chosen alpha, or the range over the seeds: ``α = 0.4``, ``α = 0.3–0.5``."""
-    alphas = sorted({model[1] for model in place.values() if model[1] is not None})
-    return words.equals(alphas[0], alphas[-1]) if alphas else words.NOTHING
-
-
 def named(board: Board, method: str, alpha: float | None) -> str:
     """A model in words; the recommended one with the alphas chosen for it."""
     if method != b.CHOSEN:
@@ -123,14 +141,13 @@ def named(board: Board, method: str, alpha: float | None) -> str:
 def _verdict(board: Board, after: Place, before: Place) -> list[str]:
     scores, reference = _scored(board, before), board.called(board.reference)
     if not after:
-        known = f"{reference[0].upper()}{reference[1:]} has {scores}. " if scores else ""
+        known = f"{words.capital(reference)} has {scores}. " if scores else ""
         why = "No alpha was chosen in this study, so there" if board.sweeps else "There"
         return [f"{known}{why} is nothing to recommend."]
-    swept = any(alpha is not None for _, alpha in after.values())
-    name = f"{board.called(board.headline)}{f' at {alpha_words(after)}' if swept else ''}"
-    first = f"{name[0].upper()}{name[1:]} has {_scored(board, after)}"
+    ours = board.called(board.headline)
+    first = f"{words.capital(board.named(after))} has {_scored(board, after)}"
     if board.is_reference(after):
-        return [f"{first}."]
+        return [f"{first}.", *_corrupted(board, after, None)]
     first += f"; {reference} has {scores}" if scores else ""
     changes = [
         f"{words.difference(found.value, found.low, found.high)} points of {name} ({judged(found)})"
@@ -138,12 +155,28 @@ def _verdict(board: Board, after: Place, before: Place) -> list[str]:
         if (found := board.gain(name, after))
     ]
     one = "; both have the same backbone" if changes and board.same_backbone(after, {seed: before[seed] for seed in after}) else ""
-    return [f"{first}.", *([f"Against {reference} that is {words.joined(changes)}{one}."] if changes else [])]
+    against = [f"Against {reference} {ours} has {words.joined(changes)}{one}."] if changes else []
+    return [f"{first}.", *against, *_corrupted(board, after, before)]
+
+
+def _corrupted(board: Board, after: Place, before: Place | None) -> list[str]:
+    """The mean accuracy under corruption, and how far that is above the reference's."""
+    ours = board.mean(b.CORRUPTED, after)
+    if ours is None:
+        return []
+    cells = max(len(board.parts(b.CORRUPTED, model, seed, board.split)) for seed, model in after.items())
+    name, mean = board.called(board.headline), f"the mean of {words.counted(cells, 'corruption')} of {words.clouds(ours.n, ours.objects)}"
+    said = f"Under corruption ({mean}) {name} has an accuracy of {words.interval(ours.value, ours.low, ours.high, '%')}"
+    theirs, gain = (board.mean(b.CORRUPTED, before), board.gain(b.CORRUPTED, after)) if before else (None, None)
+    if theirs and gain:
+        said += f", {board.called(board.reference)} one of {words.interval(theirs.value, theirs.low, theirs.high, '%')}: "
+        said += f"{words.difference(gain.value, gain.low, gain.high)} points ({judged(gain)})"
+    return [f"{said}."]
 
 
 def _beside(board: Board, after: Place, rival: Rival | None) -> list[str]:
     same = itself(board, after)
-    known = [f"It is {board.called(same)} itself, which needs no sweep."] if same else []
+    known = [f"{words.capital(board.named(after))} is {board.called(same)} itself, which needs no sweep."] if same else []
     return [*known, *([told(board, after, rival)] if rival else [])]
 
 
@@ -157,7 +190,7 @@ def _where(board: Board) -> str:
     if board.probed != board.split:
         shown = f"accuracy is from the {words.split(board.split)} split, robustness from the probes' {words.split(board.probed)} parts"
     shown += f", accuracy over {words.clouds(measured.n, measured.objects)}" if measured else ""
-    return " ".join([f"{chosen}; {shown}." if chosen else f"{shown[0].upper()}{shown[1:]}.", *_robustness(board, place)])
+    return " ".join([f"{words.capital(f'{chosen}; {shown}' if chosen else shown)}.", *_robustness(board, place)])
 
 
 def _robustness(board: Board, place: Place) -> list[str]:
@@ -181,7 +214,7 @@ def _scored(board: Board, place: Place) -> str:
 
 
 def _scores(board: Board, place: Place) -> dict[str, Any]:
-    return {name: _plain(board.mean(name, place), words.interval) for name in (b.ACCURACY, b.ROBUSTNESS)}
+    return {name: _plain(board.mean(name, place), words.interval) for name in _SCORES}
 
 
 def _rival(rival: Rival) -> dict[str, Any]:

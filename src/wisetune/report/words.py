@@ -79,10 +79,15 @@ def clouds(n: int, objects: int | None, noun: str = "cloud") -> str:
     return counted(n, noun) + ("" if objects is None else f" of {counted(objects, 'object')}")
 
 
-def joined(words: Iterable[str]) -> str:
+def capital(text: str) -> str:
+    """A text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def joined(words: Iterable[str], last_by: str = "and") -> str:
     """Words in a row: ``a, b and c``."""
     *most, last = list(words) or [NOTHING]
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {last_by} {last}" if most else last
 
 
 def duration(seconds: float) -> str:
