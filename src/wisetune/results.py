@@ -41,7 +41,8 @@ class Row:
 class Step:
     """One test that a rule made. Changes are in percentage points, the candidate minus what it was compared with.
 
-    ``change_low`` and ``change_high`` bound the change of accuracy where the rule uses intervals.
+    ``why`` is the reason in few words, its numbers are the fields. ``change_low`` and ``change_high`` bound the change of accuracy where the
+    rule uses intervals.
     """
 
     alpha: float

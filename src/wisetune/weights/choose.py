@@ -90,11 +90,7 @@ class Choice:
         lines = [
             f"Rule: {self.rule}.",
             f"alpha 1 (fine-tuned): accuracy {_percent(self.finetuned_accuracy)}, robustness {_percent(self.finetuned_robustness)}.",
-            *(
-                f"alpha {step.alpha:g}: accuracy {_percent(step.accuracy)}, robustness {_percent(step.robustness)}: "
-                f"{'accepted' if step.accepted else 'refused'}, {step.why}."
-                for step in self.steps
-            ),
+            *map(_in_words, self.steps),
             f"Stopped because {ends[self.stopped_by]}. Chosen: alpha {self.alpha:g}, accuracy {_percent(self.accuracy)} "
             f"({_points(100 * (self.accuracy - self.finetuned_accuracy))} against alpha 1), robustness {_percent(self.robustness)} "
             f"({_points(100 * (self.robustness - self.finetuned_robustness))}).",
@@ -140,16 +136,17 @@ def greedy_alpha(
         declines = gain < -_DUST
         free = first_step == "free" and not steps
         good = free or not (falls or declines)
-        why = f"accuracy {_points(change)} against alpha {base[0]:g}{f' (allowed: -{tolerance:g})' if falls else ''}"
-        why += f", robustness {_points(gain)} against alpha {accepted[0]:g}{'; the first step is free' if free else ''}"
+        lost = [f"accuracy is more than {_worth(tolerance)} below alpha {base[0]:g}"] if falls else []
+        lost += [f"robustness is below alpha {accepted[0]:g}"] if declines else []
+        why = "the first step is free" if free else " and ".join(lost) or "accuracy and robustness hold"
         steps.append(Step(*candidate, change, gain, good, why))
         if not good:
             stopped_by = "accuracy" if falls else "robustness"
             break
         accepted = candidate
     rule = (
-        f"greedy from alpha 1 down: accuracy at most {tolerance:g} points below that of "
-        f"{'alpha 1' if reference == 'finetuned' else 'the alpha before'}, robustness not below that of the alpha before"
+        f"greedy, from alpha 1 down while accuracy is at most {_worth(tolerance)} below that of "
+        f"{'alpha 1' if reference == 'finetuned' else 'the alpha before'} and robustness not below that of the alpha before"
         f"{'; the first step is free' if first_step == 'free' else ''}"
     )
     return Choice(*accepted, stopped_by, tuple(steps), rule, *finetuned[1:])
@@ -188,16 +185,15 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
         change, gain = 100 * (candidate[1] - finetuned[1]), 100 * (candidate[2] - finetuned[2])
         shown, large = high < -_DUST, change < -margin - _DUST
         good = not (shown or large)
-        why = f"accuracy {_points(change)} against alpha 1, by the data between {_points(low)} and {_points(high)}"
-        why += "; a loss is shown" if shown else f"; no loss is shown{f', but more than {margin:g} seen' if large else ''}"
-        why += f"; robustness {_points(gain)}"
+        why = f"accuracy is more than {_worth(margin)} lower" if large else "no loss of accuracy is shown"
+        why = "a loss of accuracy is shown" if shown else why
         steps.append(Step(*candidate, change, gain, good, why, low, high))
         if good:
             kept.append(candidate)
     # Rounding makes equal robustness equal; a difference of dust must not outweigh accuracy.
     best = max(kept, key=lambda row: (round(row[2], 11), round(row[1], 11), row[0]))
-    seen = f", or one of more than {margin:g} point{'s' * (margin != 1)} seen" if margin < float("inf") else ""
-    rule = f"of every alpha at which no loss of accuracy against alpha 1 is shown (interval of the change){seen}, the most robust"
+    seen = f" and at most {_worth(margin)} seen" if margin < float("inf") else ""
+    rule = f"interval, the most robust alpha at which no loss of accuracy against alpha 1 is shown{seen}"
     return Choice(*best, "end of grid", tuple(steps), rule, *finetuned[1:])
 
 
@@ -226,6 +222,19 @@ def _rows(curve: Curve) -> list[tuple[float, float, float]]:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
+
+
+def _in_words(step: Step) -> str:
+    """One test with its numbers."""
+    bounds = f", by the data {step.change_low:+.3g} to {step.change_high:+.3g}" if step.change_low is not None else ""
+    return (
+        f"alpha {step.alpha:g}: accuracy {_percent(step.accuracy)} ({_points(step.accuracy_change)}{bounds}), "
+        f"robustness {_percent(step.robustness)} ({_points(step.robustness_change)}): {'accepted' if step.accepted else 'refused'}, {step.why}."
+    )
+
+
+def _worth(points: float) -> str:
+    return f"{points:g} point{'s' * (points != 1)}"
 
 
 def _points(change: float) -> str:
