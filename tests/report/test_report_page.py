@@ -18,10 +18,9 @@ from wisetune.records import wilson
 from wisetune.report import page, words, write_report
 from wisetune.report.board import Board, Estimate, over_seeds
 from wisetune.report.drawing import Labels, png
-from wisetune.report.page import without_tests
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.results import Results, Words
-from wisetune.weights.choose import Curve, greedy_alpha
+from wisetune.weights.choose import Curve, interval_alpha
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background", "formaction"}
 
@@ -126,8 +125,10 @@ def test_scans_that_are_right_are_not_called_wrong() -> None:
     both = _looked(2, 4, 2)
     assert "The model of seed 0 took 2 of 804 test scans for something else. These are they." in both
     wrong, right = both.split(">The scans the model got most wrong<")[1].split(">Right, but least sure<")
-    assert (wrong.count("<b>bin</b> taken for <b>bag</b>"), wrong.count("<figcaption><b>bag</b>, ")) == (2, 0)
-    assert (right.count("<figcaption><b>bag</b>, "), right.count("taken for <b>")) == (4, 0)
+    first = "<figcaption>True class: <b>bin</b><br>The model said: <b>bag</b>, probability 98.0\u00a0%<br>Probability of bin: 0.1\u00a0%"
+    assert f"{first}<span>File: scan_0000.ply</span></figcaption>" in wrong
+    assert (wrong.count("True class: <b>bin</b>"), wrong.count("True class: <b>bag</b>")) == (2, 0)
+    assert (right.count("True class: <b>bag</b><br>The model said: <b>bag</b>, "), right.count("Probability of")) == (4, 0)
     assert "These are the ones whose true class it found least probable" in _looked(6, 0, 30)
     none = _looked(0, 6, 0)
     assert "most wrong" not in none
@@ -225,7 +226,7 @@ def test_hostile_names_are_text() -> None:
     text = page(hostile())
     found = Reader(text)
     assert "<script>alert" not in text
-    assert found.tags.count("script") == 3
+    assert found.tags.count("script") == 4
     assert not found.handlers
     assert "img" not in found.tags
     assert any("<script>alert(1)</script>" in piece for piece in found.texts)
@@ -260,7 +261,7 @@ def test_missing_pieces_still_give_a_page(made: Results) -> None:
     found = Reader(page(made))
     assert "h1" in found.tags
     assert ("canvas" in found.tags) == bool(made.clouds)
-    assert found.tags.count("script") == (3 if made.clouds else 0)
+    assert found.tags.count("script") == (4 if made.clouds else 1)
 
 
 def without_code(text: str) -> str:
@@ -281,7 +282,7 @@ def test_a_sweep_without_a_choice_has_its_curve_and_no_star() -> None:
     assert "Along alpha" in text
     assert "No alpha was chosen; every number here is from the test split" in text
     assert "Accuracy, WiSE-FT-LP at α\u00a0=\u00a01</span>" in text
-    assert '<th scope="row">WiSE-FT-LP</th><td>1</td>' in text
+    assert '<th scope="row" class="name">WiSE-FT-LP</th><td>1</td>' in text
     assert ">Models</h2>" in text
     assert not re.findall(r"chosen(?!;)|★|Chosen|\brules?\b", text)
 
@@ -302,9 +303,9 @@ def test_a_method_from_elsewhere_has_the_words_of_its_story() -> None:
         made.study, methods=made.study.methods | {"my_lab:Mine": Words("elastic <weights>", "a penalty on what moves")}
     )
     text = page(dataclasses.replace(made, rows=rows, study=said))
-    assert '<th scope="row">my_lab:Mine</th>' in unsaid
+    assert '<th scope="row" class="name">my_lab:Mine</th>' in unsaid
     assert "my_lab:Mine" not in without_code(text)
-    assert '<th scope="row">elastic &lt;weights&gt;</th>' in text
+    assert '<th scope="row" class="name">elastic &lt;weights&gt;</th>' in text
     names = re.findall(r"<dt>([^<]*)</dt>", text.split("What the methods do")[1].split("</details>")[0])
     assert names == ["WiSE-FT-LP", "WiSE-FT", "full fine-tuning", "linear probing", "fine-tuning, low rate", "elastic &lt;weights&gt;"]
 
@@ -386,13 +387,32 @@ def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path: Path) -> Non
         write_report(study((0,), clouds=False), tmp_path / "file")
 
 
-def test_the_tests_of_a_rule_are_told_once():
-    why = greedy_alpha(Curve([1, 0.9, 0.8], [0.9, 0.9, 0.7], [0.5, 0.6, 0.7])).explain()
-    assert len(why.splitlines()) == 5
-    rule, began, ended = without_tests(why).splitlines()
-    assert rule.startswith("Rule: greedy")
-    assert began.startswith("alpha 1 (fine-tuned)")
-    assert ended.startswith("Stopped because accuracy fell too far. Chosen: alpha 0.9")
+def test_the_tests_of_a_rule_are_told_once_in_short_words_and_few_are_folded() -> None:
+    made = study()
+    curve = Curve([1, 0.9, 0.8], [0.9, 0.9, 0.7], [0.5, 0.6, 0.7], n=200)
+    own = interval_alpha(curve)
+    chosen = [
+        dataclasses.replace(one, rule="interval", alpha=own.alpha, why=own.explain(), steps=list(own.steps)) if one.seed == -1 else one
+        for one in made.chosen
+    ]
+    said = dataclasses.replace(made.study, rule="interval")
+    text = without_code(page(dataclasses.replace(made, chosen=chosen, study=said)))
+    part = text.split(">Which tests decided<")[1].split("</section>")[0]
+    assert part.count("<details") == 1
+    shown, folded = part.split("<details")
+    table = shown.split("<h4>")[1]
+    assert table.startswith("WiSE-FT-LP, interval rule, all seeds together: α&nbsp;=&nbsp;0.9</h4>")
+    assert '<p class="soft">The most robust alpha at which no loss of accuracy against alpha 1 is shown and at most 1 point seen.' in table
+    rows = [re.sub(r"<[^>]*>", "|", row) for row in table.split("<tbody>")[1].split("<tr")[1:]]
+    assert [re.search(r"\|([\d.]+)\|", row)[1] for row in rows] == ["1", "0.9", "0.8"]
+    assert rows[1].startswith(' class="chosen"')
+    assert "|no loss of accuracy is shown; the most robust of those accepted|" in rows[1]
+    assert "|refused||a loss of accuracy is shown|" in rows[2]
+    assert folded.count("<h4>") == len(chosen) - 1
+    # What each rule chose stands in one table.
+    first = shown.split("</table>")[0]
+    assert re.findall(r'<th scope="col">([^<]*)</th>', first) == ["chosen α", "all seeds", "seed 0", "seed 1", "seed 2"]
+    assert '<th scope="row" class="name">WiSE-FT-LP, greedy rule</th><td>–</td><td>0.4</td><td>0.3</td><td>0.4</td>' in first
 
 
 @pytest.mark.parametrize(
@@ -430,3 +450,24 @@ def test_a_cell_that_reads_zero_has_no_colour() -> None:
     ]
     cells = re.findall(r'<td class="(\w*)"( style="[^"]*")?>0\.0</td>', page(dataclasses.replace(made, rows=rows)))
     assert set(cells) == {("", "")}
+
+
+def test_clean_accuracy_says_of_how_many_scans_it_is() -> None:
+    made = study((0,))
+    rows = [
+        dataclasses.replace(row, record=dataclasses.replace(row.record, n=100)) if row.record.role == "corruption" else row
+        for row in made.rows
+    ]
+    text = page(dataclasses.replace(made, rows=rows))
+    assert '<th scope="col">clean,<br>the same 100 scans</th>' in text
+    assert "Clean is the accuracy on the same scans before that, not on all 804 scans as at the top of the page." in text
+    assert "as at the top of the page" not in page(made)
+    unclean = page(dataclasses.replace(made, rows=[row for row in rows if row.record.detail.get("kind") != "clean"]))
+    assert '<th scope="col">clean</th>' in unclean
+
+
+def test_an_ellipse_is_a_thin_line_that_does_not_cover_the_curves() -> None:
+    for text in tradeoff_svgs(Board(study())).values():
+        ellipses = [style for style in re.findall(r'style="([^"]*)"', text) if "fill: var" in style and "stroke-opacity: 0.5" in style]
+        assert len(ellipses) == 2
+        assert all("fill-opacity: 0.03" in style for style in ellipses)

@@ -17,9 +17,9 @@ from wisetune.report.board import Board, alpha_words
 from wisetune.report.looks import looks_of, thin
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.protocol import facts_of, sets_of
-from wisetune.report.tables import Table, all_tables, chosen_with_reasons, shown_sweep
+from wisetune.report.tables import Table, all_tables, chosen_in_order, shown_sweep
 from wisetune.report.verdict import named, notes, summary, two_splits
-from wisetune.results import Results
+from wisetune.results import OVER_SEEDS, Chosen, Results
 
 
 def page(results: Results) -> str:
@@ -29,6 +29,7 @@ def page(results: Results) -> str:
     study, looks = results.study, looks_of(board)
     context = {
         "words": words,
+        "OVER_SEEDS": OVER_SEEDS,
         "raw": _raw,
         "named": named,
         "title": study.task.name or "your task",
@@ -43,8 +44,11 @@ def page(results: Results) -> str:
         "tradeoff": {width: Markup(text) for width, text in tradeoff_svgs(board).items()},  # noqa: S704 (drawn here; labels escaped)
         "curves": {width: Markup(text) for width, text in curve_svgs(board).items()},  # noqa: S704 (the same)
         "sweep": _sweep(board),
+        "choices": _choices(board),
+        "seeds_of_choices": sorted({choice.seed for choice in results.chosen}),
         "steps": _steps(board, tables["steps"]),
         "heat": _heat(board, tables["corruptions"]),
+        "clean": _clean(tables["corruption_summary"]),
         "confusions": _by_model(tables["confusion"]),
         "classes": _by_model(tables["classes"]),
         "protocol": facts_of(study),
@@ -66,7 +70,7 @@ def _environment() -> Environment:
         loader=PackageLoader("wisetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     own: dict[str, Callable[..., str]] = {"estimate": _cell, "gain": _gain, "tone": _tone, "plain": _plain, "counted": words.counted}
-    own |= {name: getattr(words, name) for name in ("percent", "points", "signed", "alpha", "split")}
+    own |= {name: getattr(words, name) for name in ("percent", "chance", "points", "signed", "alpha", "split")}
     for name, function in own.items():
         made.filters[name] = function
     return made
@@ -122,16 +126,34 @@ def _steps(board: Board, table: Table) -> list[dict[str, Any]]:
     for row in table.rows:
         by_choice.setdefault((row["method"], row["rule"], row["seed"]), []).append(row)
     lines = [
-        {"choice": row, "why": without_tests(why), "rows": by_choice.get((row["method"], row["rule"], row["seed"]), [])}
-        for row, why in chosen_with_reasons(board)
+        {
+            "choice": row,
+            "rule": _rule(choice),
+            "first": [board.mean(name, _from(board, choice), "val") for name in (b.ACCURACY, b.ROBUSTNESS)],
+            "rows": by_choice.get((row["method"], row["rule"], row["seed"]), []),
+        }
+        for row, choice in chosen_in_order(board)
     ]
     ours = (board.headline, board.rule)
     return sorted(lines, key=lambda line: ((line["choice"]["method"], line["choice"]["rule"]) != ours, line["choice"]["method"] != ours[0]))
 
 
-def without_tests(why: str) -> str:
-    """The rule, where it began and where it ended; the tests between stand in the table below."""
-    return "\n".join(line for line in why.splitlines() if ": accepted, " not in line and ": refused, " not in line)
+def _choices(board: Board) -> list[dict[str, Any]]:
+    """What each rule chose of each method: its alpha by seed."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for _, choice in chosen_in_order(board):
+        found.setdefault((choice.method, choice.rule), {})[choice.seed] = choice.alpha
+    return [{"method": method, "rule": rule, "alphas": alphas} for (method, rule), alphas in found.items()]
+
+
+def _rule(choice: Chosen) -> str:
+    """The rule in words, which is how its reason begins; its tests stand in the table below."""
+    return words.capital(choice.why.partition("\n")[0].removeprefix("Rule: ").removeprefix(f"{choice.rule}, "))
+
+
+def _from(board: Board, choice: Chosen) -> b.Place:
+    """The model at alpha 1, with which the rule began."""
+    return dict.fromkeys(board.place_of(choice), (choice.method, 1.0))
 
 
 def _heat(board: Board, table: Table) -> dict[str, Any]:
@@ -150,6 +172,12 @@ def _heat(board: Board, table: Table) -> dict[str, Any]:
     sure = {"n": min((row["n"] for row in table.rows), default=0), "objects": next((row["objects"] for row in table.rows), None)}
     sure |= {"half": widths[len(widths) // 2] if widths else None}
     return {"kinds": kinds, "levels": levels, "models": models, "apart": apart, **sure}
+
+
+def _clean(table: Table) -> str:
+    """Of which scans the accuracy before corruption is; empty where it is not of those that were corrupted."""
+    same = {row["n"] for row in table.rows if row["clean_n"] == row["n"]}
+    return f"the same {words.counted(same.pop(), 'scan')}" if len(same) == 1 else ""
 
 
 def _by_model(table: Table) -> dict[tuple[str, float | None], list[dict[str, Any]]]:

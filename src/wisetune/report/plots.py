@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.text import Text
@@ -92,7 +93,7 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen()) if board.chose else None
     if tuned:
         labels.avoid_text(_better(axes, tuned, board.called(board.reference), wide))
-        axes.add_patch(_ellipse(tuned, THEME["ink"], 0.08))
+        axes.add_patch(_ellipse(tuned, THEME["ink"]))
     if below := _fallen(board, axes, spots, floor, wide):
         labels.avoid_text(below)
     for method in board.sweeps:
@@ -104,7 +105,7 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
             # Not clipped: at 100 % half of a mark stands outside.
             axes.plot(*at, "o", color=_colour(board, method), mec=THEME["paper"], mew=1.2, ms=7, zorder=5, clip_on=False)
     if chosen:
-        axes.add_patch(_ellipse(chosen, THEME["gain"], 0.17))
+        axes.add_patch(_ellipse(chosen, THEME["gain"]))
         # Below the curves, whose points stay seen.
         axes.plot(*_at(chosen), "*", color=THEME["gain"], mec=THEME["paper"], mew=1.3, ms=26, zorder=3, clip_on=chosen[1].value < floor)
         labels.avoid(_at(chosen), 11)
@@ -145,7 +146,7 @@ def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) ->
         axes.text(
             1.0,
             1.03,
-            "shades and bars: 95 % intervals",
+            "ellipses and bars: 95 % intervals",
             transform=axes.transAxes,
             ha="right",
             va="bottom",
@@ -240,10 +241,13 @@ def _cross(axes: Axes, spot: Spot, colour: str, strength: float) -> None:
     axes.plot([100 * x.value] * 2, [100 * y.low, 100 * y.high], color=colour, lw=1.2, alpha=strength, zorder=2)
 
 
-def _ellipse(spot: Spot, colour: str, strength: float) -> Ellipse:
+def _ellipse(spot: Spot, colour: str) -> Ellipse:
+    """A thin line and next to no shade: two of them overlap where the curves are."""
     (x, y) = spot
     centre = (50 * (x.low + x.high), 50 * (y.low + y.high))
-    return Ellipse(centre, 100 * (x.high - x.low), 100 * (y.high - y.low), color=colour, alpha=strength, lw=0, zorder=1)
+    return Ellipse(
+        centre, 100 * (x.high - x.low), 100 * (y.high - y.low), fc=to_rgba(colour, 0.03), ec=to_rgba(colour, 0.5), lw=0.9, zorder=1
+    )
 
 
 def _curves(board: Board, figure: Figure, wide: bool) -> None:

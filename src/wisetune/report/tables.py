@@ -79,9 +79,9 @@ def shown_sweep(board: Board) -> list[dict[str, Any]]:
     ]
 
 
-def chosen_with_reasons(board: Board) -> list[tuple[dict[str, Any], str]]:
-    """The choices as rows of ``chosen_table``, each with its reason in words."""
-    return list(zip(chosen_table(board).rows, (choice.why for choice in _ordered(board)), strict=True))
+def chosen_in_order(board: Board) -> list[tuple[dict[str, Any], Chosen]]:
+    """The rows of ``chosen_table``, each with the choice that it tells of."""
+    return list(zip(chosen_table(board).rows, _ordered(board), strict=True))
 
 
 def baselines_table(board: Board) -> Table:

@@ -30,6 +30,13 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
 
 
+def chance(value: float) -> str:
+    """A probability: ``99.7 %``; what is not zero does not read so, nor one that is not certain as 100."""
+    if 0 < value < 0.0005:
+        return f"under 0.1{NBSP}%"
+    return f"over 99.9{NBSP}%" if 0.9995 <= value < 1 else f"{percent(value)}{NBSP}%"
+
+
 def interval(value: float | None, low: float | None, high: float | None, unit: str = "") -> str:
     """A fraction with its interval: ``76.2 (73.0–79.1)``; with a unit ``76.2 % (73.0–79.1)`` that stays on its line."""
     if low is None or high is None:
