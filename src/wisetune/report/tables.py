@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from wisetune.records import Record, Role, wilson
+from wisetune.records import Role, wilson
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Model, Place, as_fields, from_rows
