@@ -103,6 +103,14 @@ def test_the_spelling_names_the_part() -> None:
     assert parse_task("demo:objects,seed=3") == Demo("objects", seed=3)
 
 
+def test_a_folder_called_demo_is_not_taken_for_the_demo_nor_the_demo_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert parse_task("demo").path == "demo"
+    for task in (Demo(), Demo("objects"), Demo(seed=3)):
+        assert parse_task(str(task)) == task
+
+
 def test_enough_scans_of_enough_objects() -> None:
     scans, objects = Demo("scans").load(8), Demo("objects").load(8)
     assert len(scans.train) + len(scans.val) >= 1000

@@ -44,6 +44,11 @@ class Demo(Task):
     val: float | None = None
     labelled: int | None = option(None, least=1)
 
+    def __str__(self) -> str:
+        """Its spelling, with the part in any case: ``demo`` alone may be a folder."""
+        text = super().__str__()
+        return text if ":" in text else f"{text}:{self.part}"
+
     def load(self, points: int = POINTS) -> Data:
         """Load; fewer points than 1,024 are a subset drawn by ``seed``.
 
