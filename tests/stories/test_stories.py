@@ -171,7 +171,7 @@ def test_a_sweep_without_alphas_is_refused(kind):
 @pytest.mark.parametrize("kind", [WiseFt, WiseFtLp])
 @pytest.mark.parametrize("alphas", ["1.5", "-0.1", "nan", "0+0.5+2"])
 def test_an_alpha_off_the_line_is_refused_when_it_is_spelled(kind, alphas):
-    with pytest.raises(UsageError, match="it must lie between 0"):
+    with pytest.raises(UsageError, match="it must be a number from 0, which gives the start, to 1"):
         kind.from_options(f"alphas={alphas}")
 
 

@@ -111,6 +111,11 @@ def test_models_that_do_not_fit_are_refused():
         mix(model(0), model(1).state_dict(), 0.5)
     with pytest.raises(UsageError, match=r"Linear and Model cannot be mixed"):
         mix(nn.Linear(2, 2), model(1), 0.5)
+    second = r"the second model given to wisetune\.mix is a backbone \(PointMAE\) without a head, where the fine-tuned model belongs: "
+    with pytest.raises(UsageError, match=second + r"the first one has a head\. Change places"):
+        mix(model(0), model(1).backbone, 0.5)
+    with pytest.raises(UsageError, match=second + r"give the model .*wisetune\.load_model.* head_prefixes=\(\)\)"):
+        mix(model(0).backbone, model(1).backbone, 0.5)
     broken = copy.deepcopy(model(1))
     next(broken.head.parameters()).data[0] = float("nan")
     with pytest.raises(WeightsError, match="holds values"):
@@ -158,15 +163,19 @@ def test_state_dicts_cannot_look_at_clouds():
 
 
 def test_mistakes_are_refused():
-    for alpha, says in (("half", "alpha is 'half'; it must be a number between 0"), (None, "alpha is None; it must be a number")):
+    for alpha, says in (("half", "alpha is 'half'; it must be a number from 0, which"), (None, "alpha is None; it must be a number")):
         with pytest.raises(UsageError, match=says):
             mix(start(), finetuned(), alpha)
     with pytest.raises(UsageError, match=r"float and Model cannot be mixed; .*wisetune\.mix\("):
         mix(0.5, model(0), model(1))
     with pytest.raises(UsageError, match="head is 'keep'"):
         mix(start(), finetuned(), 0.5, head="keep")
-    with pytest.raises(UsageError, match="alpha is 2"):
-        mix(start(), finetuned(), 2)
+    with pytest.raises(
+        UsageError, match=r"alpha is 50; .* to 1, which gives the fine-tuned model; 0\.5 is halfway\. Of percent .*: 0\.5\.$"
+    ):
+        mix(start(), finetuned(), 50)
+    with pytest.raises(UsageError, match=r"alpha is -0\.1; .* halfway\.$"):
+        mix(start(), finetuned(), -0.1)
     with pytest.raises(UsageError, match="head prefix ''"):
         mix(start(), finetuned(), 0.5, head_prefixes=("",))
     with pytest.raises(WeightsError, match="keys that another state lacks"):

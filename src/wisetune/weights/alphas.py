@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from wisetune.errors import UsageError
 
+_ALPHA = "a number from 0, which gives the start, to 1, which gives the fine-tuned model; 0.5 is halfway"
+
 
 def tidy(alpha: float) -> float:
     """Alpha without the dust of floating-point steps: 0.30000000000000004 and 0.3 must name the same weights.
@@ -14,11 +16,12 @@ def tidy(alpha: float) -> float:
     try:
         number = float(alpha)
     except (TypeError, ValueError):
-        raise UsageError(f"alpha is {alpha!r}; it must be a number between 0 (the start) and 1 (the fine-tuned model).") from None
+        raise UsageError(f"alpha is {alpha!r}; it must be {_ALPHA}.") from None
     # Adding zero turns -0.0, which would be spelled and digested differently, into 0.0.
     tidied = round(number, 12) + 0.0
     if not 0.0 <= tidied <= 1.0:
-        raise UsageError(f"alpha is {alpha}; it must lie between 0 (the start) and 1 (the fine-tuned model).")
+        percent = f" Of percent give the hundredth part: {number / 100:g}." if 1 < number <= 100 else ""
+        raise UsageError(f"alpha is {alpha}; it must be {_ALPHA}.{percent}")
     return tidied
 
 

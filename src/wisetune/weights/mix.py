@@ -120,6 +120,12 @@ def mix(
         if head_prefixes is not None:
             raise UsageError("head_prefixes were given with models, which know their heads; leave them out.")
         return _mix_models(start, finetuned, alpha, head, missing, clouds)
+    if isinstance(start, (Model, Backbone)) and isinstance(finetuned, Backbone):
+        raise UsageError(
+            f"the second model given to wisetune.mix is a backbone ({type(finetuned).__name__}) without a head, where the fine-tuned model belongs: "
+            f"{_headed(start)} Backbones alone are mixed as state dicts: "
+            "wisetune.mix(start.state_dict(), finetuned.state_dict(), 0.5, head_prefixes=())."
+        )
     if not isinstance(start, Mapping) or not isinstance(finetuned, Mapping):
         kinds = f"{type(start).__name__} and {type(finetuned).__name__}"
         raise UsageError(
@@ -129,6 +135,13 @@ def mix(
     if clouds is not None:
         raise UsageError("clouds= was given with state dicts, which cannot look at clouds; give the two models themselves.")
     return _mix_states(start, finetuned, alpha, ("head",) if head_prefixes is None else head_prefixes, head, missing)
+
+
+def _headed(start: Model | Backbone) -> str:
+    """What to give as the fine-tuned model, to whoever gave a backbone."""
+    if isinstance(start, Model):
+        return "the first one has a head. Change places: the start first, then the fine-tuned model."
+    return "give the model with the head that it was tuned with, as wisetune.load_model('tuned.safetensors') reads it."
 
 
 def mixable(backbone: Backbone, *, is_start: bool) -> State:
