@@ -118,7 +118,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(world):
         preexec_fn=heard,
     )
     try:
-        while not list(world.glob("out/store/locks/*.lock")):  # it holds the run: the work has begun
+        while not (world / "out/run.json").exists():  # the work has begun
             assert child.poll() is None, child.communicate()
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)

@@ -168,6 +168,31 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
     assert (world / "out/model.safetensors").read_bytes() == (world / "straight/model.safetensors").read_bytes()
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("words", "at", "said"),
+    [
+        (job(), "wisetune.data.npz.Npz.load", "interrupted before the work began; the same command starts it."),
+        ([*job(), "--dry-run"], "wisetune.data.npz.Npz.load", "interrupted; a dry run leaves nothing to go on with."),
+        ([*job(), "--dry-run"], "wisetune.build.work.plan", "interrupted; a dry run leaves nothing to go on with."),
+        (job(), "wisetune.build.work.work", "interrupted; the same command goes on from here."),
+        (
+            ["pretrain", "--on", "solids.npz", "--out", "made"],
+            "wisetune.data.npz.Npz.load",
+            "interrupted before the work began; the same command starts it.",
+        ),
+    ],
+)
+def test_an_interrupt_says_what_is_true_at_that_moment(monkeypatch, words, at, said):
+    monkeypatch.setattr(at, _interrupt)
+    done = wisetune(*words, "--quiet")
+    assert (done.code, done.out, done.error) == (130, "", f"wisetune: {said}\n")
+
+
 @pytest.mark.usefixtures("world", "undrawn")
 def test_each_seed_is_trained():
     assert wisetune(*job("lp", seeds=2, head_fit="epochs=1"), "--json").json["seeds"] == 2

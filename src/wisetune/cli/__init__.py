@@ -50,8 +50,6 @@ _COMMANDS = {
     "options": ("options:options", "The options of a story, a task, a measure, of fit or of pretrain, with their defaults."),
     "doctor": ("doctor:doctor", "Check the installation, or a run's files."),
 }
-_RESUMED = (["demo"], ["run"], ["pretrain"])
-"""Commands that keep what they have done."""
 for _name, (_path, _help) in _COMMANDS.items():
     app.command(f"wisetune.cli.{_path}", name=_name, help=_help)
 _data = App(name="data", help="Check data, simulate scans, write data sets as files.", help_format="plaintext")
@@ -88,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WisetuneError as error:
         print(f"wisetune: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"wisetune: interrupted{'; the same command goes on from here' if given[:1] in _RESUMED else ''}.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        # A command that keeps what it has done says what is true of it (``machine.if_stopped``); the others say nothing.
+        print(f"wisetune: interrupted{stopped.args[0] if stopped.args else ''}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; python would complain once more while closing stdout.

@@ -1,12 +1,40 @@
-"""What the commands that work share: their own line, threads, and the folder that they work in."""
+"""What the commands that work share: their own line, threads, the folder that they work in, and what an interrupt leaves."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from wisetune.errors import StorageError, UsageError
+
+GOES_ON = "; the same command goes on from here"
+NOT_BEGUN = " before the work began; the same command starts it"
+DRY = "; a dry run leaves nothing to go on with"
+
+
+@dataclasses.dataclass
+class Leaves:
+    """What an interrupt would leave just now, in words."""
+
+    said: str
+
+
+@contextlib.contextmanager
+def if_stopped(said: str) -> Iterator[Leaves]:
+    """Let an interrupt that is met inside say what it leaves: this, or what was put in its place since.
+
+    Raises:
+        KeyboardInterrupt: it was met.
+    """
+    leaves = Leaves(said)
+    try:
+        yield leaves
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(leaves.said) from None
 
 
 def command_line() -> str:

@@ -51,7 +51,7 @@ def pretrain(
     """
     from wisetune.build.bar import Bar
     from wisetune.build.pretraining import run_pretraining
-    from wisetune.cli.machine import command_line, folder_for, set_threads
+    from wisetune.cli.machine import GOES_ON, NOT_BEGUN, command_line, folder_for, if_stopped, set_threads
     from wisetune.cli.session import Session
     from wisetune.errors import UsageError, naming
     from wisetune.fit.pretrain import Pretrain
@@ -75,8 +75,9 @@ def pretrain(
         nonlocal session
         session = replace(session, trainings={state: chosen.epochs})
         session.write(out)
+        leaves.said = GOES_ON
 
-    with Bar(quiet) as bar:
+    with if_stopped(NOT_BEGUN) as leaves, Bar(quiet) as bar:
         file, log = run_pretraining(
             spec,
             chosen,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from wisetune.build.request import Request, job_of, weights_of
-from wisetune.cli.machine import command_line, folder_for, set_threads
+from wisetune.cli.machine import DRY, GOES_ON, NOT_BEGUN, Leaves, command_line, folder_for, if_stopped, set_threads
 from wisetune.errors import UsageError, naming
 from wisetune.runtime import duration
 
@@ -148,6 +148,11 @@ def _seeds(count: int) -> tuple[int, ...]:
 
 
 def _job(request: Request, out: Path, machine: Machine) -> int:
+    with if_stopped(DRY if machine.dry_run else NOT_BEGUN) as leaves:
+        return _work_on(request, out, machine, leaves)
+
+
+def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> int:
     from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
@@ -190,6 +195,7 @@ def _job(request: Request, out: Path, machine: Machine) -> int:
         with store.lock("run"):
             keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
+            leaves.said = GOES_ON
             trees = runner.trees().values()
             tunes = [node for tree in trees for node in walk(tree) if isinstance(node, Tune)]
             epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
