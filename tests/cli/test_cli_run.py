@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import signal
 from types import SimpleNamespace
 
@@ -191,6 +192,36 @@ def test_an_interrupt_says_what_is_true_at_that_moment(monkeypatch, words, at, s
     monkeypatch.setattr(at, _interrupt)
     done = wisetune(*words, "--quiet")
     assert (done.code, done.out, done.error) == (130, "", f"wisetune: {said}\n")
+
+
+READERS = (("predict", "out", "scans"), ("show", "out"), ("export", "out", "scans.safetensors"), ("report", "out"))
+
+
+@pytest.mark.parametrize("words", READERS)
+def test_a_half_done_run_has_no_model_yet_and_the_way_on_is_named(world, monkeypatch, words):
+    command = [*map(str, job()), "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr("wisetune.build.job.Runner.run", _interrupt)
+        assert wisetune(*command).code == 130
+    ways = "not finished: it works, or was stopped. wisetune doctor out says which", f"goes on with: {shlex.join(['wisetune', *command])}"
+    refused(wisetune(*words), 65, "there is no ", *ways)
+    (world / "out/run.json").write_text("torn")
+    refused(wisetune(*words), 65, "wisetune doctor out says which", "goes on with: the command that began it")
+    (world / "out/run.json").unlink()
+    refused(wisetune(*words), 65, "wisetune doctor out says which", "goes on with: the command that began it")
+
+
+@pytest.mark.parametrize("words", READERS)
+def test_what_else_a_folder_without_a_model_may_be_is_said(finished, words):
+    for name in ("model.safetensors", "results.json"):
+        (finished / "out" / name).unlink()
+    refused(wisetune(*words), 65, "has been removed since; its command writes it again: wisetune run wise-ft-lp")
+    (finished / "out/backbone.safetensors").touch()
+    refused(
+        wisetune(*words),
+        65,
+        "that of a pre-training, with a backbone to begin with: wisetune run wise-ft-lp --from out/backbone.safetensors",
+    )
 
 
 @pytest.mark.usefixtures("world", "undrawn")

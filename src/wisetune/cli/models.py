@@ -134,11 +134,13 @@ def report(run: Path, *others: Path, markdown: Path | None = None, title: str = 
 
 
 def _model_file(run: Path) -> Path:
+    from wisetune.cli.session import Session
     from wisetune.errors import DataError
 
     file = run / "model.safetensors" if run.is_dir() else run
     if not file.is_file():
-        raise DataError(f"there is no model at '{file}'. Give the --out folder of a finished run, or an exported .safetensors file.")
+        instead = "Give the --out folder of a finished run, or an exported .safetensors file."
+        raise DataError(f"there is no model at '{file}'. {Session.why_not(run) or instead}")
     return file
 
 
@@ -148,6 +150,7 @@ def results_of(run: Path) -> Results:
     Raises:
         DataError: the folder is not that of a finished run.
     """
+    from wisetune.cli.session import Session
     from wisetune.errors import DataError
     from wisetune.results import Results
 
@@ -155,5 +158,5 @@ def results_of(run: Path) -> Results:
         raise DataError(f"'{run}' is not a run's folder. Give the --out of wisetune run.")
     file = run / "results.json"
     if not file.is_file():
-        raise DataError(f"there is no '{file}'. Give the --out folder of a finished run.")
+        raise DataError(f"there is no '{file}'. {Session.why_not(run) or 'Give the --out folder of a finished run.'}")
     return Results.read(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from wisetune.store.store import Store
 
 _FILE = "run.json"
+_BACKBONE = "backbone.safetensors"
 LOCKS = ("run", "pretrain")
 """Of which a working command holds one."""
 
@@ -55,6 +57,25 @@ class Session:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise BadFile(out / _FILE, f"cannot be read ({error})", "run the run's command again, which writes it anew") from None
+
+    @classmethod
+    def why_not(cls, out: Path) -> str:
+        """Why a folder has no results and no model, and what to do, in sentences; empty where it is not that of a run."""
+        if (out / _BACKBONE).is_file():
+            return f"It is that of a pre-training, with a backbone to begin with: wisetune run wise-ft-lp --from {out / _BACKBONE} ..."
+        try:
+            found = cls.read(out)
+        except BadFile:
+            found = None
+        if found is None and not (out / "store").is_dir():
+            return ""
+        begun = (found.command if found else "") or "the command that began it"
+        if found and found.finished:
+            return f"The run there was finished, and this has been removed since; its command writes it again: {begun}"
+        return (
+            f"The run there is not finished: it works, or was stopped. wisetune doctor {shlex.quote(str(out))} says which, and how far it is; "
+            f"a stopped one goes on with: {begun}"
+        )
 
     def replaces(self, out: Path) -> str:
         """What to tell whoever has finished another command in this folder; empty where nothing is replaced."""
