@@ -170,7 +170,7 @@ def test_verbose_shows_how_far_it_is_and_else_it_is_silent(words, monkeypatch, c
     fitted(words, verbose=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "training: " in shown.err
+    assert ": training linear probing, seed 0" in shown.err
     assert "100 % after" in shown.err
 
 

@@ -17,7 +17,7 @@ from wisetune.build import watch
 from wisetune.build.builder import keep_start
 from wisetune.build.choice import OVER_SEEDS, choose
 from wisetune.build.job import Runner
-from wisetune.build.meter import Silent
+from wisetune.build.meter import Silent, weigh
 from wisetune.build.watch import Spent
 from wisetune.build.work import earlier, plan, work
 from wisetune.errors import DataError, UsageError
@@ -49,13 +49,13 @@ FULL = {
 
 
 class Counting(Silent):
-    """A meter that adds up."""
+    """A meter that adds up, each kind of work by itself."""
 
     def __init__(self) -> None:
-        self.done, self.said = 0.0, list[str]()
+        self.done, self.said = Counter[str](), list[str]()
 
-    def advance(self, clouds: float) -> None:
-        self.done += clouds
+    def advance(self, clouds: float, kind: str) -> None:
+        self.done[kind] += clouds
 
     def stage(self, text: str) -> None:
         self.said.append(text)
@@ -179,9 +179,9 @@ def test_a_job_that_was_done_does_nothing_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Svm, "of", lambda *_: pytest.fail("measured again"))
     meter = Counting()
     again = pico.runner(tmp_path, STORY, meter, **QUICK)
-    assert work(again) == 0
+    assert work(again) == {}
     assert pico.timeless(again.run().results) == pico.timeless(first.results)
-    assert meter.done == 0
+    assert meter.done == {}
     once_more = again.run().results
     assert pico.timeless(once_more) == pico.timeless(first.results), "the same runner once more"
     assert (first.results.study.found, once_more.study.found) == (0, first.results.study.trainings)
@@ -255,7 +255,7 @@ def test_a_measure_of_another_version_is_measured_again(tmp_path, monkeypatch):
     assert not measured
     monkeypatch.setattr(Svm, "version", Svm.version + 1)
     again = pico.runner(tmp_path, Lp(), **QUICK)
-    assert work(again) > 0
+    assert work(again)
     assert pico.timeless(again.run().results) == pico.timeless(first.results)
     assert len(measured) == 1
 
@@ -274,7 +274,11 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     expected = work(runner)
     runner.run()
     # One model less is corrupted where the chosen one is a baseline: at alpha 0 it is linear probing.
-    assert meter.done in {expected, expected - (36 * 4 if corrupted else 0)}
+    fewer = {**expected, "corruption": expected["corruption"] - 36 * 4} if corrupted else expected
+    assert meter.done in (expected, fewer)
+    clouds = len(runner.downstream.train)
+    assert (expected["train"], expected["mix"]) == (3 * clouds, clouds)
+    assert (expected["look"], expected["head"]) == (3 * clouds, 3 * HEAD_FIT.epochs * clouds)
     assert "training full fine-tuning (lr 0.01), seed 0" in meter.said
     assert any(said.startswith("training full fine-tuning (lr 0.01), seed 0: epoch 1 of 1, loss ") for said in meter.said)
     assert "mixing WiSE-FT at alpha 0.5, seed 0" in meter.said
@@ -282,7 +286,7 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     assert "measuring svm of WiSE-FT-LP at alpha 0.5, seed 0" not in meter.said, "its backbone is that of WiSE-FT"
     if corrupted:
         again = pico.runner(tmp_path, STORY, **FULL | {"corruption": corrupted})
-        assert work(again) == 0
+        assert work(again) == {}
 
 
 @pytest.mark.parametrize("story", [Ft(), Lp(), LpFt()], ids=str)
@@ -296,22 +300,22 @@ def test_so_it_does_without_a_sweep(tmp_path, story):
 
 def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_path, monkeypatch):
     class Stop(Counting):
-        def advance(self, clouds: float) -> None:
-            super().advance(clouds)
-            if self.done >= 2 * epoch:
+        def advance(self, clouds: float, kind: str) -> None:
+            super().advance(clouds, kind)
+            if self.done["train"] >= 2 * epoch:
                 raise KeyboardInterrupt
 
     hours = itertools.count()
     monkeypatch.setattr(loop.time, "monotonic", lambda: 3600.0 * next(hours))  # every epoch is saved
     fit = dataclasses.replace(FIT, epochs=3)
     first = pico.runner(tmp_path, Ft(), Stop(), **QUICK | {"fit": fit})
-    epoch, whole = 3 * len(first.downstream.train), work(first)
+    epoch, whole = len(first.downstream.train), work(first)
     with pytest.raises(KeyboardInterrupt):
         first.run()
     meter = Counting()
     again = pico.runner(tmp_path, Ft(), meter, **QUICK | {"fit": fit})
     expected = work(again)
-    assert expected == whole - 2 * epoch
+    assert expected == {**whole, "train": whole["train"] - 2 * epoch}
     assert earlier(again) == ["Of full fine-tuning (lr 0.01), seed 0 2 of 3 epochs were done before; going on with epoch 3."]
     again.run()
     assert meter.done == expected
@@ -349,7 +353,10 @@ def test_a_plan_counts_and_trains_nothing(tmp_path):
     told = plan(runner)
     assert (told["trainings"], told["mixes"]) == (14, 10)
     assert told["models"] == len(set(runner.trees().values()))
-    assert told["clouds"] == work(runner) > 0
+    todo = work(runner)
+    assert told["clouds"] == weigh({**todo, "head": 0}) > 0
+    # What a head's own steps take is among it.
+    assert told["seconds"] > told["clouds"] / told["clouds_per_second"]
     assert told["seconds"] > 0
     assert [path.name for path in (tmp_path / "objects").glob("*")] == [digest(pico.START)]
     json.dumps(told)

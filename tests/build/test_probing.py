@@ -135,10 +135,10 @@ def test_the_meter_expects_what_is_looked_at(files, encoded):
     class Counter(Silent):
         expected = done = 0.0
 
-        def expect(self, clouds):
-            self.expected = clouds
+        def expect(self, work):
+            self.expected = sum(work.values())
 
-        def advance(self, clouds):
+        def advance(self, clouds, kind):  # noqa: ARG002 - there is one kind
             self.done += clouds
 
     meter = Counter()

@@ -13,7 +13,7 @@ from terminal import job, refused, wisetune
 from wisetune.build import bar
 from wisetune.fit import loop
 from wisetune.nets.save import load_backbone, read_card
-from wisetune.store import Store
+from wisetune.store import Store, states
 
 PICO = "point-mae:points=64,groups=8,group-size=8,width=16,depth=2,heads=2,tokenizer=8+8+8,class-token=false,readout=max+mean"
 PYRAMID = (
@@ -61,8 +61,8 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
     assert pretrain(epochs=3, out="straight", backbone=backbone).code == 0
     advance, told = bar.Bar.advance, []
 
-    def kill_in_the_second(self, clouds):
-        advance(self, clouds)
+    def kill_in_the_second(self, clouds, kind):
+        advance(self, clouds, kind)
         told.append(clouds)
         if len(told) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -78,8 +78,11 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
     half = wisetune("doctor", "made").out.splitlines()[-2]
     assert half.startswith(f"made is half done: 2 of 3 epochs are done. Go on with: wisetune pretrain {backbone.partition(',')[0]}")
     monkeypatch.setattr(bar, "_PLAIN_EVERY_S", -1.0)
+    load, read = states.load, []
+    monkeypatch.setattr(states, "load", lambda *given: read.append(given) or load(*given))
     again = pretrain(epochs=3, backbone=backbone)
     assert again.code == 0
+    assert len(read) == 1, "the state is read to go on from it, and not to learn its epoch"
     assert "2 of 3 epochs were done before; going on with epoch 3.\n" in again.error
     assert re.search(r"^ 67 % after \d+ s: ", again.error, re.MULTILINE)
     assert "half done" not in wisetune("doctor", "made").out

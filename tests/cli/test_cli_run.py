@@ -137,8 +137,8 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
     assert wisetune(*job("ft", fit=fit, out="straight"), "--quiet").code == 0
     epochs, advance = [], bar.Bar.advance
 
-    def kill_in_the_third(self, clouds):
-        advance(self, clouds)
+    def kill_in_the_third(self, clouds, kind):
+        advance(self, clouds, kind)
         epochs.append(clouds)
         if len(epochs) == 3:
             os.kill(os.getpid(), signal.SIGTERM)

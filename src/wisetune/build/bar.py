@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from wisetune.build.meter import NOTHING, Pace, Work, weigh
 from wisetune.runtime import duration
 
 _PLAIN_EVERY_S = 10.0
 _TRUSTED = 0.02
-"""So much of what is left has to be done before it says how long the rest takes."""
+"""So much of what there was to do has to be done before it says how long the rest takes."""
 
 
 class Bar:
@@ -23,7 +24,7 @@ class Bar:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.total, self.done = 0.0, 0.0
-        self._before, self._text = 0.0, ""
+        self._pace, self._text = Pace(NOTHING), ""
         self._started = self._moved = self._shown = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._live = Progress(
@@ -38,11 +39,12 @@ class Bar:
         )
         self._task = self._live.add_task("", total=None)
 
-    def expect(self, clouds: float, done: float = 0.0) -> None:
-        """How much there is to do in all, and how much of it an earlier session did; the clock starts now."""
-        self.total, self.done, self._before = max(clouds, 1.0), done, done
+    def expect(self, work: Work, done: Work = NOTHING) -> None:
+        """How much there is to do, and how much an earlier session did; the clock starts now."""
+        self._pace, self.done = Pace(work), weigh(done)
+        self.total = max(weigh(work) + self.done, 1.0)
         self._started = self._moved = time.monotonic()
-        self._live.reset(self._task, total=self.total, completed=int(done), description=self._text)
+        self._live.reset(self._task, total=self.total, completed=int(self.done), description=self._text)
 
     def stage(self, text: str) -> None:
         """What is being done now."""
@@ -50,10 +52,11 @@ class Bar:
         self._live.update(self._task, description=text)
         self._plain()
 
-    def advance(self, clouds: float) -> None:
+    def advance(self, clouds: float, kind: str) -> None:
         """So many more clouds are done."""
-        self.done += clouds
-        self._moved = time.monotonic()
+        now = time.monotonic()
+        self._pace.advance(clouds, kind, now - self._moved)
+        self.done, self._moved = self.done + weigh({kind: clouds}), now
         self._live.update(self._task, completed=min(self.done, self.total))
         self._plain()
 
@@ -63,10 +66,10 @@ class Bar:
 
     def left(self) -> float | None:
         """Seconds to the end, by how fast this session is: what an earlier one did says nothing of that. None where little is done yet."""
-        here, rest = self.done - self._before, max(self.total - self.done, 0.0)
+        here, rest = weigh(self._pace.did), weigh(self._pace.rest)
         if here <= _TRUSTED * (here + rest):
             return None
-        return max((self._moved - self._started) * rest / here - (time.monotonic() - self._moved), 0.0)
+        return max(self._pace.left() - (time.monotonic() - self._moved), 0.0)
 
     def _plain(self) -> None:
         now = time.monotonic()

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wisetune.build.grafts import check_grafts, grafts_of
-from wisetune.build.meter import Meter, Silent
+from wisetune.build.meter import HEAD, LOOK, MIX, TRAIN, Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune
@@ -152,11 +152,15 @@ class Builder:
         called = in_words(recipe)
         self.meter.stage(f"training {called}")
         parameters = recipe.tuning.parameters(model)
-        cost = 3.0 * len(data.train) if frozen is None else 0.0
+        kind, made = kinds_of(recipe)
 
         def progress(done: int, epochs: int, line: Mapping[str, float]) -> None:
+            nonlocal made
             self.meter.stage(f"training {called}: epoch {done} of {epochs}, loss {line['loss']:.4f}")
-            self.meter.advance(cost)
+            if made:  # before the first epoch, beside which that epoch is nothing
+                self.meter.advance(len(data.train), LOOK)
+                made = False
+            self.meter.advance(len(data.train), kind)
 
         log = tune(
             model,
@@ -173,8 +177,6 @@ class Builder:
         )
         for value in model.parameters():
             value.requires_grad_(False)
-        if frozen is not None:
-            self.meter.advance(len(data.train))
         return list(log), {"trained": sum(value.numel() for value in parameters.values())}
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -189,8 +191,17 @@ class Builder:
             train = self.data(recipe.task).train
             groups = self.bank.groups(model, train.points, train.digest)
             lines.append({"audit": "batchnorm", "ok": True, **reestimate_on(model, groups)})
-            self.meter.advance(len(train))
+            self.meter.advance(len(train), MIX)
         return lines, {"alpha": alpha}
+
+
+def kinds_of(recipe: Tune) -> tuple[str, bool]:
+    """What kind of work an epoch of a training is, and whether features are made before the first (``tune``)."""
+    assert isinstance(recipe.tuning, Tuning)
+    assert isinstance(recipe.fit, Fit)
+    if recipe.tuning.moves_features:
+        return TRAIN, False
+    return (HEAD, True) if recipe.fit.augment == "none" else (LOOK, False)
 
 
 def backbone_of(recipe: Recipe) -> Recipe:

@@ -282,7 +282,7 @@ class Runner:
             looked = digest(backbone_of(recipe)), key
             if looked not in self._looked:
                 self._looked.add(looked)
-                self.meter.advance(measure.cost(self.downstream, self.task))
+                self.meter.advance(measure.cost(self.downstream, self.task), measure.name)
         self._stamps.append(self.store.stamp(digest(of), key))
         # Kept records are spelled as whoever measured them spelled the measure, and its data may have moved since.
         self._rows += [Row(method.name, method.alpha, seed, dataclasses.replace(record, measure=str(measure))) for record in records]

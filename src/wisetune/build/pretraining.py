@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from wisetune.build.builder import Resume
-from wisetune.build.meter import Meter
+from wisetune.build.meter import TRAIN, Meter
 from wisetune.data.files import PARTS, FileTask, Item
 from wisetune.data.findings import Known, twins
 from wisetune.data.folder import Folder
@@ -66,19 +66,18 @@ def run_pretraining(
     store = Store(out / "store", tell=meter.tell)
     with store.lock("pretrain"):
         begun(key)
-        resume = Resume(store, key)
-        kept = resume.load()
-        done = int(kept[1]["epoch"]) if kept else 0
+        # Of a state that turns out to be damaged when it is loaded, less was done.
+        done = store.left([key]).begun.get(key, 0)
         if 0 < done < options.epochs:
             meter.tell(f"{done} of {options.epochs} epochs were done before; going on with epoch {done + 1}.")
         meter.stage(f"pre-training on {total} shapes")
-        meter.expect(float(total * options.epochs), float(total * done))
+        meter.expect({TRAIN: float(total * (options.epochs - done))}, {TRAIN: float(total * done)})
 
         def progress(done: int, epochs: int, line: Mapping[str, float]) -> None:
             meter.stage(f"epoch {done} of {epochs}, loss {line['loss']:.4f}")
-            meter.advance(float(total))
+            meter.advance(float(total), TRAIN)
 
-        backbone, log = pretrain(spec, shapes, options, resume, progress, device)
+        backbone, log = pretrain(spec, shapes, options, Resume(store, key), progress, device)
         about = {
             "command": command,
             "options": str(options),

@@ -139,7 +139,7 @@ def probe(
         if any(other.data.name == stage.data.name and other.task != stage.task for other in stages):
             stage.name = str(stage.task)
     poses = (False, True) if turn else (False,)
-    meter.expect(float(sum(len(poses) * stage.clouds * entrants.size(spec) for stage in stages for spec in stage.specs)))
+    meter.expect({Svm.name: float(sum(len(poses) * stage.clouds * entrants.size(spec) for stage in stages for spec in stage.specs))})
     bank = FeatureBank(device)
     rows = [
         row for stage in stages for turned in poses for spec in stage.specs for row in _rows(stage, turned, entrants, spec, c, bank, meter)
@@ -292,8 +292,9 @@ def _look(
     subject = Subject(model, found.digest, digest_of([found.spec.canonical(), found.digest]), bank)
     features = subject.features(labelled)
     subject.features(test)
-    meter.advance(float(stage.clouds))
-    return {limit: _answers(subject, stage, labelled, features, test, drawn, c) for limit, drawn in stage.drawn.items()}
+    answers = {limit: _answers(subject, stage, labelled, features, test, drawn, c) for limit, drawn in stage.drawn.items()}
+    meter.advance(float(stage.clouds), Svm.name)
+    return answers
 
 
 def _answers(

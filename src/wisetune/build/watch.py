@@ -42,9 +42,9 @@ class Watch:
         self._keep, self._worked = keep or _forget, False
         self._began = self._kept = monotonic()
 
-    def advance(self, clouds: float) -> None:
+    def advance(self, clouds: float, kind: str) -> None:
         """So many more clouds are done."""
-        self._meter.advance(clouds)
+        self._meter.advance(clouds, kind)
         self._worked = True
         if monotonic() - self._kept >= _KEPT_EVERY_S:
             self._kept = monotonic()

@@ -4,48 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from wisetune.build.builder import backbone_of
+from wisetune.build.builder import backbone_of, kinds_of
+from wisetune.build.meter import HEAD, LOOK, MIX, NOTHING, Work, weigh
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty
-from wisetune.nets.create import fresh_backbone
+from wisetune.nets.create import fresh_backbone, fresh_head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, walk
-from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
     from wisetune.store.store import Left
 
-TRAIN = 3.0
-"""A training step looks at a cloud forwards and backwards: about three times an inference."""
 _TRIAL = 32
+_STEPS = 20
 
 
-def work(runner: Runner) -> float:
-    """The clouds that a job looks at, in inferences, what the store already has left out."""
+def work(runner: Runner) -> Work:
+    """The clouds that a job looks at, what the store already has left out."""
     trees = runner.trees()
     nodes = {node for tree in trees.values() for node in walk(tree)}
     left = runner.left()
-    total = sum(_cost(runner, node, left) for node in nodes)
+    total = Counter[str]()
+    for node in nodes:
+        total.update(_cost(runner, node, left))
     for measure in (Accuracy(), *runner.job.measures):
         # Measures share the features of a backbone: a head more costs nothing.
         todo = {backbone_of(tree) for tree in trees.values() if not runner.measured(tree, measure)}
-        total += len(todo) * measure.cost(runner.downstream, runner.task)
+        total[measure.name] += len(todo) * measure.cost(runner.downstream, runner.task)
     if runner.job.corruption is not None:
-        each = runner.job.corruption.cost(runner.downstream, runner.task)
+        name, each = runner.job.corruption.name, runner.job.corruption.cost(runner.downstream, runner.task)
         spoilt = {place for place, tree in trees.items() if runner.measured(tree, runner.job.corruption)}
         for seed in runner.job.seeds:
-            total += each * sum((seed, method) not in spoilt for method in runner.corrupted_methods())
+            total[name] += each * sum((seed, method) not in spoilt for method in runner.corrupted_methods())
             # The recommended model beside the baselines, of which it is not known before which it will be.
             named = {(seed, method) for of, method in trees if of == seed and method.name == runner.job.story.headline}
-            total += each * (not named & spoilt and not named <= {(seed, method) for method in runner.corrupted_methods()})
-    return total
+            total[name] += each * (not named & spoilt and not named <= {(seed, method) for method in runner.corrupted_methods()})
+    return {kind: float(clouds) for kind, clouds in total.items() if clouds}
 
 
 def earlier(runner: Runner) -> list[str]:
@@ -64,7 +66,8 @@ def plan(runner: Runner) -> dict[str, Any]:
     """What would be done, and about how long it takes here: a few clouds are tried."""
     trees = runner.trees()
     nodes = {node for tree in trees.values() for node in walk(tree)}
-    clouds, speed = work(runner), _speed(runner)
+    todo, (speed, head_speed) = work(runner), _speeds(runner)
+    clouds = weigh({kind: count for kind, count in todo.items() if kind != HEAD})
     study = dataclasses.asdict(runner.study())
     return {
         **{name: study[name] for name in ("story", "start", "architecture", "task", "probes", "seeds", "head", "fit", "head_fit")},
@@ -74,32 +77,41 @@ def plan(runner: Runner) -> dict[str, Any]:
         "mixes": sum(isinstance(node, Mix) for node in nodes),
         "clouds": clouds,
         "clouds_per_second": speed,
-        "seconds": clouds / speed,
+        "seconds": clouds / speed + todo.get(HEAD, 0.0) / head_speed,
     }
 
 
-def _cost(runner: Runner, node: Recipe, left: Left) -> float:
+def _cost(runner: Runner, node: Recipe, left: Left) -> Work:
     if isinstance(node, Start) or digest(node) in left.done:
-        return 0.0
-    train = len(runner.downstream.train)
+        return NOTHING
+    train = float(len(runner.downstream.train))
     if isinstance(node, Mix):
-        return float(train) if node.task is not None else 0.0
+        return NOTHING if node.task is None else {MIX: train}
     assert isinstance(node.fit, Fit)
-    assert isinstance(node.tuning, Tuning)
-    if not node.tuning.moves_features:
-        return float(train)
-    return TRAIN * train * (node.fit.epochs - left.begun.get(digest(node), 0))
+    kind, made = kinds_of(node)
+    looks = train * (node.fit.epochs - left.begun.get(digest(node), 0))
+    return {kind: looks, LOOK: train} if made and looks else {kind: looks}
 
 
-def _speed(runner: Runner) -> float:
-    """Clouds a second on this machine, from one small batch; whatever the weights are, the work is the same."""
-    model = Model(fresh_backbone(_architecture(runner), 0), nn.Identity()).to(runner.device).eval()
+def _speeds(runner: Runner) -> tuple[float, float]:
+    """Clouds a second on this machine that a backbone looks at, and that a head trains on; whatever the weights are, the work is the same."""
+    backbone = fresh_backbone(_architecture(runner), 0)
+    model = Model(backbone, nn.Identity()).to(runner.device).eval()
     points = torch.from_numpy(runner.downstream.train.points[:_TRIAL]).to(runner.device)
     with torch.inference_mode():
         model.features(points[:2])  # kernels are compiled, memory is touched
         began = time.perf_counter()
-        model.features(points)
-    return len(points) / max(time.perf_counter() - began, 1e-6)
+        width = model.features(points).shape[1]
+        looks = len(points) / max(time.perf_counter() - began, 1e-6)
+    head = fresh_head(runner.job.head, backbone, len(runner.downstream.classes), 0).to(runner.device)
+    features = torch.zeros(min(runner.job.head_fit.batch, len(runner.downstream.train)), width, device=runner.device)
+    optimiser = torch.optim.AdamW(head.parameters())
+    began = time.perf_counter()
+    for step in range(_STEPS):
+        began = time.perf_counter() if step == 1 else began
+        head(features).sum().backward()
+        optimiser.step()
+    return looks, (_STEPS - 1) * len(features) / max(time.perf_counter() - began, 1e-6)
 
 
 def _architecture(runner: Runner) -> BackboneSpec:
