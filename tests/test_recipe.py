@@ -9,7 +9,7 @@ import pytest
 from wisetune.fit.finetune import Fit
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.point_mae import PointMAESpec
-from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, parents, to_json, tree_in_words, walk
+from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, made_in_words, parents, to_json, tree_in_words, walk
 from wisetune.spec import Spec, option
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
@@ -181,6 +181,21 @@ def test_recipes_are_called_by_the_methods_that_they_are():
     }
     assert {node: in_words(node) for node in called} == called
     assert {node: in_words(to_json(node)) for node in called} == called, "of the form in files too"
+
+
+def test_how_weights_were_made_is_one_line():
+    start, head, task = Start(PointMAESpec(), "0123456789abcdef"), LinearHead(), "f" * 16
+    ft = Tune(start, Full(), head, task, Fit(lr=0.001, epochs=8), 2)
+    mix = Mix((start, ft), Wise(0.3), task)
+    made = {
+        start: "what everything begins with",
+        ft: "everything trained from the pre-trained weights: 8 epochs, lr 0.001",
+        mix: "0.7 x the pre-trained weights + 0.3 x full fine-tuning (lr 0.001)",
+        Tune(mix, Linear(), head, task, Fit(), 2): "a head trained on WiSE-FT at alpha 0.3: 20 epochs, lr 0.0005",
+        PROBED: f"{TOY} of test_recipe:Line of pre-trained {TOY}#random:0 and {TOY}",
+        Mix((START, FT), Line()): f"the pre-trained weights + {TOY}",
+    }
+    assert {node: made_in_words(to_json(node)) for node in made} == made
 
 
 def test_a_tree_in_words_has_a_line_for_each_node():

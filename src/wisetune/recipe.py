@@ -147,6 +147,30 @@ def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
                 yield from tree_in_words(part, depth + 1)
 
 
+def made_in_words(plain: Mapping[str, Any]) -> str:
+    """How weights were made, in one line, of the recipe's form in files: ``a head trained on WiSE-FT at alpha 0.3: 100 epochs, lr 0.003``."""
+    match plain["node"]:
+        case "start":
+            return "what everything begins with"
+        case "tune":
+            tuning, fit = plain["tuning"]["spec"], plain["fit"]
+            done = {"full": "everything trained from", "linear": "a head trained on"}.get(tuning, f"{tuning} of")
+            course = ", ".join(
+                f"{said}{fit[name]}{unit}" for name, said, unit in (("epochs", "", " epochs"), ("lr", "lr ", "")) if name in fit
+            )
+            return f"{done} {_part(plain['start'])}" + (f": {course}" if course else "")
+        case _:
+            parts = [_part(part) for part in plain["parts"]]
+            if plain["merge"]["spec"] == "wise" and len(parts) == 2:
+                alpha = float(plain["merge"]["alpha"])
+                parts = [f"{share:.12g} x {part}" for share, part in zip((1 - alpha, alpha), parts, strict=True)]
+            return " + ".join(parts)
+
+
+def _part(node: Mapping[str, Any]) -> str:
+    return "the pre-trained weights" if node["node"] == "start" else _called(node)
+
+
 def _called(node: Mapping[str, Any]) -> str:
     """The method that a tree is, of the shapes in this module's docstring; what is none of them is said part by part."""
     if node["node"] == "start":

@@ -279,8 +279,8 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     clouds = len(runner.downstream.train)
     assert (expected["train"], expected["mix"]) == (3 * clouds, clouds)
     assert (expected["look"], expected["head"]) == (3 * clouds, 3 * HEAD_FIT.epochs * clouds)
-    assert "training full fine-tuning (lr 0.01), seed 0" in meter.said
-    assert any(said.startswith("training full fine-tuning (lr 0.01), seed 0: epoch 1 of 1, loss ") for said in meter.said)
+    assert "training full fine-tuning, seed 0" in meter.said
+    assert any(said.startswith("training full fine-tuning, seed 0: epoch 1 of 1, loss ") for said in meter.said)
     assert "mixing WiSE-FT at alpha 0.5, seed 0" in meter.said
     assert "measuring svm of WiSE-FT at alpha 0.5, seed 0" in meter.said
     assert "measuring svm of WiSE-FT-LP at alpha 0.5, seed 0" not in meter.said, "its backbone is that of WiSE-FT"
@@ -316,7 +316,7 @@ def test_the_epochs_of_a_training_that_was_killed_are_not_expected_again(tmp_pat
     again = pico.runner(tmp_path, Ft(), meter, **QUICK | {"fit": fit})
     expected = work(again)
     assert expected == {**whole, "train": whole["train"] - 2 * epoch}
-    assert earlier(again) == ["Of full fine-tuning (lr 0.01), seed 0 2 of 3 epochs were done before; going on with epoch 3."]
+    assert earlier(again) == ["Of full fine-tuning, seed 0, 2 of 3 epochs were done before; going on with epoch 3."]
     again.run()
     assert meter.done == expected
 

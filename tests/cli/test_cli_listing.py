@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from terminal import built, refused, wisetune
+from terminal import built, job, refused, wisetune
 
 from wisetune._version import __version__
 
@@ -14,12 +14,16 @@ def test_list_names_everything_that_was_built():
     assert (done.code, done.error) == (0, "")
     *lines, total = done.out.splitlines()
     rows = wisetune("list", "out", "--json").json
-    assert [set(row) for row in rows] == [{"digest", "name", "recipe", "size", "created"}] * len(rows)
+    assert [set(row) for row in rows] == [{"digest", "name", "made", "recipe", "size", "created"}] * len(rows)
     assert [line.split()[0] for line in lines] == [row["digest"] for row in rows]
-    assert [line.split("MB  ")[1].split() for line in lines] == [f"{row['name']} {row['recipe']}".split() for row in rows]
+    assert [line.split("MB  ")[1].split() for line in lines] == [f"{row['name']} {row['made']}".split() for row in rows]
+    made = {row["name"]: row["made"] for row in rows}
+    assert made["full fine-tuning, seed 0"] == "everything trained from the pre-trained weights: 2 epochs, lr 0.01"
+    assert made["WiSE-FT-LP at alpha 0.5, seed 0"] == "a head trained on WiSE-FT at alpha 0.5: 3 epochs, lr 0.05"
+    assert made["WiSE-FT at alpha 0.5, seed 0"] == "0.5 x the pre-trained weights + 0.5 x full fine-tuning (lr 0.01)"
     assert {row["name"] for row in rows} == {
         *(row["name"] for row in rows if row["name"].startswith("pre-trained point-mae#")),
-        "full fine-tuning (lr 0.01), seed 0",
+        "full fine-tuning, seed 0",
         "linear probing, seed 0",
         "WiSE-FT at alpha 0, seed 0",
         "WiSE-FT at alpha 0.5, seed 0",
@@ -28,6 +32,21 @@ def test_list_names_everything_that_was_built():
     }
     assert {row["recipe"].partition("(")[0] for row in rows} >= {"full", "linear", "wise"}
     assert total.startswith(f"{len(rows)} objects, ")
+
+
+@pytest.mark.usefixtures("finished", "undrawn", "chatty")
+def test_a_model_is_called_in_progress_and_listings_as_in_tables():
+    story = "wise-ft-lp:alphas=1"
+    done = wisetune(*job(story, fit="epochs=1,lr=0.01,augment=none", head_fit="epochs=1"))
+    assert done.code == 0
+    assert ": training fine-tuning, low rate, seed 0: epoch 1 of 1, loss " in done.error
+    assert "measuring svm of fine-tuning, low rate, seed 0" in done.error
+    assert "(lr " not in done.error
+    names = [row["name"] for row in wisetune("list", "out", "--json").json]
+    assert {"fine-tuning, low rate, seed 0", "full fine-tuning, seed 0", "LP-FT, seed 0", "linear probing, seed 0"} <= set(names)
+    assert not any("(lr " in name for name in names), "those of the command before have their names too"
+    (low,) = [row for row in wisetune("list", "out", "--json").json if row["name"].startswith("fine-tuning, low")]
+    assert wisetune("show", "out", low["digest"]).out.startswith(f"{low['digest']}  fine-tuning, low rate, seed 0\n")
 
 
 @pytest.mark.usefixtures("finished")
@@ -76,7 +95,7 @@ def test_show_of_an_object_is_how_it_was_made_what_was_measured_and_its_log():
     tuned = wisetune("show", "out", rows["full"]["digest"])
     assert (tuned.code, tuned.error) == (0, "")
     first, second, *lines = tuned.out.splitlines()
-    assert first == f"{rows['full']['digest']}  full fine-tuning (lr 0.01), seed 0"
+    assert first == f"{rows['full']['digest']}  full fine-tuning, seed 0"
     assert second.split(maxsplit=1) == ["recipe", rows["full"]["recipe"]]
     assert lines[0].strip().startswith("tune full from a fresh linear head: epochs 2, lr 0.01, seed 0, on data ")
     assert lines[1].strip().startswith("start: pre-trained point-mae#")
@@ -88,7 +107,7 @@ def test_show_of_an_object_is_how_it_was_made_what_was_measured_and_its_log():
     assert shape in wisetune("show", "out", rows["full"]["digest"], "--shapes").out
     assert [line.split()[0] for line in tuned.out.splitlines() if "loss=" in line] == ["epoch=1", "epoch=2"]
     mixed = wisetune("show", "out", rows["wise"]["digest"], "--json").json
-    assert {"digest", "name", "recipe", "size", "created", "log", "extra", "stamp", "records"} == set(mixed)
+    assert {"digest", "name", "made", "recipe", "size", "created", "log", "extra", "stamp", "records"} == set(mixed)
     assert {"keys", "distance", "finite"} <= {line["audit"] for line in mixed["log"]}
 
 
@@ -120,7 +139,7 @@ def test_a_recipe_that_is_damaged_is_listed_by_what_the_manifest_says(finished):
     digest = next(iter(built()))
     (finished / "out/store/objects" / digest / "recipe.json").write_text("{}")
     (row,) = [row for row in wisetune("list", "out", "--json").json if row["digest"] == digest]
-    assert row["name"] == row["recipe"]
+    assert row["made"] == row["recipe"]
 
 
 def test_a_damaged_object_is_not_shown(finished):

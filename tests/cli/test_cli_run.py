@@ -28,7 +28,7 @@ def test_findings_and_places_on_stdout_progress_on_stderr(first, finished):
     assert report == "Report: out/report.html"
     assert model == "Model:  out/model.safetensors   (wisetune predict out FILE...)"
     assert "% after" in first.error
-    assert ": training full fine-tuning (lr 0.01), seed 0: epoch 2 of 2, loss " in first.error
+    assert ": training full fine-tuning, seed 0: epoch 2 of 2, loss " in first.error
     assert ": measuring svm of WiSE-FT at alpha 0.5, seed 0" in first.error
     assert "measuring svm of WiSE-FT-LP at alpha 0.5" not in first.error, "its backbone is that of WiSE-FT"
     assert first.error.splitlines()[-1].startswith("Done after ")
@@ -162,7 +162,7 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
     assert wisetune("doctor", "out", "--json").json["left"] == told[-2].removeprefix("out is ")
     again = wisetune(*job("ft", fit=fit))
     assert again.code == 0
-    assert again.error.splitlines()[0] == "Of full fine-tuning (lr 0.01), seed 0 3 of 4 epochs were done before; going on with epoch 4."
+    assert again.error.splitlines()[0] == "Of full fine-tuning, seed 0, 3 of 4 epochs were done before; going on with epoch 4."
     assert wisetune("doctor", "out").out.splitlines()[-1] == "All is well."
     assert "half done" not in wisetune("doctor", "out").out
     assert built().keys() == built("straight").keys()

@@ -61,12 +61,14 @@ def keep_start(store: Store, start: Start, backbone: Backbone) -> None:
 class Builder:
     """Builds models of recipes over one store.
 
-    ``data`` gives the task of a training digest; starts are in the store (``keep_start``). Models that it returns are in eval mode and shared:
-    do not change them.
+    ``data`` gives the task of a training digest; starts are in the store (``keep_start``). ``called`` names a recipe to whoever watches. Models that
+    it returns are in eval mode and shared: do not change them.
     """
 
-    def __init__(self, store: Store, data: Callable[[str], Data], bank: FeatureBank, meter: Meter) -> None:
-        self.store, self.data, self.bank, self.meter = store, data, bank, meter
+    def __init__(
+        self, store: Store, data: Callable[[str], Data], bank: FeatureBank, meter: Meter, called: Callable[[Recipe], str] = in_words
+    ) -> None:
+        self.store, self.data, self.bank, self.meter, self.called = store, data, bank, meter, called
         self._models: OrderedDict[str, Model] = OrderedDict()
 
     def model(self, recipe: Recipe) -> Model:
@@ -149,7 +151,7 @@ class Builder:
         assert isinstance(recipe.fit, Fit)
         data = self.data(recipe.task)
         frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe))
-        called = in_words(recipe)
+        called = self.called(recipe)
         self.meter.stage(f"training {called}")
         parameters = recipe.tuning.parameters(model)
         kind, made = kinds_of(recipe)
@@ -181,7 +183,7 @@ class Builder:
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)
-        self.meter.stage(f"mixing {in_words(recipe)}")
+        self.meter.stage(f"mixing {self.called(recipe)}")
         states = [mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
         merged = recipe.merge.merge(states)
         alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None

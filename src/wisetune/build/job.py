@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -114,7 +115,7 @@ class Runner:
         for warning in dict.fromkeys(warning for measure in job.measures for warning in self._shared(measure)):
             self._warn(warning)
         self.bank = FeatureBank(device)
-        self.builder = Builder(store, self._by_digest, self.bank, self.meter)
+        self.builder = Builder(store, self._by_digest, self.bank, self.meter, self.called)
         self._rows: list[Row] = []
         self._stamps: list[dict[str, Any]] = []
         self._looked = set[tuple[str, str]]()
@@ -181,6 +182,21 @@ class Runner:
                 check_grafts(recipe)
                 found[seed, method] = recipe
         return found
+
+    @functools.cached_property
+    def names(self) -> dict[Recipe, str]:
+        """What the job's models are called, in the words of its tables: ``fine-tuning, low rate, seed 0``."""
+        words, found = WORDS | self.job.story.words, dict[Recipe, str]()
+        for (seed, method), tree in self.trees().items():
+            name = words[method.name].name if method.name in words else method.name
+            alpha = "" if method.alpha is None else f" at alpha {method.alpha:g}"
+            # At the ends of a sweep it is another method's model, which comes first and has that name.
+            found.setdefault(tree, f"{name}{alpha}, seed {seed}")
+        return found
+
+    def called(self, recipe: Recipe) -> str:
+        """The name of one of them; of what they are made of, what it is by itself."""
+        return self.names.get(recipe) or in_words(recipe)
 
     def left(self) -> Left:
         """What earlier sessions left of the job's trees and of all that they are made of."""
@@ -274,7 +290,7 @@ class Runner:
         records = self.store.get_records(digest(of), key)
         if records is None:
             model = self.builder.model(recipe)
-            self.meter.stage(f"measuring {measure.name} of {in_words(recipe)}")
+            self.meter.stage(f"measuring {measure.name} of {self.called(recipe)}")
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
             self.store.put_records(digest(of), key, records, stamp(str(self.device)))

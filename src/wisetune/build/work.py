@@ -17,7 +17,7 @@ from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone, fresh_head
 from wisetune.nets.model import Model
-from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, walk
+from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
@@ -58,7 +58,9 @@ def earlier(runner: Runner) -> list[str]:
     for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
         if epoch := left.begun.get(digest(node), 0):
             assert isinstance(node.fit, Fit)
-            lines.append(f"Of {in_words(node)} {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}.")
+            lines.append(
+                f"Of {runner.called(node)}, {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}."
+            )
     return lines
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wisetune.records import Record
     from wisetune.store.objects import Stored, Summary
+    from wisetune.store.store import Store
 
 
 def list_(run: Path, *, json: bool = False) -> int:
-    """What a run's store holds: digest, size, name and recipe of everything trained or mixed.
+    """What a run's store holds: digest, size and name of everything trained or mixed, and how it was made; --json has the recipe's spelling too.
 
     Parameters
     ----------
@@ -24,13 +25,13 @@ def list_(run: Path, *, json: bool = False) -> int:
     """
     from wisetune.store.store import Store
 
-    rows = Store(store_of(run), create=False).list()
+    rows = _rows(Store(store_of(run), create=False), run)
     if json:
         print(jsonlib.dumps([vars(row) for row in rows], indent=2))
         return 0
     wide = max((len(row.name) for row in rows), default=0)
     for row in rows:
-        print(f"{row.digest}  {row.size / 1e6:7.2f} MB  {row.name:{wide}}  {row.recipe}")
+        print(f"{row.digest}  {row.size / 1e6:7.2f} MB  {row.name:{wide}}  {row.made}")
     print(f"{len(rows)} objects, {sum(row.size for row in rows) / 1e6:.1f} MB")
     return 0
 
@@ -66,7 +67,7 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
         print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
         return 0
     store = Store(store_of(run), create=False)
-    rows = [row for row in store.list() if row.digest.startswith(digest)]
+    rows = [row for row in _rows(store, run) if row.digest.startswith(digest)]
     if len(rows) != 1:
         raise UsageError(f"{len(rows) or 'no'} objects begin with '{digest}'; wisetune list {run} shows them all.")
     (row,) = rows
@@ -123,6 +124,17 @@ def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
     yield from of_preset[2:]
     for name, shape in model["shapes"].items() if shapes else ():
         yield f"  {name}  {shape}"
+
+
+def _rows(store: Store, run: Path) -> list[Summary]:
+    """What a store holds, each by the name that the run's tables give it, where they have it."""
+    import dataclasses
+
+    from wisetune.cli.session import Session
+
+    session = Session.read_sound(run)
+    names = session.names if session else {}
+    return [dataclasses.replace(row, name=names.get(row.digest, row.name)) for row in store.list()]
 
 
 def _told(row: Summary, stored: Stored, recipe: dict[str, Any] | None, records: list[Record]) -> Iterator[str]:

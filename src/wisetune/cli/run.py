@@ -199,10 +199,11 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
             trees = runner.trees().values()
             tunes = [node for tree in trees for node in walk(tree) if isinstance(node, Tune)]
             epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
-            session = Session(command, [*dict.fromkeys(map(digest, trees))], epochs)
+            names = {digest(tree): name for tree, name in runner.names.items()}
+            session = Session(command, [*names], epochs, names=names)
             if replaced := session.replaces(out):
                 bar.tell(replaced)
-            session = replace(session, spent=session.before(out))
+            session = session.after(out)
             session.write(out)
             for line in () if machine.quiet else earlier(runner):
                 bar.tell(line)

@@ -25,7 +25,8 @@ LOCKS = ("run", "pretrain")
 class Session:
     """A command and what it builds: ``models`` are digests; ``trainings`` are the epochs of those that it runs.
 
-    A pre-training has one of those, and no models. ``spent`` is the time of all calls that built these models.
+    A pre-training has one of those, and no models. ``spent`` is the time of all calls that built these models. ``names`` are what tables call
+    models, by digest, those of earlier commands in the folder too.
     """
 
     command: str
@@ -33,6 +34,7 @@ class Session:
     trainings: dict[str, int] = dataclasses.field(default_factory=dict)
     finished: bool = False
     spent: Spent = NOTHING
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def write(self, out: Path) -> None:
         """Keep it in a folder.
@@ -59,14 +61,19 @@ class Session:
             raise BadFile(out / _FILE, f"cannot be read ({error})", "run the run's command again, which writes it anew") from None
 
     @classmethod
+    def read_sound(cls, out: Path) -> Session | None:
+        """As ``read``; None too where it is damaged."""
+        try:
+            return cls.read(out)
+        except BadFile:
+            return None
+
+    @classmethod
     def why_not(cls, out: Path) -> str:
         """Why a folder has no results and no model, and what to do, in sentences; empty where it is not that of a run."""
         if (out / _BACKBONE).is_file():
             return f"It is that of a pre-training, with a backbone to begin with: wisetune run wise-ft-lp --from {out / _BACKBONE} ..."
-        try:
-            found = cls.read(out)
-        except BadFile:
-            found = None
+        found = cls.read_sound(out)
         if found is None and not (out / "store").is_dir():
             return ""
         begun = (found.command if found else "") or "the command that began it"
@@ -86,13 +93,13 @@ class Session:
             f"The report and the model in {out} are replaced; the models of the command before stay in its store. That was: {found.command}"
         )
 
-    def before(self, out: Path) -> Spent:
-        """What earlier calls took that built the same models in this folder; nothing where that is not known."""
-        try:
-            earlier = Session.read(out)
-        except BadFile:
-            return NOTHING
-        return earlier.spent if earlier and set(earlier.models) == set(self.models) else NOTHING
+    def after(self, out: Path) -> Session:
+        """This one with what calls before it left in the folder: what they called their models, and the time that the same models took."""
+        earlier = Session.read_sound(out)
+        if earlier is None:
+            return self
+        spent = earlier.spent if set(earlier.models) == set(self.models) else NOTHING
+        return dataclasses.replace(self, spent=spent, names=earlier.names | self.names)
 
     def left(self, store: Store) -> str:
         """How far it is, in words; empty when it is done."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wisetune.files import atomic
-from wisetune.recipe import Recipe, describe, in_words, to_json
+from wisetune.recipe import Recipe, describe, in_words, made_in_words, to_json
 from wisetune.store import locks, sealed
 from wisetune.store.locks import Tell
 from wisetune.store.tensors import pack, unpack
@@ -38,10 +38,11 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One line of a listing. ``name`` says the recipe in words, ``size`` is in bytes, ``created`` in seconds since 1970."""
+    """One line of a listing: in words its ``name`` and how it was ``made``; ``size`` is in bytes, ``created`` in seconds since 1970."""
 
     digest: str
     name: str
+    made: str
     recipe: str
     size: int
     created: float
@@ -115,7 +116,8 @@ def summary(folder: Path) -> Summary | None:
     except (FileNotFoundError, sealed.Damaged):
         return None
     said, plain = manifest["about"]["recipe"], recipe(folder)
-    return Summary(folder.name, said if plain is None else in_words(plain), said, atomic.size(folder), created)
+    name, made = (said, said) if plain is None else (in_words(plain), made_in_words(plain))
+    return Summary(folder.name, name, made, said, atomic.size(folder), created)
 
 
 def recipe(folder: Path) -> dict[str, Any] | None:
