@@ -31,6 +31,7 @@ clean:  ## everything that the other targets made
 	rm -rf .venv out
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "making the virtual environment .venv and installing wisetune in it: about a minute, more where torch is fetched ..."
 	$(PYTHON) -m venv .venv
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet -e ".[dev,las]"
 	touch $(STAMP)
