@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from wisetune.build.estimator import Classifier
 from wisetune.build.predict import Predictor
 from wisetune.data.formats import write
 from wisetune.errors import DataError, UsageError
+from wisetune.stories.lp import Lp
 
 SOLIDS = pico.split(("ball", "stick", "plate"), 10, "estimator")
 START = (
@@ -206,3 +208,40 @@ def test_mistakes_are_named(words):
             classifier.predict(clouds)
     with pytest.raises(UsageError, match="30 clouds were given with 3 labels"):
         classifier.score(points, words[:3])
+
+
+WRONG = {
+    "start": (5, None, ["point-mae-mini"]),
+    "story": (5, None, Lp()),
+    "probes": (5, None, [5], {"folder:other": 1}),
+    "fit_options": (5, None, {"epochs": 3}),
+    "head_fit_options": (None, {"epochs": 3}),
+    "head": (5, None),
+    "rule": (5, None),
+    "seed": ("3", None, 1.5, True, -1),
+    "out": (5, ["a"], b"a"),
+    "device": (5, None, torch.device("cpu")),
+    "verbose": ("yes", None),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values], ids=str)
+def test_arguments_of_another_kind_are_refused_by_name(name, value, words):
+    with pytest.raises(UsageError, match=rf"^Classifier was given {name}={re.escape(repr(value))}; it takes .+\.$"):
+        fitted(words, **{name: value})
+
+
+def test_every_argument_is_looked_at():
+    assert WRONG.keys() == Classifier().get_params().keys()
+
+
+def test_paths_and_numbers_of_numpy_are_fine(words, tmp_path):
+    assert fitted(words, out=tmp_path / "out", seed=np.int64(3), verbose=0).results_.study.seeds == [3]
+
+
+def test_what_is_said_is_in_the_words_of_python(words):
+    (warning,) = [said for said in fitted(words).results_.study.warnings if "bundled" in said]
+    assert warning.startswith("No probes were given: ")
+    assert warning.endswith("Give your own with probes=[TASK].")
+    with pytest.raises(UsageError, match=r"Give labelled data of other objects with probes=\['folder:DIR'\]\.$"):
+        fitted(words, start="random:point-mae-modelnet-8k")

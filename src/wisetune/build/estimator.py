@@ -40,6 +40,20 @@ _HELD_OUT = 0.2
 _SPLIT = FileTask.seed
 """Of the split: that of folders too, so that models of several seeds are compared on the same clouds."""
 _SHOWN = 10
+_TAKES: dict[str, tuple[tuple[type, ...], str]] = {
+    "start": ((str, Path), "the name of pre-trained weights or a file, such as 'point-mae-mini'"),
+    "story": ((str,), "the name of a story, such as 'wise-ft-lp'"),
+    "probes": ((str, Path), "a list of tasks, such as ['folder:other']; an empty one for the bundled objects"),
+    "fit_options": ((str,), "text, such as 'epochs=30,lr=0.001'"),
+    "head_fit_options": ((str,), "text, such as 'epochs=100,lr=0.003'"),
+    "head": ((str,), "'linear' or 'mlp3'"),
+    "rule": ((str,), "'interval' or 'greedy'"),
+    "seed": ((int, np.integer), "a whole number from 0"),
+    "out": ((str, Path, type(None)), "the path of a folder, or None"),
+    "device": ((str,), "'auto', 'cpu', 'cuda' or 'mps'"),
+    "verbose": ((bool, np.bool_, int), "True or False"),
+}
+"""Of each argument the kinds that it may have, and what it takes in words."""
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
@@ -97,6 +111,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             DataError: clouds that cannot be used.
             UsageError: labels missing, of another length, or of several kinds.
         """
+        self._check_arguments()
         where = device_of(self.device)
         if y is None:
             if not isinstance(X, (str, Path)):
@@ -117,10 +132,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
         request = Request(
             on=on,
-            start=self.start,
+            start=str(self.start),
             story=self.story,
-            probes=(self.probes,) if isinstance(self.probes, str) else tuple(self.probes),
-            seeds=(self.seed,),
+            probes=tuple(map(str, [self.probes] if isinstance(self.probes, (str, Path)) else self.probes)),
+            seeds=(int(self.seed),),
             head=self.head,
             fit=self.fit_options,
             head_fit=self.head_fit_options,
@@ -140,6 +155,20 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(finished.data.classes) if classes is None else classes
         self._frame = frame_of(finished.data.protocol)
         return self
+
+    def _check_arguments(self) -> None:
+        """Refuse arguments of another kind; scikit-learn wants that done in ``fit``.
+
+        Raises:
+            UsageError: one is; the message says what it takes.
+        """
+        for name, (kinds, takes) in _TAKES.items():
+            value = getattr(self, name)
+            several = list(value) if name == "probes" and isinstance(value, (list, tuple, set, np.ndarray)) else [value]
+            if not all(isinstance(one, kinds) and (bool in kinds or not isinstance(one, bool)) for one in several):
+                raise UsageError(f"Classifier was given {name}={value!r}; it takes {takes}.")
+        if int(self.seed) < 0:
+            raise UsageError(f"Classifier was given seed={self.seed}; it takes a whole number from 0.")
 
     def _shown(self, meter: Meter | None) -> AbstractContextManager[Meter]:
         return Bar() if meter is None and self.verbose else nullcontext(meter or Silent())

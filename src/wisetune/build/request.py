@@ -31,7 +31,10 @@ _OPTIONS = {
     "corruption": "--corruption",
 }
 """How fields of a request are called on the command line."""
-NO_PROBE = "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK."
+_DEFAULT_PROBE = "robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with"
+NO_PROBE = f"No --probe was given: {_DEFAULT_PROBE} --probe TASK."
+NO_PROBES = f"No probes were given: {_DEFAULT_PROBE} probes=[TASK]."
+"""The same to whoever asked in Python."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +60,6 @@ class Request:
     rule: Rule = "interval"
     family: str | None = None
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What whoever asks so should know."""
-        return () if self.probes else (NO_PROBE,)
-
 
 def weights_of(request: Request) -> Pretrained:
     """The pre-trained weights that a request names; ``keep_start`` puts them into a store.
@@ -78,7 +76,7 @@ def weights_of(request: Request) -> Pretrained:
 def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *, typed: bool = False) -> Job:
     """The job that a request means; the names in ``given`` are data that the caller holds, not tasks to be loaded.
 
-    Errors in a request that was ``typed`` name the option that brought them.
+    Errors in a request that was ``typed`` name the option that brought them; what is said of one that was not is in Python's words.
 
     Raises:
         UsageError: a word that means nothing; no data were loaded before it was found.
@@ -101,7 +99,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
     if request.rule not in rules:
         raise UsageError(f"there is no rule '{request.rule}' for alpha.{did_you_mean(request.rule, rules)} There are: {', '.join(rules)}.")
     if not request.probes:
-        _check_default_probe(request.start, weights)
+        _check_default_probe(request.start, weights, "--probe TASK, for example --probe folder:DIR" if typed else "probes=['folder:DIR']")
     called = request.backbone or request.start
     with of("fit"):
         fit = fit_of(request.fit, Request.fit, weights.spec, called)
@@ -135,11 +133,14 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         rule=request.rule,
         corruption=corruption,
         source=request.start,
-        warnings=(*request.warnings, *(f"{weights.source}: {note}." for note in (weights.report.notes if weights.report else ()))),
+        warnings=(
+            *(() if request.probes else (NO_PROBE if typed else NO_PROBES,)),
+            *(f"{weights.source}: {note}." for note in (weights.report.notes if weights.report else ())),
+        ),
     )
 
 
-def _check_default_probe(start: str, weights: Pretrained) -> None:
+def _check_default_probe(start: str, weights: Pretrained, way: str) -> None:
     from wisetune.data.demo import POINTS
     from wisetune.nets.backbone import build_empty
 
@@ -147,7 +148,7 @@ def _check_default_probe(start: str, weights: Pretrained) -> None:
     if wanted > POINTS:
         raise UsageError(
             f"the default probe, the bundled objects (demo:objects), has clouds of {POINTS} points, and the backbone of {start} takes "
-            f"{wanted}. Give labelled data of other objects with --probe TASK, for example --probe folder:DIR."
+            f"{wanted}. Give labelled data of other objects with {way}."
         )
 
 
