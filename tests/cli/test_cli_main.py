@@ -44,6 +44,8 @@ print(json.dumps(found))
         assert (code, loaded) == (0, []), words
         assert out.startswith(f"Usage: wisetune {words}".rstrip()), words
         assert "Exit codes: 0 done, 2 usage, 65" in out, words
+        plain = " ".join(out.replace("│", " ").split())
+        assert not re.findall(r"default: (?:[(\['\"]|False|None)|\b(?:STR|INT|CHOICE|LIST)\b", plain), words
     text = {words: out for words, _, out, _ in found}
     assert all(name in text[""] for name in COMMANDS)
     assert {"--from", "--dry-run", "--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", text["run"]))

@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from wisetune._version import __version__
 from wisetune.catalog import import_outside
+from wisetune.cli.kinds import shown
 from wisetune.errors import StorageError, UsageError, WisetuneError
 
 _IMPORT = "--import"
@@ -32,7 +33,7 @@ app = App(
     help_epilogue=EPILOGUE,
     version=__version__,
     help_format="plaintext",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), show_default=shown),
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )

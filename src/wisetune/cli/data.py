@@ -8,8 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from wisetune.cli.kinds import Count, Formats, Options, Task
 
-def check(task: str, *, points: int = 1024, json: bool = False) -> int:
+
+def check(task: Task, *, points: Count = 1024, json: bool = False) -> int:
     """Say what a data set holds, and list everything that is wrong or suspicious in it, with file names, without training.
 
     Exit code 0 when there is no error (warnings may be), 65 when there is one.
@@ -42,7 +44,9 @@ def check(task: str, *, points: int = 1024, json: bool = False) -> int:
     return DataError.exit_code if errors else 0
 
 
-def simulate_scans(source: str, *, out: Path, setting: str = "pb_t50_rs", per_object: int = 8, points: int = 1024, seed: int = 0) -> int:
+def simulate_scans(
+    source: Task, *, out: Path, setting: Options = "pb_t50_rs", per_object: Count = 8, points: Count = 1024, seed: Count = 0
+) -> int:
     """Scan CAD objects with a simulated depth camera: partial, noisy clouds, with clutter if wanted.
 
     Parameters
@@ -90,11 +94,11 @@ def simulate_scans(source: str, *, out: Path, setting: str = "pb_t50_rs", per_ob
 
 
 def export(
-    task: str,
+    task: Task,
     *,
     out: Path,
-    formats: Annotated[tuple[str, ...], Parameter(name="--format")] = ("ply",),
-    points: int = 1024,
+    formats: Annotated[Formats, Parameter(name="--format")] = ("ply",),
+    points: Count = 1024,
 ) -> int:
     """Write a task as a folder of files, OUT/train/CLASS/... and so on, going round the formats given.
 

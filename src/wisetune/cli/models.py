@@ -6,11 +6,13 @@ import json as jsonlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wisetune.cli.kinds import Text, Word
+
 if TYPE_CHECKING:
     from wisetune.results import Results
 
 
-def predict(run: Path, *files: Path, json: bool = False, device: str = "auto") -> int:
+def predict(run: Path, *files: Path, json: bool = False, device: Word = "auto") -> int:
     """The class of each file, with its probability, by the model that a run recommended.
 
     Of a folder all files are classified, those in its sub-folders too. A file that cannot be read is reported and the others are still predicted;
@@ -98,7 +100,7 @@ def export(run: Path, out: Path, *, half: bool = False, force: bool = False) -> 
     return 0
 
 
-def report(run: Path, *others: Path, markdown: Path | None = None, title: str = "Results") -> int:
+def report(run: Path, *others: Path, markdown: Path | None = None, title: Text = "Results") -> int:
     """Draw the report of a run again from its results.json, without computing anything; with --markdown, several runs in one table.
 
     Parameters

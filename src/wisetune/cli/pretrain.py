@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from wisetune.cli.kinds import CountOrNone, Options, Tasks, Word
+
 
 def pretrain(
     backbone: str = "point-mae",
     *,
-    size: str = "mini",
-    on: tuple[str, ...] = (),
-    on_y: tuple[str, ...] = (),
+    size: Word = "mini",
+    on: Tasks = (),
+    on_y: Tasks = (),
     out: Path,
-    options: str = "",
+    options: Options = "",
     half: bool = False,
-    threads: int | None = None,
-    device: str = "auto",
+    threads: CountOrNone = None,
+    device: Word = "auto",
     quiet: bool = False,
 ) -> int:
     """Pre-train a backbone by masked reconstruction, with a contrast between views unless options say contrast=0. Labels are not used.

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
+from wisetune.cli.kinds import Count, CountOrNone, Counts, Word, WordOrNone
+
 
 class Task(str):
     """A task's spelling; ``option`` is the flag that it was given with, which says how its clouds stand."""
@@ -30,16 +32,16 @@ def _tasks(_: Any, tokens: Sequence[Token]) -> tuple[Task, ...]:
 def probe(
     *backbones: str,
     on: Annotated[tuple[Task, ...], Parameter(name=("--on", "--on-y"), n_tokens=1, converter=_tasks)],
-    per_class: tuple[int, ...] = (60,),
+    per_class: Counts = (60,),
     turn: bool = False,
-    draws: int = 5,
-    random: int = 3,
-    c: str = "0.01",
-    backbone: str | None = None,
+    draws: Count = 5,
+    random: Count = 3,
+    c: Word = "0.01",
+    backbone: WordOrNone = None,
     json: bool = False,
     markdown: Path | None = None,
-    threads: int | None = None,
-    device: str = "auto",
+    threads: CountOrNone = None,
+    device: Word = "auto",
     quiet: bool = False,
 ) -> int:
     """How good a backbone's frozen features are, beside random backbones of the same architecture.

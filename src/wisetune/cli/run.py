@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from wisetune.build.request import Request, job_of, weights_of
+from wisetune.cli.kinds import Count, CountOrNone, Measures, Options, Tasks, Weights, Word, WordOrNone
+from wisetune.cli.kinds import Task as TaskText
 from wisetune.cli.machine import DRY, GOES_ON, NOT_BEGUN, Leaves, command_line, folder_for, if_stopped, set_threads
 from wisetune.errors import UsageError, naming
 from wisetune.runtime import duration
@@ -32,9 +34,9 @@ DEMO = Request("demo:scans", probes=("demo:objects",), probe_c="0.01", fit="epoc
 class Machine:
     """Where and how to run."""
 
-    device: str = "auto"
+    device: Word = "auto"
     """auto, cpu, cuda or mps."""
-    threads: int | None = None
+    threads: CountOrNone = None
     """CPU threads; part of what makes results on a CPU bit-identical. Default: torch's."""
     quiet: bool = False
     """No progress."""
@@ -47,20 +49,20 @@ class Machine:
 def run(
     story: str,
     *,
-    from_: Annotated[str, Parameter(name="--from")],
-    on: str,
+    from_: Annotated[Weights, Parameter(name="--from")],
+    on: TaskText,
     out: Path,
-    backbone: str | None = None,
-    family: str | None = None,
-    probe: tuple[str, ...] = (),
-    measure: tuple[str, ...] = (),
-    probe_c: str = Request.probe_c,
-    seeds: int = 1,
-    head: str = Request.head,
-    fit: str = Request.fit,
-    head_fit: str = Request.head_fit,
-    corruption: str = Request.corruption,
-    rule: Literal["interval", "greedy"] = Request.rule,
+    backbone: WordOrNone = None,
+    family: WordOrNone = None,
+    probe: Tasks = (),
+    measure: Measures = (),
+    probe_c: Word = Request.probe_c,
+    seeds: Count = 1,
+    head: Word = Request.head,
+    fit: Options = Request.fit,
+    head_fit: Options = Request.head_fit,
+    corruption: Options = Request.corruption,
+    rule: Annotated[Literal["interval", "greedy"], Parameter(metavar="RULE")] = Request.rule,
     machine: Machine = Machine(),
 ) -> int:
     """Tune a pre-trained model on your data, measure what it gains and what it forgets, and write the evidence to --out.
@@ -123,7 +125,7 @@ def run(
     return _job(request, out, machine)
 
 
-def demo(*, out: Path = Path("wisetune-demo"), seeds: int = 1, labelled: int | None = None, machine: Machine = Machine()) -> int:
+def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: CountOrNone = None, machine: Machine = Machine()) -> int:
     """The main job on data and weights that ship with wisetune, offline: scans of furniture, and what their tuning costs elsewhere.
 
     Parameters
