@@ -8,7 +8,7 @@ import re
 import pytest
 
 from wisetune import errors
-from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, did_you_mean
+from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, counted, did_you_mean, part_of
 
 ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, WisetuneError)]
 
@@ -72,3 +72,12 @@ def test_the_nearest_word_is_asked_for_where_one_is_near():
     assert did_you_mean("chiar", words) == " Did you mean 'chair'?"
     assert did_you_mean("chiar", iter(words)) == " Did you mean 'chair'?"
     assert [did_you_mean("sofa", words), did_you_mean("sofa", ())] == ["", ""]
+
+
+def test_counts_have_their_noun_and_verb():
+    assert [counted(n, "file", "is", "are") for n in (0, 1, 3)] == ["0 files are", "1 file is", "3 files are"]
+    assert [counted(n, noun) for n in (1, 1200) for noun in ("class", "mix", "seed")] == [
+        "1 class", "1 mix", "1 seed", "1,200 classes", "1,200 mixes", "1,200 seeds"
+    ]  # fmt: skip
+    said = [part_of(n, total, "epoch", "was", "were") for n, total in ((0, 1), (1, 4), (3, 4))]
+    assert said == ["0 of 1 epoch was", "1 of 4 epochs was", "3 of 4 epochs were"]

@@ -98,6 +98,17 @@ def naming(what: str) -> Iterator[None]:
         raise
 
 
+def counted(n: int, noun: str, one: str = "", several: str = "") -> str:
+    """A count with its noun, and with a verb where one is given: ``1 seed``, ``12 classes``; ``1 file is``, ``3 files are``."""
+    said = f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+    return f"{said} {one if n == 1 else several}".rstrip()
+
+
+def part_of(n: int, total: int, noun: str, one: str, several: str) -> str:
+    """So many of all, with a verb: ``1 of 4 epochs was``, ``3 of 4 epochs were``, ``0 of 1 model is``."""
+    return f"{n:,} of {counted(total, noun)} {one if 1 in (n, total) else several}"
+
+
 def did_you_mean(word: str, among: Iterable[str]) -> str:
     """The sentence that asks whether the nearest of these was meant, with the space before it; nothing where none is near."""
     near = difflib.get_close_matches(word, list(among), 1)

@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from wisetune.errors import counted
 from wisetune.spec import Spec, canonical_fields, digest_of
 
 FORMAT = 2
@@ -156,7 +157,7 @@ def made_in_words(plain: Mapping[str, Any]) -> str:
             tuning, fit = plain["tuning"]["spec"], plain["fit"]
             done = {"full": "everything trained from", "linear": "a head trained on"}.get(tuning, f"{tuning} of")
             course = ", ".join(
-                f"{said}{fit[name]}{unit}" for name, said, unit in (("epochs", "", " epochs"), ("lr", "lr ", "")) if name in fit
+                counted(fit[name], "epoch") if name == "epochs" else f"{name} {fit[name]}" for name in ("epochs", "lr") if name in fit
             )
             return f"{done} {_part(plain['start'])}" + (f": {course}" if course else "")
         case _:

@@ -426,7 +426,7 @@ def test_a_task_without_a_test_part_is_measured_on_val_and_the_protocol_says_so(
 @pytest.mark.parametrize(
     ("measure", "kind", "said"),
     [
-        (Transfer("others"), DataError, r"3 class\(es\) have no partner: ring, cone, egg\."),
+        (Transfer("others"), DataError, r"3 classes have no partner: ring, cone, egg\."),
         (Transfer("others", "plat=cone"), UsageError, "has no class 'plat'"),
         (Svm("few"), DataError, "a class of 'few' has 2 training clouds"),
         (Svm("one", "0.01"), DataError, "the train part of 'one' has fewer than two"),

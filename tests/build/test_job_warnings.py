@@ -83,7 +83,7 @@ def test_a_shape_in_train_and_test_is_a_leak_told_first(tmp_path, monkeypatch):
     assert first.startswith("warning: solids: LEAK: the same shape is in test and train: results on it would be remembered, not learned [")
     assert "and 1 more like it" in first
     assert small.test.names[0] in first
-    assert second == "warning: solids: 1 file(s) could not be used and were left out: a.ply: is cut off."
+    assert second == "warning: solids: 1 file was left out that could not be used: a.ply: is cut off."
     assert third == "warning: of the task"
 
 
@@ -100,9 +100,9 @@ def test_scans_of_one_object_in_train_and_test_are_told_before_a_shape_in_val():
     objects["val"][1] = objects["train"][1] = "chair 8"
     parts = {part: dataclasses.replace(data.split(part), groups=tuple(names)) for part, names in objects.items()}
     first, *rest = warned(dataclasses.replace(data, **parts))
-    assert "LEAK: 1 object(s) have scans in test and train: chair 7 [" in first
+    assert "LEAK: 1 object has scans in test and train: chair 7 [" in first
     assert sorted(line.split("LEAK: ")[1].split(" [")[0] for line in rest) == [
-        "1 object(s) have scans in train and val: chair 8",
+        "1 object has scans in train and val: chair 8",
         "the same shape is in train and val: results on it would be remembered, not learned",
     ]
 
@@ -116,7 +116,7 @@ def test_a_shape_of_two_classes_and_a_class_of_few(tmp_path, monkeypatch):
     rest = {name: data.split(name).take(np.flatnonzero(data.split(name).labels != 3)) for name in ("val", "test")}
     lines = told(tmp_path / "b", monkeypatch, on=dataclasses.replace(data, train=data.train.take(one), **rest))
     assert any("small class: classes with fewer than 5 items: plate (1)" in line for line in lines)
-    assert any("1 class(es) have no items in test: plate" in line for line in lines)
+    assert any("1 class has no items in test: plate" in line for line in lines)
 
 
 def test_a_probe_that_is_the_tasks_own_data_is_said_to_prove_nothing(tmp_path, monkeypatch):

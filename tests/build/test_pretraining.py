@@ -108,7 +108,7 @@ def test_a_folder_without_classes_is_enough_and_what_it_holds_out_is_said(tmp_pa
     assert (sum(len(source.points) for source in shapes), facts["name"]) == (6, "folder:flat")
     assert told.lines == [
         "folder:flat: 6 shapes, 4 held out (2 val, 2 test; val=0,test=0 behind the task holds out none)",
-        "warning: folder:flat: 1 file(s) are of no known kind and were passed over (notes.txt.bak).",
+        "warning: folder:flat: 1 file was passed over, of no known kind (notes.txt.bak).",
     ]
     told = Told()
     assert len(_shapes([(f"folder:[{flat}],val=0,test=0", "z")], pico.POINTS, told)[0][0].points) == 10

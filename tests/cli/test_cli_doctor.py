@@ -42,7 +42,7 @@ def test_a_damaged_run_is_found_and_mended_by_its_command(finished):
     assert (done.code, done.error) == (65, "")
     *_, problem, total = done.out.splitlines()
     assert problem.startswith(f"damaged: {damaged.parent.relative_to(finished)}: weights.safetensors ")
-    assert total == "1 damaged files; the run's command builds them again."
+    assert total == "1 damaged file; the run's command builds it again."
     found = wisetune("doctor", "out", "--json")
     assert found.code == 65
     assert [problem] == [f"damaged: {text}" for text in found.json["problems"]]
@@ -62,7 +62,7 @@ def test_damage_of_what_lies_beside_the_store_is_found(finished, name):
             done = wisetune("doctor", "out")
             assert done.code == 65
             assert f"damaged: out/{name}: " in done.out
-            assert done.out.splitlines()[-1] == "1 damaged files; the run's command builds them again."
+            assert done.out.splitlines()[-1] == "1 damaged file; the run's command builds it again."
     finally:
         file.write_bytes(whole)
     assert wisetune("doctor", "out").code == 0

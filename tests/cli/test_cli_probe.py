@@ -101,7 +101,7 @@ def test_limits_are_for_all_or_for_each_in_order_of_the_tasks(asked):
         (("mine.safetensors",), "--on"),
         (("missing", "--on", "solids.npz"), "there are no weights 'missing'"),
         (("mine.safetensors", "--on", "nowhere"), "'nowhere' is neither a path that is there nor a task"),
-        (("mine.safetensors", "--on", "solids.npz", "--per-class", "3", "--per-class", "4"), "given 2 times for 1 tasks"),
+        (("mine.safetensors", "--on", "solids.npz", "--per-class", "3", "--per-class", "4"), "given 2 times for 1 task;"),
         (("mine.safetensors", "--on", "solids.npz", "--per-class", "-1"), "--per-class is -1"),
         (("mine.safetensors", "--on", "solids.npz", "--per-class", "few"), "few"),
         (("mine.safetensors", "--on", "solids.npz", "--draws", "0"), "--draws is 0"),

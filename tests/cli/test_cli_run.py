@@ -152,12 +152,12 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
     assert not built()
     told = wisetune("doctor", "out").out.splitlines()
     assert told[-2].startswith(
-        "out is half done: 0 of 1 models are built, and of a training in progress 3 of 4 epochs are done. "
+        "out is half done: 0 of 1 model is built, and of a training in progress 3 of 4 epochs are done. "
         "Go on with: wisetune run ft --from mine.safetensors "
     )
     with Store(world / "out/store").lock("run"):
         (busy,) = [line for line in wisetune("doctor", "out").out.splitlines() if line.startswith("out is ")]
-    assert busy == "out is running: 0 of 1 models are built, and of a training in progress 3 of 4 epochs are done"
+    assert busy == "out is running: 0 of 1 model is built, and of a training in progress 3 of 4 epochs are done"
     assert told[-1] == "Its files are sound."
     assert wisetune("doctor", "out", "--json").json["left"] == told[-2].removeprefix("out is ")
     again = wisetune(*job("ft", fit=fit))
@@ -291,7 +291,7 @@ def test_a_slip_is_one_message_before_anything_is_read(world, changed, said):
         ({"from_": "torn.safetensors"}, "torn.safetensors: its header is longer than the file: it was cut off"),
         (
             {"measure": "transfer:on=others.npz"},
-            "3 class(es) have no partner: cone, egg, ring. Pair them with map=[left=right,...], or leave them out with map=shared",
+            "3 classes have no partner: cone, egg, ring. Pair them with map=[left=right,...], or leave them out with map=shared",
         ),
     ],
 )
@@ -310,7 +310,7 @@ def test_classes_without_a_partner_can_be_paired_or_left_out():
     assert done.code == 0, done.error
     done = wisetune(*job(head_fit="epochs=1", measure="transfer:on=[npz:others.npz],map=[plat=cone]"), "--quiet")
     refused(done, 2, "the first data set has no class 'plat'. Did you mean 'plate'? It has: ball, box")
-    refused(wisetune(*job(measure="transfer:on=[npz:others.npz]"), "--dry-run"), 65, "3 class(es) have no partner: cone, egg, ring")
+    refused(wisetune(*job(measure="transfer:on=[npz:others.npz]"), "--dry-run"), 65, "3 classes have no partner: cone, egg, ring")
 
 
 def test_packed_scans_without_their_library_are_a_missing_extra(world, packed):

@@ -72,7 +72,7 @@ def test_fewer_points_than_the_backbone_takes(tmp_path):
     put(tmp_path, "pole/sparse.ply", cloud("pole", 99, points=30))
     finding = only(check(tmp_path, points=64), "few points")
     assert finding.files == ("pole/sparse.ply",)
-    assert "1 cloud(s) have fewer than the 64 points asked for (the fewest 30)" in finding.message
+    assert "1 cloud has fewer than the 64 points asked for (the fewest 30)" in finding.message
 
 
 def test_meshes_never_have_too_few_points(tmp_path):
@@ -98,7 +98,7 @@ def test_padded_clouds_are_pointed_out(tmp_path):
     put(tmp_path, "table/twice.ply", np.concatenate([points * 1.2, points[:8] * 1.2]))  # 8 of 88: within what scanners do
     finding = only(check(tmp_path, points=64), "repeats")
     assert (finding.severity, finding.files) == ("warning", ("table/padded.ply", "table/tiled.npy"))
-    assert "of table/tiled.npy 50 of 100 points are repeats" in finding.message
+    assert ": table/tiled.npy has 50 repeats among 100 points" in finding.message
 
 
 def test_dropped_points_are_counted(tmp_path):
@@ -109,7 +109,7 @@ def test_dropped_points_are_counted(tmp_path):
         put(tmp_path, f"bench/{at}.ply", holed)
     finding = only(check(Folder(str(tmp_path), nonfinite="drop"), points=64), "not finite")
     assert (finding.severity, finding.files) == ("warning", ("bench/98.ply", "bench/99.ply"))
-    assert finding.message == "6 points of 2 file(s) are not finite and are dropped"
+    assert finding.message == "6 points of 2 files are not finite and dropped"
 
 
 def test_duplicates_across_parts_are_a_leak(tmp_path):
@@ -181,7 +181,7 @@ def test_small_classes_and_imbalance(tmp_path):
     found = check(tmp_path, points=64)
     assert "table (2)" in only(found, "small class").message
     assert "'pole' has 21 items, 'table' 2" in only(found, "imbalance").message
-    assert "1 class(es) have no items in val: table" in only(found, "missing class").message
+    assert "1 class has no items in val: table" in only(found, "missing class").message
 
 
 def test_one_class(tmp_path):
@@ -193,8 +193,8 @@ def test_classes_missing_from_given_parts(tmp_path):
     scans(tmp_path / "train", classes=("bench", "pole"))
     scans(tmp_path / "test", classes=("pole", "table"))
     found = {finding.message: finding.severity for finding in check(tmp_path, points=64) if finding.kind == "missing class"}
-    assert found["1 class(es) have no items in train: table"] == "error"
-    assert found["1 class(es) have no items in test: bench"] == "warning"
+    assert found["1 class has no items in train: table"] == "error"
+    assert found["1 class has no items in test: bench"] == "warning"
 
 
 def test_foreign_files_and_empty_classes(tmp_path):
@@ -239,7 +239,7 @@ def test_archives_are_checked_too(tmp_path):
     assert said.keys() == {("test", "train"), ("test", "val")}
     counts = {parts: int(message.split()[0]) for parts, message in said.items()}
     assert sum(counts.values()) == 15
-    assert said["test", "val"] == f"{counts['test', 'val']} object(s) have scans in test and val"
+    assert said["test", "val"] == f"{counts['test', 'val']} objects have scans in test and val"
 
 
 def test_what_is_not_read_from_files_is_refused():

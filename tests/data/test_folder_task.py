@@ -232,7 +232,7 @@ def test_points_that_are_not_finite_may_be_dropped_and_are_counted(tmp_path, suf
     data = parse_task(f"folder:[{tmp_path}],nonfinite=drop,normalise=none,val=0,test=0").load(45)
     np.testing.assert_array_equal(data.train.points[data.train.names.index(f"chair/holed{suffix}")], kept)
     assert (data.protocol["nonfinite"], data.protocol["nonfinite_points"], data.protocol["repeated"]) == ("drop", 5, 0)
-    assert f"folder:{tmp_path.name}: 5 points are not finite and were dropped (nonfinite=drop)." in warned(data)
+    assert f"folder:{tmp_path.name}: 5 points were dropped that are not finite (nonfinite=drop)." in warned(data)
     whole = Folder(str(tmp_path), skip_bad=True)
     assert whole.load(32).protocol["nonfinite_points"] == 0
     assert "nonfinite" not in whole.canonical(), "what was stored before there was the option keeps its name"
@@ -331,7 +331,7 @@ def test_sub_folders_may_be_objects_that_are_not_parted(tmp_path):
     assert {name.rsplit("/", 1)[0] for name in apart.train.names} & {name.rsplit("/", 1)[0] for name in apart.test.names}
     assert "warnings" not in data.protocol
     (warning,) = apart.protocol["warnings"]
-    assert "7 folder(s) inside class folders have files in more than one of train, val and test (chair/object" in warning
+    assert "inside class folders 7 folders have files in more than one of train, val and test (chair/object" in warning
     assert "set group=folder" in warning
     assert str(tmp_path.parent) not in warning
 

@@ -26,7 +26,7 @@ from wisetune.data.formats.base import MalformedError, sound
 from wisetune.data.splits import assign
 from wisetune.data.task import Data, Split
 from wisetune.data.tasks import parse_task
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, counted
 from wisetune.nets.model import Model
 from wisetune.nets.save import save_model
 from wisetune.results import Results
@@ -276,7 +276,7 @@ def _labels(labels: Labels) -> Shaped[np.ndarray, " n"]:
 
 def _check_length(clouds: int, labels: Shaped[np.ndarray, " n"]) -> None:
     if clouds != len(labels):
-        raise UsageError(f"{clouds} clouds were given with {len(labels)} labels; each cloud needs one.")
+        raise UsageError(f"{counted(clouds, 'cloud', 'was', 'were')} given with {counted(len(labels), 'label')}; each cloud needs one.")
 
 
 def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " m"]) -> Data:

@@ -19,7 +19,7 @@ from wisetune.data.files import PARTS
 from wisetune.data.splits import without_val
 from wisetune.data.task import Data
 from wisetune.data.warn import shared, warned
-from wisetune.errors import DataError, UsageError, naming
+from wisetune.errors import DataError, UsageError, counted, naming
 from wisetune.fit.finetune import Fit, Select, require_pool, require_val
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
@@ -166,8 +166,8 @@ class Runner:
             if count:
                 proves = "robustness on it rises with fine-tuning and proves nothing" if measure.of_backbone else "the numbers are too good"
                 yield (
-                    f"{count} of the {total} clouds of {other.name} ({measure.name}) are in the task {self.downstream.name} too: {proves}. "
-                    "Give data of other objects."
+                    f"{count} of the {counted(total, 'cloud')} of {other.name} ({measure.name}) {'is' if count == 1 else 'are'} in the task "
+                    f"{self.downstream.name} too: {proves}. Give data of other objects."
                 )
 
     def trees(self) -> dict[tuple[int, Method], Recipe]:

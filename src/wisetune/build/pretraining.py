@@ -22,7 +22,7 @@ from wisetune.data.formats import Cloud, Shape, places
 from wisetune.data.task import Data, Task
 from wisetune.data.tasks import parse_task
 from wisetune.data.unlabelled import Unlabelled
-from wisetune.errors import UsageError, WisetuneError, naming
+from wisetune.errors import UsageError, WisetuneError, counted, naming, part_of
 from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.backbone import BackboneSpec, build_empty
@@ -69,7 +69,7 @@ def run_pretraining(
         # Of a state that turns out to be damaged when it is loaded, less was done.
         done = store.left([key]).begun.get(key, 0)
         if 0 < done < options.epochs:
-            meter.tell(f"{done} of {options.epochs} epochs were done before; going on with epoch {done + 1}.")
+            meter.tell(f"{part_of(done, options.epochs, 'epoch', 'was', 'were')} done before; going on with epoch {done + 1}.")
         meter.stage(f"pre-training on {total} shapes")
         meter.expect({TRAIN: float(total * (options.epochs - done))}, {TRAIN: float(total * done)})
 
@@ -109,8 +109,8 @@ def _shapes(sources: Sequence[tuple[str, Up]], points: int, meter: Meter) -> tup
     for (_, up), task, data, names in zip(sources, tasks, loaded, kept, strict=True):
         fresh = np.array([row for row, name in enumerate(data.train.names) if name in names], np.int64)
         left_out = len(data.train) - len(fresh)
-        why = f", {left_out} left out that are held out or that an earlier task has" if left_out else ""
-        meter.tell(f"{data.name}: {len(fresh)} shapes{why}{_kept_back(task, data)}")
+        why = f", {left_out} left out, held out or of an earlier task" if left_out else ""
+        meter.tell(f"{data.name}: {counted(len(fresh), 'shape')}{why}{_kept_back(task, data)}")
         for warning in data.protocol.get("warnings", ()):
             meter.tell(f"warning: {warning}")
         if len(fresh):

@@ -12,6 +12,7 @@ from torch import nn
 
 from wisetune.build.builder import backbone_of, kinds_of
 from wisetune.build.meter import HEAD, LOOK, MIX, NOTHING, Work, weigh
+from wisetune.errors import part_of
 from wisetune.fit.finetune import Fit
 from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty
@@ -54,12 +55,12 @@ def earlier(runner: Runner) -> list[str]:
     """What an earlier session left, in words; nothing where there is nothing."""
     trees, left = list(dict.fromkeys(runner.trees().values())), runner.left()
     there = sum(digest(tree) in left.done for tree in trees)
-    lines = [f"{there} of {len(trees)} models are in the store already; going on."] if there else []
+    lines = [f"{part_of(there, len(trees), 'model', 'is', 'are')} in the store already; going on."] if there else []
     for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
         if epoch := left.begun.get(digest(node), 0):
             assert isinstance(node.fit, Fit)
             lines.append(
-                f"Of {runner.called(node)}, {epoch} of {node.fit.epochs} epochs were done before; going on with epoch {epoch + 1}."
+                f"Of {runner.called(node)}, {part_of(epoch, node.fit.epochs, 'epoch', 'was', 'were')} done before; going on with epoch {epoch + 1}."
             )
     return lines
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wisetune.cli.kinds import Count, Formats, Options, Task
+from wisetune.errors import counted
 
 
 def check(task: Task, *, points: Count = 1024, json: bool = False) -> int:
@@ -40,7 +41,11 @@ def check(task: Task, *, points: Count = 1024, json: bool = False) -> int:
     else:
         for line in (*(overview.lines() if overview else ()), *seen.lines()):
             print(line)
-        print(f"{errors} errors, {len(found) - errors} warnings in {task}" if found else f"Nothing wrong or suspicious found in {task}.")
+        print(
+            f"{counted(errors, 'error')}, {counted(len(found) - errors, 'warning')} in {task}"
+            if found
+            else f"Nothing wrong or suspicious found in {task}."
+        )
     return DataError.exit_code if errors else 0
 
 
@@ -87,9 +92,8 @@ def simulate_scans(
         print(f"left out: {problem}")
     test = int(np.sum(scans.is_test))
     objects = len(np.unique(scans.object_id))
-    print(
-        f"{out}: {len(scans.labels)} scans of {objects} objects in {len(scans.class_names)} classes ({len(scans.labels) - test} train, {test} test)"
-    )
+    held = f"{counted(len(scans.labels), 'scan')} of {counted(objects, 'object')} in {counted(len(scans.class_names), 'class')}"
+    print(f"{out}: {held} ({len(scans.labels) - test} train, {test} test)")
     return 0
 
 
@@ -117,5 +121,5 @@ def export(
     from wisetune.data.write import write_folder
 
     count = write_folder(parse_task(task).load(points), out, formats)
-    print(f"{out}: {count} files ({', '.join(formats)})")
+    print(f"{out}: {counted(count, 'file')} ({', '.join(formats)})")
     return 0

@@ -6,7 +6,7 @@ import json as jsonlib
 from collections.abc import Callable
 from pathlib import Path
 
-from wisetune.errors import BadFile, WeightsError
+from wisetune.errors import BadFile, WeightsError, counted
 
 
 def doctor(run: Path | None = None, *, json: bool = False) -> int:
@@ -53,7 +53,11 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
         if left:
             print(f"{run} is {left}")
         well = "Its files are sound." if left else "All is well."
-        print(f"{len(problems)} damaged files; the run's command builds them again." if problems else well)
+        print(
+            f"{counted(len(problems), 'damaged file')}; the run's command builds {'it' if len(problems) == 1 else 'them'} again."
+            if problems
+            else well
+        )
     return DataError.exit_code if problems else 0
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wisetune.errors import counted
+
 if TYPE_CHECKING:
     from wisetune.records import Record
     from wisetune.store.objects import Stored, Summary
@@ -32,7 +34,7 @@ def list_(run: Path, *, json: bool = False) -> int:
     wide = max((len(row.name) for row in rows), default=0)
     for row in rows:
         print(f"{row.digest}  {row.size / 1e6:7.2f} MB  {row.name:{wide}}  {row.made}")
-    print(f"{len(rows)} objects, {sum(row.size for row in rows) / 1e6:.1f} MB")
+    print(f"{counted(len(rows), 'object')}, {sum(row.size for row in rows) / 1e6:.1f} MB")
     return 0
 
 
@@ -148,7 +150,7 @@ def _told(row: Summary, stored: Stored, recipe: dict[str, Any] | None, records: 
     made = datetime.datetime.fromtimestamp(row.created).astimezone()
     yield f"made     {made:%Y-%m-%d %H:%M}" + "".join(f", {name} {value}" for name, value in stored.stamp.items())
     count = sum(tensor.numel() for tensor in stored.tensors.values())
-    yield f"size     {row.size / 1e6:.2f} MB: {len(stored.tensors)} tensors, {count:,} values (--shapes lists them)"
+    yield f"size     {row.size / 1e6:.2f} MB: {counted(len(stored.tensors), 'tensor')}, {counted(count, 'value')} (--shapes lists them)"
     yield "measured" + ("" if records else " nothing of these weights by themselves")
     for record in records:
         of = f" {record.detail['kind']} {record.detail['level']}" if "kind" in record.detail else ""

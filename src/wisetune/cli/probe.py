@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 
 from wisetune.cli.kinds import Count, CountOrNone, Counts, Word, WordOrNone
+from wisetune.errors import counted
 
 
 class Task(str):
@@ -92,7 +93,9 @@ def probe(
     from wisetune.runtime import device as device_of
 
     if len(per_class) not in (1, len(on)):
-        raise UsageError(f"--per-class was given {len(per_class)} times for {len(on)} tasks; give it once for all, or once for each.")
+        raise UsageError(
+            f"--per-class was given {counted(len(per_class), 'time')} for {counted(len(on), 'task')}; give it once for all, or once for each."
+        )
     set_threads(threads)
     if markdown is not None and markdown.is_dir():
         raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'probes.md'}.")

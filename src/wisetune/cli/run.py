@@ -17,7 +17,7 @@ from wisetune.build.request import Request, job_of, weights_of
 from wisetune.cli.kinds import Count, CountOrNone, Measures, Options, Tasks, Weights, Word, WordOrNone
 from wisetune.cli.kinds import Task as TaskText
 from wisetune.cli.machine import DRY, GOES_ON, NOT_BEGUN, Leaves, command_line, folder_for, if_stopped, set_threads
-from wisetune.errors import UsageError, naming
+from wisetune.errors import UsageError, counted, naming
 from wisetune.runtime import duration
 
 if TYPE_CHECKING:
@@ -271,8 +271,9 @@ def _plan(runner: Runner, machine: Machine) -> None:
     for name, data in (("on", plan["task"]), *(("probe", probe) for probe in plan["probes"])):
         sizes = ", ".join(f"{sum(data['counts'][part].values())} {part}" for part in ("train", "val", "test"))
         print(f"{name:9} {data['name']}: {len(data['classes'])} classes; clouds: {sizes}")
-    print(f"start     {plan['start']}: {plan['parameters']:,} parameters")
-    print(f"train     {plan['trainings']} trainings, {plan['mixes']} mixes for {plan['models']} models ({len(plan['seeds'])} seeds)")
+    print(f"start     {plan['start']}: {counted(plan['parameters'], 'parameter')}")
+    todo = f"{counted(plan['trainings'], 'training')}, {counted(plan['mixes'], 'mix')}"
+    print(f"train     {todo} for {counted(plan['models'], 'model')} ({counted(len(plan['seeds']), 'seed')})")
     print(
         f"time      about {duration(plan['seconds'])} here ({plan['clouds']:,.0f} clouds to look at, {plan['clouds_per_second']:.0f} a second)"
     )

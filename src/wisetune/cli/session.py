@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wisetune.build.watch import NOTHING, Spent
-from wisetune.errors import BadFile
+from wisetune.errors import BadFile, part_of
 from wisetune.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -108,11 +108,12 @@ class Session:
         left, far = store.left([*self.models, *self.trainings]), list[str]()
         if self.models:
             built = len(left.done.intersection(self.models))
-            far.append(f"{built} of {len(self.models)} models are built")
+            far.append(f"{part_of(built, len(self.models), 'model', 'is', 'are')} built")
             far += ["what is left is measuring and the report"] if built == len(self.models) else []
         for name, epochs in self.trainings.items():
             if not self.models or name in left.begun:
-                far.append(f"{'of a training in progress ' if self.models else ''}{left.begun.get(name, 0)} of {epochs} epochs are done")
+                done, which = left.begun.get(name, 0), "of a training in progress " if self.models else ""
+                far.append(f"{which}{part_of(done, epochs, 'epoch', 'is', 'are')} done")
         said = ", and ".join(far)
         if any(map(store.held, LOCKS)):
             return f"running: {said}"

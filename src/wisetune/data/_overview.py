@@ -11,6 +11,7 @@ import numpy as np
 
 from wisetune.data._facts import Facts
 from wisetune.data.task import SplitName
+from wisetune.errors import counted
 
 _MOST_CLASSES = 40
 
@@ -75,7 +76,7 @@ class Overview:
             classes[_MOST_CLASSES:] = [f"and {len(classes) - _MOST_CLASSES} more"]
         said = {
             "clouds": f"{count:,} ({kinds}); {read}" if count else "none",
-            f"{len(self.classes)} classes": ", ".join(classes),
+            counted(len(self.classes), "class"): ", ".join(classes),
             "parts": ", ".join(f"{part} {number:,}" for part, number in self.parts.items()),
             "points": str(self.points or ""),
             "vertices": f"{self.vertices} (of meshes, which are sampled)" if self.vertices else "",

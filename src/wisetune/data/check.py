@@ -15,7 +15,7 @@ from wisetune.data.folder import Folder
 from wisetune.data.splits import draw
 from wisetune.data.task import Task
 from wisetune.data.tasks import parse_task
-from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
+from wisetune.errors import BadFile, DataError, UsageError, WisetuneError, counted
 
 IMBALANCE = 10
 """So many times more items in the largest class than in the smallest are pointed out."""
@@ -103,7 +103,7 @@ def _opened(task: FileTask, found: list[Finding]) -> Opened:
     message, do = "holds no file of a known kind", "add files, remove it, or set skip-bad=true"
     found += [Finding("error", "empty class", (folder,), message, do) for folder in listing.empty]
     if listing.ignored:
-        message = f"{len(listing.ignored)} file(s) are of no known kind and are passed over"
+        message = f"{counted(len(listing.ignored), 'file', 'is', 'are')} of no known kind and passed over"
         found.append(Finding("warning", "ignored", listing.ignored, message, "nothing, if they are no data"))
     if listing.nested and task.group == "file":
         message = "files lie in sub-folders of class folders; if each is one object, scans of it may end up in train and in test"
@@ -140,7 +140,7 @@ def _points(good: list[Facts], points: int) -> list[Finding]:
     few = [fact for fact in good if fact.is_cloud and fact.count < points]
     if few:
         fewest = min(fact.count for fact in few)
-        message = f"{len(few)} cloud(s) have fewer than the {points} points asked for (the fewest {fewest}); points will be repeated"
+        message = f"{counted(len(few), 'cloud', 'has', 'have')} fewer than the {points} points asked for (the fewest {fewest}); points will be repeated"
         found.append(
             Finding("warning", "few points", tuple(fact.name for fact in few), message, "scan more densely or ask for fewer points")
         )
@@ -148,17 +148,19 @@ def _points(good: list[Facts], points: int) -> list[Finding]:
     if padded:
         worst = max(padded, key=lambda fact: fact.repeats / fact.count)
         message = (
-            f"{len(padded)} cloud(s) hold the same points again: of {worst.name} {worst.repeats:,} of {worst.count:,} points are repeats"
+            f"{counted(len(padded), 'cloud', 'holds', 'hold')} the same points again: "
+            f"{worst.name} has {counted(worst.repeats, 'repeat')} among {worst.count:,} points"
         )
         do = "if they were padded to one number of points, export them as they were: repeats weigh as points"
         found.append(Finding("warning", "repeats", tuple(fact.name for fact in padded), message, do))
     broken = [fact for fact in good if fact.nonfinite]
     if broken:
-        message = f"{sum(fact.nonfinite for fact in broken):,} points of {len(broken)} file(s) are not finite and are dropped"
+        points_gone = sum(fact.nonfinite for fact in broken)
+        message = f"{counted(points_gone, 'point')} of {counted(len(broken), 'file')} {'is' if points_gone == 1 else 'are'} not finite and dropped"
         found.append(Finding("warning", "not finite", tuple(fact.name for fact in broken), message, "nothing, if that is as it should be"))
     dropped = [fact for fact in good if fact.dropped]
     if dropped:
-        message = f"{sum(fact.dropped for fact in dropped):,} pixels of organised clouds measured nothing and are dropped"
+        message = f"{counted(sum(fact.dropped for fact in dropped), 'pixel')} of organised clouds measured nothing: dropped"
         found.append(
             Finding("warning", "no measurement", tuple(fact.name for fact in dropped), message, "nothing, if that is as it should be")
         )

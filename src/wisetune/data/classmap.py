@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from wisetune.errors import DataError, UsageError, did_you_mean
+from wisetune.errors import DataError, UsageError, counted, did_you_mean
 
 _NUMBER = re.compile(r"(class|label|cls|id|c)?\d+")
 
@@ -102,7 +102,7 @@ def match(left: Sequence[str], right: Sequence[str], given: str = "") -> ClassMa
         raise DataError(f"the class lists share no name. Left: {_few(left)}. Right: {_few(right)}. Pair them: map=[left=right,...].")
     if found.only_right and not shared_only:
         raise DataError(
-            f"{len(found.only_right)} class(es) have no partner: {_suggested(found)}. Pair them with map=[left=right,...], or leave "
+            f"{counted(len(found.only_right), 'class', 'has', 'have')} no partner: {_suggested(found)}. Pair them with map=[left=right,...], or leave "
             f"them out with map=shared. The map so far:\n{found.table()}"
         )
     return found

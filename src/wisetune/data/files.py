@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64
 from wisetune.data.formats import Cloud, Shape, places, points_of
 from wisetune.data.splits import Part, assign, draw, few, numbered
 from wisetune.data.task import Data, Split, SplitName, Task
-from wisetune.errors import BadFile, DataError, UsageError, WisetuneError
+from wisetune.errors import BadFile, DataError, UsageError, WisetuneError, counted
 from wisetune.points.content import signature
 from wisetune.points.normalise import Frame, normalise
 from wisetune.runtime import generator
@@ -157,8 +157,8 @@ class FileTask(Task):
         untaught = sorted(set(classes) - {item.label for item, part in zip(items, parts, strict=True) if part == "train"})
         if untaught:
             raise DataError(
-                f"{self.path}: {len(untaught)} class(es) have items in val or test but none in train: {', '.join(untaught[:_SHOWN])}. "
-                "Add some to train, remove the class, or have everything split anew (npz: resplit=true)."
+                f"{self.path}: {counted(len(untaught), 'class', 'has', 'have')} items in val or test but none in train: "
+                f"{', '.join(untaught[:_SHOWN])}. Add some to train, remove the class, or have everything split anew (npz: resplit=true)."
             )
         groups = tuple(item.group for item in items)
         known = groups if len(set(groups)) < len(groups) else None
@@ -180,15 +180,17 @@ class FileTask(Task):
         }
         name = f"{self.name}:{Path(self.path).name}"
         if gone := protocol["nonfinite_points"]:
-            protocol["warnings"] = [f"{name}: {gone:,} points are not finite and were dropped (nonfinite=drop)."]
+            protocol["warnings"] = [
+                f"{name}: {counted(gone, 'point', 'was', 'were')} dropped that {'is' if gone == 1 else 'are'} not finite (nonfinite=drop)."
+            ]
         return Data(name, classes, splits["train"], splits["val"], splits["test"], protocol)
 
 
 def too_few(shape: Shape, name: str, to_do: str) -> BadFile | None:
     """What is wrong with a cloud of too few points to have a shape, in training as in prediction; None if it has enough."""
     if isinstance(shape, Cloud) and len(shape.points) < _FEWEST:
-        beside = f" beside {shape.nonfinite:,} that are not finite" if shape.nonfinite else ""
-        return BadFile(name, f"holds {len(shape.points)} points{beside}; a shape needs at least {_FEWEST}", to_do)
+        beside = f" beside {shape.nonfinite:,} that {'is' if shape.nonfinite == 1 else 'are'} not finite" if shape.nonfinite else ""
+        return BadFile(name, f"holds {counted(len(shape.points), 'point')}{beside}; a shape needs at least {_FEWEST}", to_do)
     return None
 
 

@@ -14,6 +14,7 @@ from wisetune.data.classmap import plain
 from wisetune.data.files import PARTS
 from wisetune.data.splits import parted
 from wisetune.data.task import SplitName
+from wisetune.errors import counted
 from wisetune.points.content import alike
 
 FEW = 5
@@ -86,7 +87,7 @@ def scattered(good: Sequence[Known]) -> list[Finding]:
         by_parts[parts].add(group)
     found: list[Finding] = []
     for parts, objects in sorted(by_parts.items()):
-        message = f"{len(objects)} object(s) have scans in {' and '.join(parts)}: {', '.join(sorted(objects)[:5])}"
+        message = f"{counted(len(objects), 'object', 'has', 'have')} scans in {' and '.join(parts)}: {', '.join(sorted(objects)[:5])}"
         names = tuple(cloud.name for cloud in good if cloud.group in objects)
         found.append(Finding("error", "leak", names, message, "keep each object in one part", parts))
     return found
@@ -111,6 +112,6 @@ def class_sizes(good: Sequence[Known], shares: Mapping[str, float]) -> list[Find
         missing = sorted(set(counts) - there)
         if missing and (part == "train" or shares.get(part, 0.0) > 0 or there):
             severity = "error" if part == "train" else "warning"
-            message = f"{len(missing)} class(es) have no items in {part}: {', '.join(missing[:10])}"
+            message = f"{counted(len(missing), 'class', 'has', 'have')} no items in {part}: {', '.join(missing[:10])}"
             found.append(Finding(severity, "missing class", (), message, "add items, or have everything split anew"))
     return found

@@ -16,7 +16,7 @@ from wisetune.data.files import PARTS, FileTask, Item, Opened
 from wisetune.data.formats import read, read_suffixes
 from wisetune.data.splits import Part, parted
 from wisetune.data.task import Data
-from wisetune.errors import DataError
+from wisetune.errors import DataError, counted
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _LAYOUT = "Lay it out as DIR/class/file, or DIR/train/class/file with val/ and test/ beside train/."
@@ -81,7 +81,7 @@ class Folder(FileTask):
         root = Path(self.path).expanduser()
         if listing.empty and not self.skip_bad:
             raise DataError(
-                f"{self.path}: no files that can be read in {', '.join(listing.empty[:10])}. Remove the folder(s), add files "
+                f"{self.path}: no files that can be read in {', '.join(listing.empty[:10])}. Remove such a folder, add files "
                 f"({' '.join(read_suffixes())}), or set skip-bad=true."
             )
         return Opened(listing.items, lambda item: read(root / item.name, nonfinite=self.nonfinite))
@@ -93,13 +93,13 @@ class Folder(FileTask):
         warnings: list[str] = [*data.protocol.get("warnings", ())]
         if listing.ignored:
             shown = ", ".join(listing.ignored[:3]) + (" ..." if len(listing.ignored) > 3 else "")
-            warnings.append(f"{data.name}: {len(listing.ignored)} file(s) are of no known kind and were passed over ({shown}).")
+            warnings.append(f"{data.name}: {counted(len(listing.ignored), 'file', 'was', 'were')} passed over, of no known kind ({shown}).")
         if folders := self._parted(listing, data):
             shown = ", ".join(folders[:3]) + (" ..." if len(folders) > 3 else "")
             warnings.append(
-                f"{data.name}: {len(folders)} folder(s) inside class folders have files in more than one of train, val and test ({shown}). If the "
-                "files of such a folder are scans of one object, models are judged on objects that they were trained on, and the numbers are too "
-                "good: set group=folder, as in folder:DIR,group=folder."
+                f"{data.name}: inside class folders {counted(len(folders), 'folder', 'has', 'have')} files in more than one of train, val and test "
+                f"({shown}). If the files of such a folder are scans of one object, models are judged on objects that they were trained on, and the "
+                "numbers are too good: set group=folder, as in folder:DIR,group=folder."
             )
         return dataclasses.replace(data, protocol={**data.protocol, "warnings": warnings}) if warnings else data
 

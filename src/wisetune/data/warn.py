@@ -10,6 +10,7 @@ import numpy as np
 from wisetune.data.files import PARTS
 from wisetune.data.findings import Finding, Known, class_sizes, duplicates, scattered
 from wisetune.data.task import Data, SplitName
+from wisetune.errors import counted
 from wisetune.points.content import alike
 
 
@@ -25,7 +26,8 @@ def warned(data: Data) -> list[str]:
         key=lambda same: (same[0].kind != "leak", not {"train", "test"} <= set(same[0].parts), same[0].severity, same[0].kind),
     )
     skipped = [str(text) for text in data.protocol.get("skipped", ())]
-    left_out = [f"{data.name}: {len(skipped)} file(s) could not be used and were left out: {_first(skipped, '; ')}."] if skipped else []
+    gone = f"{data.name}: {counted(len(skipped), 'file', 'was', 'were')} left out that could not be used: {_first(skipped, '; ')}."
+    left_out = [gone] if skipped else []
     return [*(_summed(data, same) for same in found), *left_out, *map(str, data.protocol.get("warnings", ()))]
 
 

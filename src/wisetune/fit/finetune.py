@@ -140,7 +140,7 @@ def tune(
     broken = np.flatnonzero(~np.isfinite(clouds.points).all(axis=(1, 2)))
     if len(broken):
         raise DataError(
-            f"{len(broken)} of {len(clouds.names)} clouds to train on have coordinates that are not finite: "
+            f"{len(broken)} of {len(clouds.names)} clouds to train on {'has' if len(broken) == 1 else 'have'} coordinates that are not finite: "
             f"{few([clouds.names[row] for row in broken])}. Remove those points or those clouds first."
         )
     device = next(model.parameters()).device

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from wisetune.data.task import Data, Split, SplitName
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, counted
 from wisetune.measure.accuracy import SPLITS
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
@@ -63,8 +63,8 @@ class Svm(Measure):
             raise DataError(f"'{self}' learns to tell classes apart, but the train part of '{self.on}' has fewer than two of them.")
         if self.c == "cv" and not folds(train):
             counts = np.bincount(train.labels)
-            few = f"a class of '{self.on}' has {counts[counts > 0].min()} training clouds"
-            few += "" if train.objects is None else f" and all of them are scans of {train.objects.max() + 1} objects"
+            few = f"a class of '{self.on}' has {counted(int(counts[counts > 0].min()), 'training cloud')}"
+            few += "" if train.objects is None else f" and all of them are scans of {counted(int(train.objects.max()) + 1, 'object')}"
             raise DataError(
                 f"'{self}' chooses C by {FOLDS}-fold cross-validation, but {few}. Fix it instead: option c=0.01 of the measure, "
                 "--probe-c 0.01 of wisetune run, --c 0.01 of wisetune probe."

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from wisetune import runtime
+from wisetune.errors import counted as counted
 
 ALPHA, DASH, MINUS, NBSP = "\u03b1", "\u2013", "\u2212", "\u00a0"
 """The letter, the dash of ranges, a minus sign as wide as the plus, a space at which no line breaks."""
@@ -100,8 +101,3 @@ def joined(words: Iterable[str], last_by: str = "and") -> str:
 def duration(seconds: float) -> str:
     """A time that stays on its line."""
     return runtime.duration(seconds).replace(" ", NBSP)
-
-
-def counted(n: int, noun: str) -> str:
-    """A count with its noun: ``1 seed``, ``3 seeds``, ``12 classes``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import UsageError, WeightsError, counted
 from wisetune.spec import Spec
 
 State = Mapping[str, Tensor]
@@ -117,7 +117,7 @@ def _check_coverage(states: Sequence[State], shared: set[str], missing: Missing)
             alone = [key for key in state if key not in shared]
             if alone:
                 raise WeightsError(
-                    f"state {number + 1} of {len(states)} has {len(alone)} keys that another state lacks, first '{alone[0]}'. "
+                    f"state {number + 1} of {len(states)} has {counted(len(alone), 'key')} that another state lacks, first '{alone[0]}'. "
                     "Use missing=from_last to take such keys from the last state."
                 )
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from wisetune.data.formats.base import Budget, Cloud, MalformedError, rows_of, text_of
+from wisetune.errors import counted
 
 SUFFIXES = (".xyz", ".txt", ".csv", ".pts", ".asc", ".xyzn", ".xyzrgb")
 _HEAD = 100
@@ -52,7 +53,7 @@ def _head(text: str) -> tuple[int, str | None, tuple[int, int, int], int | None]
             if len(words) == 1 and words[0].isdigit() and declared is None and names is None:
                 declared = int(words[0])
             elif len(words) < 3:
-                raise MalformedError(f"line {number} has {len(words)} column(s); a point needs three", "give x, y and z")
+                raise MalformedError(f"line {number} has {counted(len(words), 'column')}; a point needs three", "give x, y and z")
             else:
                 return start, separator, _columns(names, len(words)), declared
         elif comment and {"x", "y", "z"} <= {word.lower() for word in words}:
