@@ -22,9 +22,7 @@ def test_never_by_position():
 
 
 def test_what_has_no_partner_is_refused_with_the_map_and_a_hint():
-    with pytest.raises(
-        DataError, match=r"2 classes have no partner: chairs \(like 'chair'\?\), lamp[.](.|\n)*map=shared(.|\n)*sofa +="
-    ):
+    with pytest.raises(DataError, match=r"2 classes have no partner: chairs \(like 'chair'\?\), lamp[.](.|\n)*map=shared(.|\n)*sofa +="):
         match(LEFT, ("sofa", "chairs", "lamp"))
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -413,3 +415,27 @@ def test_spelling(tmp_path, monkeypatch):
     ):
         with pytest.raises(UsageError, match=says):
             parse_task(f"scans,{wrong}")
+
+
+def test_an_error_that_names_one_of_several_faults_says_how_to_see_all(tmp_path):
+    root = tmp_path / "my scans"
+    for name in ("a/1.ply", "a/2.ply", "b/3.xyz"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "empty").mkdir()
+    task = Folder(str(root), seed=3)
+    way = f"All that is wrong at once: wisetune data check {shlex.quote(str(task))}"
+    with pytest.raises(DataError, match="no files that can be read in empty") as layout:
+        task.load(64)
+    (root / "empty").rmdir()
+    with pytest.raises(DataError, match="3 files cannot be used") as files:
+        task.load(64)
+    for name in ("a/1.ply", "a/2.ply"):
+        write(root / name, np.random.default_rng(0).normal(size=(64, 3)))
+    with pytest.raises(DataError, match="only the class 'a'") as classes:
+        dataclasses.replace(task, skip_bad=True).load(64)
+    for said in (layout, files):
+        assert str(said.value).endswith(way)
+    assert "wisetune data check" in str(classes.value)
+    (argument,) = shlex.split(way.partition("data check ")[2])
+    assert parse_task(argument) == task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -77,6 +78,11 @@ class FileTask(Task):
         """
         raise NotImplementedError(f"{type(self).__name__} must define open")
 
+    @property
+    def see_all(self) -> str:
+        """How to see all that is wrong, for an error that names what it met first."""
+        return f"All that is wrong at once: wisetune data check {shlex.quote(str(self))}"
+
     def chosen(self, items: Sequence[Item]) -> list[Item]:
         """At most ``per_class`` of each class and given part, drawn by seed, in their order."""
         if self.per_class is None:
@@ -138,7 +144,7 @@ class FileTask(Task):
                 repeated += isinstance(shape, Cloud) and len(shape.points) < points
                 gone += shape.nonfinite
         if bad and not self.skip_bad:
-            _refuse(bad)
+            _refuse(bad, self.see_all)
         protocol = {"points": points, "repeated": repeated, "skipped": skipped, "nonfinite": self.nonfinite, "nonfinite_points": gone}
         return self._data(kept, clouds, marks, protocol)
 
@@ -152,13 +158,14 @@ class FileTask(Task):
         classes, labels = numbered([item.label for item in items])
         if len(classes) < self.fewest_classes:
             there = f"only the class '{classes[0]}'" if classes else "no class"
-            raise DataError(f"{self.path} has {there} with files that can be read; classifying needs two or more.")
+            raise DataError(f"{self.path} has {there} with files that can be read; classifying needs two or more. {self.see_all}")
         parts = self.split(items)
         untaught = sorted(set(classes) - {item.label for item, part in zip(items, parts, strict=True) if part == "train"})
         if untaught:
             raise DataError(
                 f"{self.path}: {counted(len(untaught), 'class', 'has', 'have')} items in val or test but none in train: "
-                f"{', '.join(untaught[:_SHOWN])}. Add some to train, remove the class, or have everything split anew (npz: resplit=true)."
+                f"{', '.join(untaught[:_SHOWN])}. Add some to train, remove the class, or have everything split anew (npz: resplit=true). "
+                f"{self.see_all}"
             )
         groups = tuple(item.group for item in items)
         known = groups if len(set(groups)) < len(groups) else None
@@ -194,13 +201,12 @@ def too_few(shape: Shape, name: str, to_do: str) -> BadFile | None:
     return None
 
 
-def _refuse(bad: list[WisetuneError]) -> None:
+def _refuse(bad: list[WisetuneError], see_all: str) -> None:
     if len(bad) == 1:
         raise bad[0]
     lines = "\n  ".join(map(str, bad[:_SHOWN]))
     more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-    advice = "Remove or repair them, or set skip-bad=true. 'wisetune data check' lists everything."
-    raise DataError(f"{len(bad)} files cannot be used:\n  {lines}{more}\n{advice}")
+    raise DataError(f"{len(bad)} files cannot be used:\n  {lines}{more}\nRemove or repair them, or set skip-bad=true. {see_all}")
 
 
 def _turned(points: Float64[np.ndarray, "n 3"], up: Literal["z", "y", "x"]) -> Float64[np.ndarray, "n 3"]:

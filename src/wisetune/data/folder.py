@@ -82,7 +82,7 @@ class Folder(FileTask):
         if listing.empty and not self.skip_bad:
             raise DataError(
                 f"{self.path}: no files that can be read in {', '.join(listing.empty[:10])}. Remove such a folder, add files "
-                f"({' '.join(read_suffixes())}), or set skip-bad=true."
+                f"({' '.join(read_suffixes())}), or set skip-bad=true. {self.see_all}"
             )
         return Opened(listing.items, lambda item: read(root / item.name, nonfinite=self.nonfinite))
 
