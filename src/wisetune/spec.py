@@ -62,6 +62,7 @@ def option(
     most: float | None = None,
     below: float | None = None,
     absent: Any = dataclasses.MISSING,
+    means: str = "",
 ) -> Any:
     """A field that takes finite numbers within bounds (where its type allows None, None too), or that came later than the others.
 
@@ -69,9 +70,11 @@ def option(
 
     ``absent`` is the value that means what was done before there was such a field: at it the field does not enter digests, so that adding
     it renames nothing that was stored, and a file that does not name the option means it. It stays when the default changes.
+
+    ``means`` says what the option is for (``wisetune options``).
     """
     bounds = Range(least, above, most, below)
-    metadata = {"range": bounds} if bounds != Range() else {}
+    metadata: dict[str, Any] = ({"range": bounds} if bounds != Range() else {}) | ({"means": means} if means else {})
     return dataclasses.field(default=default, metadata=metadata | ({} if absent is dataclasses.MISSING else {"absent": absent}))
 
 
@@ -267,15 +270,25 @@ def option_names(cls: type[Spec]) -> str:
     return ", ".join(dashed(field.name) for field in dataclasses.fields(cls)) or "none"
 
 
-def options_of(cls: type[Spec]) -> list[tuple[str, str, str]]:
-    """Of each option its name, its default (``needed`` where there is none) and what it takes, in words."""
-    rows: list[tuple[str, str, str]] = []
+class Told(typing.NamedTuple):
+    """An option in words: its name, its default (``needed`` where there is none), what it means, what it takes."""
+
+    name: str
+    default: str
+    means: str
+    takes: str
+
+
+def options_of(cls: type[Spec]) -> list[Told]:
+    """The options of a spec in words."""
+    rows: list[Told] = []
     for field in dataclasses.fields(cls):
         hint = _hints(cls)[field.name]
         kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
         takes = " or ".join(map(_in_words, kinds)) + (f", {bounds}" if (bounds := field.metadata.get("range")) else "")
         takes += " or none" if type(None) in _kinds(hint) else ""
-        rows.append((dashed(field.name), "needed" if field.default is dataclasses.MISSING else spell(field.default), takes))
+        default = "needed" if field.default is dataclasses.MISSING else spell(field.default)
+        rows.append(Told(dashed(field.name), default, field.metadata.get("means", ""), takes))
     return rows
 
 

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from terminal import refused, wisetune
 
 from wisetune.build.request import Request
+from wisetune.cli.options import _catalogs, _kinds
 from wisetune.fit.finetune import Fit
-from wisetune.spec import dashed
+from wisetune.fit.pretrain import Pretrain
+from wisetune.nets.point_mae import PointMAESpec
+from wisetune.nets.readout import READOUTS
+from wisetune.points.augment import AUGMENTATIONS
+from wisetune.spec import dashed, options_of
 
 
 def test_every_option_with_its_default_and_bounds():
     done = wisetune("options", "fit")
     assert (done.code, done.error) == (0, "")
-    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.out.splitlines() if line.startswith("  ")}
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.out.splitlines() if re.match(r"  \w", line)}
     assert list(rows) == [dashed(field.name) for field in dataclasses.fields(Fit)]
     assert rows["lr"] == ["0.0005", "a number, above 0"]
     assert rows["select"] == ["last", "last, best, best-on-test"]
@@ -34,6 +40,24 @@ def test_without_a_name_all_that_have_options():
         done = wisetune("options", name)
         assert (done.code, done.error) == (0, ""), name
         assert "ptions" in done.out, name
+
+
+@pytest.mark.parametrize("name", [name for names in _kinds().values() for name in names])
+def test_every_option_says_what_it_means_and_what_words_it_takes(name):
+    noun = next(noun for noun, names in _kinds().items() if name in names)
+    rows = options_of({"fit": Fit, "pretrain": Pretrain}[name] if noun == "training" else _catalogs()[noun].entry(name))
+    assert [row.name for row in rows if not row.means] == []
+    lines = wisetune("options", name).out.splitlines()
+    for row in rows:
+        at = next(at for at, line in enumerate(lines) if line.startswith(f"  {row.name} "))
+        assert lines[at].endswith(row.takes)
+        assert lines[at + 1].strip() == row.means
+
+
+def test_options_that_are_texts_name_their_words():
+    told = {row.name: row.means for kind in (Fit, PointMAESpec) for row in options_of(kind)}
+    assert all(word in told["augment"] for word in AUGMENTATIONS)
+    assert all(word in told["readout"] for word in READOUTS)
 
 
 @pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("x", "There are: fit, pretrain, ft")])

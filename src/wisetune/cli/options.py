@@ -59,10 +59,12 @@ def _print(noun: str, name: str) -> None:
     spec = (Fit if name == "fit" else Pretrain) if noun == "training" else _catalogs()[noun].entry(name)
     print(inspect.getdoc(spec) or "")
     rows = options_of(spec)
-    print(f"\nOptions, as {rows[0][0]}=VALUE,{rows[-1][0]}=VALUE:" if rows else "\nIt has no options.")
-    wide = max((len(key) for key, _, _ in rows), default=0)
-    for key, default, takes in rows:
-        print(f"  {key:{wide}}  {default:16}  {takes}".rstrip())
+    print(f"\nOptions, as {rows[0].name}=VALUE,{rows[-1].name}=VALUE:" if rows else "\nIt has no options.")
+    wide = max((len(row.name) for row in rows), default=0)
+    for row in rows:
+        print(f"  {row.name:{wide}}  {row.default or '(empty)':16}  {row.takes}".rstrip())
+        if row.means:
+            print(f"  {'':{wide}}  {row.means}")
     if name == "pretrain":
         own = [f"{family} mask={masking.mask:g},decoder-depth={masking.decoder_depth}" for family, masking in pretrainable().items()]
         print(f"\nWhere none is given the backbone decides: {'; '.join(own)}.")

@@ -39,10 +39,14 @@ class Demo(Task):
     """
 
     name: ClassVar[str] = "demo"
-    part: Literal["scans", "objects"] = "scans"
-    seed: int = 0
-    val: float | None = None
-    labelled: int | None = option(None, least=1)
+    part: Literal["scans", "objects"] = option("scans", means="simulated scans of furniture, or clean CAD objects of other classes")
+    seed: int = option(0, means="draws the validation part and the order of points")
+    val: float | None = option(
+        None, means="share of each class's train objects held out for validation; none: 0.2 of scans, half of objects"
+    )
+    labelled: int | None = option(
+        None, least=1, means="at most so many train clouds of each class; validation and test stay whole; none: all"
+    )
 
     def __str__(self) -> str:
         """Its spelling, with the part in any case: ``demo`` alone may be a folder."""

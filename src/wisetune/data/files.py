@@ -59,16 +59,24 @@ class FileTask(Task):
 
     name: ClassVar[str] = ""
     fewest_classes: ClassVar[int] = 2
-    path: str
-    seed: int = 0
-    val: float = option(0.2, least=0, below=1)
-    test: float = option(0.2, least=0, below=1)
-    normalise: Frame = "sphere"
-    up: Literal["z", "y", "x"] = "z"
-    skip_bad: bool = False
-    per_class: int | None = option(None, least=1)
-    labelled: int | None = option(None, least=1)
-    nonfinite: Literal["refuse", "drop"] = option("refuse", absent="refuse")
+    path: str = option(means="the folder or file to read")
+    seed: int = option(0, means="draws the parts, and the points of each cloud")
+    val: float = option(0.2, least=0, below=1, means="share of train, by class, held out for validation, unless the data have such a part")
+    test: float = option(0.2, least=0, below=1, means="share of all, by class, held out for the test, unless the data have such a part")
+    normalise: Frame = option(
+        "sphere", means="sphere: centred, the farthest point at 1; centre: centred, units kept; none: as in the files"
+    )
+    up: Literal["z", "y", "x"] = option("z", means="the axis that points up in the files; clouds are turned until it is z")
+    skip_bad: bool = option(False, means="leave out files that cannot be read, and say so, instead of refusing all")
+    per_class: int | None = option(
+        None, least=1, means="read at most so many clouds of each class and given part, drawn by seed; none: all"
+    )
+    labelled: int | None = option(
+        None, least=1, means="train on at most so many clouds of each class, with validation and test whole; none: all"
+    )
+    nonfinite: Literal["refuse", "drop"] = option(
+        "refuse", absent="refuse", means="of points that are not finite: refuse their cloud, or drop them"
+    )
 
     def open(self) -> Opened:
         """All items, before ``per_class`` and before any cloud is looked at.

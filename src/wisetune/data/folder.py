@@ -17,6 +17,7 @@ from wisetune.data.formats import read, read_suffixes
 from wisetune.data.splits import Part, parted
 from wisetune.data.task import Data
 from wisetune.errors import DataError, counted
+from wisetune.spec import option
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _LAYOUT = "Lay it out as DIR/class/file, or DIR/train/class/file with val/ and test/ beside train/."
@@ -40,7 +41,9 @@ class Folder(FileTask):
     """
 
     name: ClassVar[str] = "folder"
-    group: Literal["file", "folder"] = "file"
+    group: Literal["file", "folder"] = option(
+        "file", means="never parted between train, val and test: one file, or all in one sub-folder of a class"
+    )
 
     def listing(self) -> Listing:
         """Everything in the folder, unread.

@@ -18,6 +18,7 @@ from wisetune.data.formats import Budget, Cloud, Shape, contents, guarded, npy
 from wisetune.data.formats.base import MalformedError, sound, whole
 from wisetune.data.splits import Part
 from wisetune.errors import BadFile
+from wisetune.spec import option
 
 _OPTIONAL = ("is_test", "object_id", "ids")
 _Arrays = dict[str, Shaped[np.ndarray, "..."]]
@@ -31,9 +32,9 @@ class Npz(FileTask):
     """
 
     name: ClassVar[str] = "npz"
-    labels: str = "labels"
-    classes: str = "class_names"
-    resplit: bool = False
+    labels: str = option("labels", means="the array with the labels, which are rows of the class names")
+    classes: str = option("class_names", means="the array with the class names")
+    resplit: bool = option(False, means="draw the test part anew, whatever is_test says")
 
     def open(self) -> Opened:
         """One item a cloud, named by ``ids`` if those differ, else by its row.

@@ -17,7 +17,7 @@ from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, deca
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
-from wisetune.points.augment import augmentation
+from wisetune.points.augment import AUGMENTS, augmentation
 from wisetune.points.redraw import redraw
 from wisetune.runtime import torch_generator
 from wisetune.spec import option, spell
@@ -48,24 +48,41 @@ class Fit(Course):
 
     name: ClassVar[str] = "fit"
 
-    clip: float = option(10.0, above=0)
-    smoothing: float = option(0.0, least=0, below=1)
-    drop_path: float | None = option(None, least=0, below=1)
-    augment: str = "scale-translate"
-    select: Select = "last"
-    smoothing_over: Literal["all", "others"] = option("all", absent="all")
-    cosine: Literal["smooth", "timm", "timm-late"] = option("smooth", absent="smooth")
-    cosine_epochs: int | None = option(None, least=1, absent=None)
-    lr_min: float = option(1e-6, least=0, absent=1e-6)
-    warmup_lr: float = option(1e-6, least=0, absent=1e-6)
-    clip_percentile: float | None = option(None, least=0, most=100, absent=None)
-    group: tuple[str, ...] = option((), absent=())
-    group_lr: float = option(1.0, above=0, absent=1.0)
-    group_decay: float | None = option(None, least=0, absent=None)
-    pool: int | None = option(None, least=1, absent=None)
-    pool_of: int | None = option(None, least=1, absent=None)
-    pool_shared: bool = option(True, absent=True)
-    pool_rule: Literal["intended", "pointnet2", "pointops"] = option("intended", absent="intended")
+    clip: float = option(10.0, above=0, means="the longest that a gradient may be")
+    smoothing: float = option(0.0, least=0, below=1, means="label smoothing")
+    drop_path: float | None = option(None, least=0, below=1, means="drop path of the last block, rising from 0; none keeps the backbone's")
+    augment: str = option("scale-translate", means=AUGMENTS)
+    select: Select = option(
+        "last",
+        means="weights kept: the last epoch's, or those best on the validation part; best-on-test makes the results too good, and they say so",
+    )
+    smoothing_over: Literal["all", "others"] = option(
+        "all", absent="all", means="the classes that label smoothing is spread over: all, or as in the released codes the others"
+    )
+    cosine: Literal["smooth", "timm", "timm-late"] = option(
+        "smooth",
+        absent="smooth",
+        means="the rate falls batch by batch from the end of the warm-up on; or once an epoch as timm has it; or that an epoch late, as published",
+    )
+    cosine_epochs: int | None = option(None, least=1, absent=None, means="where the cosine ends, if not with the training")
+    lr_min: float = option(1e-6, least=0, absent=1e-6, means="the learning rate that the cosine ends at")
+    warmup_lr: float = option(1e-6, least=0, absent=1e-6, means="the learning rate that the warm-up begins with")
+    clip_percentile: float | None = option(
+        None, least=0, most=100, absent=None, means="cut a gradient at this percentile of the norms so far, not at clip (MaskPoint)"
+    )
+    group: tuple[str, ...] = option(
+        (), absent=(), means="parameters whose names have one of these parts learn by group-lr; head. is the head"
+    )
+    group_lr: float = option(1.0, above=0, absent=1.0, means="how many times the learning rate the group learns at")
+    group_decay: float | None = option(None, least=0, absent=None, means="weight decay of the whole group, biases too")
+    pool: int | None = option(
+        None, least=1, absent=None, means="each step sees other points: as many as the backbone takes, at random of this many farthest ones"
+    )
+    pool_of: int | None = option(None, least=1, absent=None, means="points that a training cloud is read with, of which the pool is drawn")
+    pool_shared: bool = option(True, absent=True, means="whether one choice of points is a batch's, or each cloud has its own")
+    pool_rule: Literal["intended", "pointnet2", "pointops"] = option(
+        "intended", absent="intended", means="farthest points as intended, or as a released kernel finds them"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

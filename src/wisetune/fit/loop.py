@@ -76,11 +76,11 @@ class Schedule:
 class Course(Spec):
     """The options that every training has: how long and how fast. ``warmup`` is in epochs, and takes at most half of a short training."""
 
-    epochs: int = option(20, least=1)
-    batch: int = option(32, least=2)
-    lr: float = option(5e-4, above=0)
-    weight_decay: float = option(0.05, least=0)
-    warmup: float = option(1.0, least=0)
+    epochs: int = option(20, least=1, means="how often every cloud is trained on")
+    batch: int = option(32, least=2, means="clouds a training step")
+    lr: float = option(5e-4, above=0, means="the learning rate at its highest")
+    weight_decay: float = option(0.05, least=0, means="AdamW's, of matrices alone")
+    warmup: float = option(1.0, least=0, means="epochs in which the learning rate rises; at most half of all")
 
     @property
     def schedule(self) -> Schedule:

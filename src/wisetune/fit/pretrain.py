@@ -21,7 +21,7 @@ from wisetune.fit.loop import Course, Progress, Resume, Training, decay_groups, 
 from wisetune.nets.backbone import Backbone, BackboneSpec
 from wisetune.nets.create import masking_of
 from wisetune.nets.masked import Projector, contrast, hide
-from wisetune.points.augment import augmentation
+from wisetune.points.augment import AUGMENTS, augmentation
 from wisetune.points.neighbours import gather
 from wisetune.runtime import drawing, torch_generator
 from wisetune.spec import option
@@ -53,19 +53,19 @@ class Pretrain(Course):
 
     name: ClassVar[str] = "masked"
 
-    epochs: int = option(300, least=1)
-    batch: int = option(128, least=2)
-    lr: float = option(1e-3, above=0)
-    warmup: float = option(10.0, least=0)
-    mask: float | None = option(None, above=0, below=1)
-    block: float = option(0.5, least=0, most=1)
-    contrast: float = option(0.1, least=0)
-    rebuild: float = option(1.0, least=0)
-    temperature: float = option(0.1, above=0)
-    decoder_depth: int | None = option(None, least=1)
-    augment: str = "scale-translate"
-    turned: float = option(1.0, least=0, most=1)
-    seed: int = 0
+    epochs: int = option(300, least=1, means="how often every shape is trained on")
+    batch: int = option(128, least=2, means="shapes a training step; the contrast is among them")
+    lr: float = option(1e-3, above=0, means="the learning rate at its highest")
+    warmup: float = option(10.0, least=0, means="epochs in which the learning rate rises; at most half of all")
+    mask: float | None = option(None, above=0, below=1, means="share of the patches that is hidden; none is the backbone's own")
+    block: float = option(0.5, least=0, most=1, means="share of the batches that hide a region, not patches at random")
+    contrast: float = option(0.1, least=0, means="weight of the contrast between two views; 0 for one view")
+    rebuild: float = option(1.0, least=0, means="weight of the reconstruction")
+    temperature: float = option(0.1, above=0, means="of the contrast: small sets near views apart more sharply")
+    decoder_depth: int | None = option(None, least=1, means="blocks of the decoder, which is thrown away after; none is the backbone's own")
+    augment: str = option("scale-translate", means=AUGMENTS)
+    turned: float = option(1.0, least=0, most=1, means="share of the views turned by any angle about the up axis")
+    seed: int = option(0, means="every draw follows from it")
 
     def __post_init__(self) -> None:
         super().__post_init__()

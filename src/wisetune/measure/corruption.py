@@ -29,9 +29,9 @@ class Corruption(Measure):
     name: ClassVar[str] = "corruption"
     version: ClassVar[int] = 2  # of a task without a test part nothing was measured
 
-    split: Literal["val", "test"] = "test"
-    items: int = option(0, least=0)
-    seed: int = 0
+    split: Literal["val", "test"] = option("test", means="the part of the task that is spoilt")
+    items: int = option(0, least=0, means="at most so many clouds, in proportion to the classes; 0 for all")
+    seed: int = option(0, means="draws the clouds and what is done to them")
 
     def check(self, downstream: Data, tasks: Tasks) -> None:  # noqa: ARG002 - the contract of every measure
         """There are clouds to spoil."""

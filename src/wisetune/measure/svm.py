@@ -16,6 +16,7 @@ from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
 from wisetune.records import Record
 from wisetune.runtime import seed_of
+from wisetune.spec import option
 
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Values of C tried by cross-validation; features are standardised first, so that one grid serves all backbones."""
@@ -34,8 +35,8 @@ class Svm(Measure):
 
     name: ClassVar[str] = "svm"
 
-    on: str
-    c: str = "cv"
+    on: str = option(means="the task whose clouds are told apart, spelled as after --probe")
+    c: str = option("cv", means="the SVM's C, a positive number, or cv: chosen by cross-validation")
 
     def __post_init__(self) -> None:
         if self.c != "cv":

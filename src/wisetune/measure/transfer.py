@@ -14,6 +14,7 @@ from wisetune.errors import DataError
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
 from wisetune.records import Record
+from wisetune.spec import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Transfer(Measure):
 
     name: ClassVar[str] = "transfer"
 
-    on: str
-    map: str = ""
+    on: str = option(means="the task on whose test part the tuned model answers")
+    map: str = option(
+        "", means="classes that go together beside those of one name, [sofa=couch,desk=table], or shared: leave the others out"
+    )
 
     @property
     def needs(self) -> tuple[str, ...]:

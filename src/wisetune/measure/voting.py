@@ -13,7 +13,7 @@ from wisetune.data.task import Data, Split
 from wisetune.measure.accuracy import SPLITS
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
-from wisetune.points.augment import augmentation
+from wisetune.points.augment import AUGMENTS, augmentation
 from wisetune.points.redraw import redraw
 from wisetune.records import Record
 from wisetune.runtime import torch_generator
@@ -30,9 +30,9 @@ class Voting(Measure):
 
     name: ClassVar[str] = "voting"
 
-    draws: int = option(10, least=1)
-    augment: str = "scale-translate"
-    seed: int = 0
+    draws: int = option(10, least=1, means="looks at each cloud, whose logits are averaged")
+    augment: str = option("scale-translate", means=AUGMENTS)
+    seed: int = option(0, means="every look follows from it, the same for every model")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
 from wisetune.nets.official_fits import OfficialFit, official_fit
-from wisetune.nets.plain import PROJECTED, Plain, PlainSpec, small
+from wisetune.nets.plain import PROJECTED, WIDTH_MADE, Plain, PlainSpec, small
 from wisetune.spec import option
 
 _ELSEWHERE = ("transformer_k.", "queue", "mask_token", "decoder.", "bin_cls_head.")
@@ -26,7 +26,7 @@ class MaskPointSpec(PlainSpec):
     name: ClassVar[str] = "maskpoint"
     projects: ClassVar[bool] = True
 
-    token_width: int | None = option(256, least=1, most=1 << 13)
+    token_width: int | None = option(256, least=1, most=1 << 13, means=WIDTH_MADE)
 
     def build(self) -> MaskPoint:
         """A backbone with fresh weights, drawn from torch's default generator."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Site
-from wisetune.nets.readout import Tokens, lead, readout
+from wisetune.nets.readout import READS, Tokens, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Block, Transformer, initialise
 from wisetune.points.neighbours import NeighbourRule, gather, patches
@@ -25,6 +25,8 @@ from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
 POSITION_HIDDEN = 128
+WIDTH_MADE = "numbers that the tokenizer makes, with a linear map to the width; none: the width itself, and no map"
+"""What the option of this name means, in every family."""
 PROJECTED = "projected"
 """The readout of some pre-training codes' linear SVM: the class token through the projection of their contrast."""
 _PROJECTION = 512
@@ -42,18 +44,22 @@ class PlainSpec(BackboneSpec):
     projects: ClassVar[bool] = False
     """Whether the released pre-training model has a projection of the class token, on which its linear SVM was measured."""
     # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
-    points: int = option(1024, least=1, most=1 << 20)
-    groups: int = option(64, least=1, most=1 << 16)
-    group_size: int = option(32, least=1, most=1 << 16)
-    width: int = option(384, least=1, most=1 << 13)
-    depth: int = option(12, least=1, most=1 << 8)
-    heads: int = option(6, least=1, most=1 << 8)
-    tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
-    readout: str = "lead+max"
-    drop_path: float = option(0.1, least=0, below=1)
-    initial: Literal["published", "fan-in"] = "published"
-    reading: Literal["as_intended", "as_published"] = "as_intended"
-    token_width: int | None = option(None, least=1, most=1 << 13, absent=None)
+    points: int = option(1024, least=1, most=1 << 20, means="points of a cloud")
+    groups: int = option(64, least=1, most=1 << 16, means="patches of a cloud")
+    group_size: int = option(32, least=1, most=1 << 16, means="points of a patch")
+    width: int = option(384, least=1, most=1 << 13, means="numbers of a token")
+    depth: int = option(12, least=1, most=1 << 8, means="transformer blocks")
+    heads: int = option(6, least=1, most=1 << 8, means="attention heads of a block; they divide the width")
+    tokenizer: tuple[int, ...] = option(
+        (128, 256, 512), least=1, most=1 << 13, means="widths inside the small PointNet that makes a patch a token"
+    )
+    readout: str = option("lead+max", means=READS)
+    drop_path: float = option(0.1, least=0, below=1, means="drop path of the last block in training")
+    initial: Literal["published", "fan-in"] = option(
+        "published", means="fresh weights as published, or as torch draws them, which suits narrow ones"
+    )
+    reading: Literal["as_intended", "as_published"] = option("as_intended", means="as the paper means it, or as the published code does it")
+    token_width: int | None = option(None, least=1, most=1 << 13, absent=None, means=WIDTH_MADE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +95,7 @@ class PlainSpec(BackboneSpec):
 class BareSpec(PlainSpec):
     """The same of families that also come without a class token: pre-trained without it, or for part segmentation."""
 
-    class_token: bool = True
+    class_token: bool = option(True, means="whether a class token stands before the patches")
 
     @property
     def leads(self) -> int:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
 from wisetune.nets.official_fits import official_fit
-from wisetune.nets.plain import PROJECTED, Plain, PlainSpec, small
+from wisetune.nets.plain import PROJECTED, WIDTH_MADE, Plain, PlainSpec, small
 from wisetune.points.neighbours import NeighbourRule
 from wisetune.spec import option
 
@@ -30,9 +30,8 @@ class PointBERTSpec(PlainSpec):
     name: ClassVar[str] = "point-bert"
     projects: ClassVar[bool] = True
 
-    token_width: int | None = option(256, least=1, most=1 << 13)
-    segments: bool = option(False, absent=False)
-    """Whether, as published, neighbours are found as its part segmentation does, not as its classifier."""
+    token_width: int | None = option(256, least=1, most=1 << 13, means=WIDTH_MADE)
+    segments: bool = option(False, absent=False, means="whether, as published, neighbours are found as its part segmentation finds them")
 
     def build(self) -> PointBERT:
         """A backbone with fresh weights, drawn from torch's default generator."""

@@ -25,7 +25,7 @@ from torch import nn
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site
 from wisetune.nets.official_fits import official_fit
-from wisetune.nets.readout import Tokens, readout
+from wisetune.nets.readout import READS, Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather, patches
@@ -47,19 +47,26 @@ class PointM2AESpec(BackboneSpec):
     masking: ClassVar[Masking] = Masking(mask=0.8, decoder_depth=1)
 
     # Far above any published size. Specs are read from files that nobody vouches for, so none may ask for the whole memory.
-    points: int = option(1024, least=1, most=1 << 20)
-    groups: tuple[int, ...] = option((512, 256, 64), least=1, most=1 << 14)
-    group_sizes: tuple[int, ...] = option((16, 8, 8), least=1, most=1 << 14)
-    widths: tuple[int, ...] = option((96, 192, 384), least=1, most=1 << 13)
-    depths: tuple[int, ...] = option((5, 5, 5), least=1, most=1 << 8)
-    heads: int = option(6, least=1, most=1 << 8)
-    radii: tuple[float, ...] = option((0.32, 0.64, 1.28), above=0)
-    tokenizer: tuple[int, ...] = option((128, 256, 512), least=1, most=1 << 13)
-    norm: Literal["final", "levels", "each"] = "final"
-    readout: str = "total"
-    drop_path: float = option(0.1, least=0, below=1)
-    initial: Literal["published", "fan-in"] = "published"
-    reading: Literal["as_intended", "as_published"] = "as_intended"
+    points: int = option(1024, least=1, most=1 << 20, means="points of a cloud")
+    groups: tuple[int, ...] = option((512, 256, 64), least=1, most=1 << 14, means="patches of each level, from the points up")
+    group_sizes: tuple[int, ...] = option((16, 8, 8), least=1, most=1 << 14, means="points, or patches below, of a patch of each level")
+    widths: tuple[int, ...] = option((96, 192, 384), least=1, most=1 << 13, means="numbers of a token of each level")
+    depths: tuple[int, ...] = option((5, 5, 5), least=1, most=1 << 8, means="transformer blocks of each level")
+    heads: int = option(6, least=1, most=1 << 8, means="attention heads of a block; they divide the width")
+    radii: tuple[float, ...] = option((0.32, 0.64, 1.28), above=0, means="how far attention reaches at each level")
+    tokenizer: tuple[int, ...] = option(
+        (128, 256, 512), least=1, most=1 << 13, means="widths inside the small PointNet that makes a patch a token"
+    )
+    norm: Literal["final", "levels", "each"] = option(
+        "final",
+        means="the classifier's way out; or that of pre-training, on which its linear SVM was measured; or part segmentation's, each level's",
+    )
+    readout: str = option("total", means=READS)
+    drop_path: float = option(0.1, least=0, below=1, means="drop path of the last block in training")
+    initial: Literal["published", "fan-in"] = option(
+        "published", means="fresh weights as published, or as torch draws them, which suits narrow ones"
+    )
+    reading: Literal["as_intended", "as_published"] = option("as_intended", means="as the paper means it, or as the published code does it")
 
     def __post_init__(self) -> None:
         super().__post_init__()

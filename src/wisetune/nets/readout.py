@@ -73,6 +73,9 @@ READOUTS: dict[str, Readout] = {
     "leads-max+total": Readout(peak_total, 2),
 }
 
+READS = f"what a head sees of the tokens: {', '.join(READOUTS)}"
+"""Of the option of this name."""
+
 
 def readout(name: str, leads: int) -> Readout:
     """The readout of a name, for a backbone with so many lead tokens.

@@ -19,7 +19,9 @@ from wisetune.nets._linear import Linear
 from wisetune.nets.backbone import Preset
 from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.plain import Plain, PlainSpec, small
+from wisetune.nets.readout import READS
 from wisetune.nets.transformer import Block, Mlp
+from wisetune.spec import option
 
 GLOBALS = ("cls", "img", "text")
 
@@ -67,7 +69,7 @@ class ReConSpec(PlainSpec):
 
     name: ClassVar[str] = "recon"
 
-    readout: str = "leads+max"
+    readout: str = option("leads+max", means=READS)
 
     @property
     def leads(self) -> int:

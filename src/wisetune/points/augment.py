@@ -87,6 +87,9 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "jitter": jitter,
 }
 
+AUGMENTS = f"done to training clouds from left to right, joined by +: {', '.join(AUGMENTATIONS)}"
+"""What an option says of itself that takes such names."""
+
 
 def augmentation(name: str) -> Augmentation:
     """One callable from names joined by ``+``, applied from left to right; for example ``rotate-z+scale-translate``.

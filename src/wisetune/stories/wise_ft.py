@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from wisetune.errors import UsageError
 from wisetune.recipe import Recipe
 from wisetune.results import Words
+from wisetune.spec import option
 from wisetune.stories.story import Method, Setting, Story, fine_tuning, linear_probing, wise
 from wisetune.weights.alphas import grid, tidy
 
@@ -40,8 +41,10 @@ class WiseFt(Story):
     name: ClassVar[str] = "wise-ft"
     sweeps: ClassVar[tuple[str, ...]] = ("wise-ft",)
 
-    alphas: tuple[float, ...] = grid(10)
-    statistics: Statistics = "reestimated"
+    alphas: tuple[float, ...] = option(
+        grid(10), means="places between the pre-trained backbone (0) and the fine-tuned one (1); 1 is always among them"
+    )
+    statistics: Statistics = option("reestimated", means="of a mix's BatchNorm: measured again on training clouds, or mixed like weights")
 
     def __post_init__(self) -> None:
         super().__post_init__()

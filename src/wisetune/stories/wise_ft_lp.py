@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from wisetune.recipe import Recipe
 from wisetune.results import Words
+from wisetune.spec import option
 from wisetune.stories.story import Method, Setting, Story, gentle_tuning, probing_then_tuning, wise_probed
 from wisetune.stories.wise_ft import MIXED, Statistics, WiseFt, along
 from wisetune.weights.alphas import grid
@@ -23,10 +24,12 @@ class WiseFtLp(Story):
     name: ClassVar[str] = "wise-ft-lp"
     sweeps: ClassVar[tuple[str, ...]] = ("wise-ft-lp", "wise-ft")
 
-    alphas: tuple[float, ...] = grid(10)
-    statistics: Statistics = "reestimated"
-    head: Literal["fresh", "warm"] = "fresh"
-    baselines: bool = True
+    alphas: tuple[float, ...] = option(
+        grid(10), means="places between the pre-trained backbone (0) and the fine-tuned one (1); 1 is always among them"
+    )
+    statistics: Statistics = option("reestimated", means="of a mix's BatchNorm: measured again on training clouds, or mixed like weights")
+    head: Literal["fresh", "warm"] = option("fresh", means="the head on each mix begins fresh, or as the fine-tuned one")
+    baselines: bool = option(True, means="fine-tuning at a low rate and LP-FT stand beside")
 
     def __post_init__(self) -> None:
         super().__post_init__()
