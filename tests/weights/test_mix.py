@@ -178,7 +178,7 @@ def test_mistakes_are_refused():
         mix(start(), finetuned(), -0.1)
     with pytest.raises(UsageError, match="head prefix ''"):
         mix(start(), finetuned(), 0.5, head_prefixes=("",))
-    with pytest.raises(WeightsError, match="keys that another state lacks"):
+    with pytest.raises(WeightsError, match="1 key that another state lacks"):
         mix(start(), finetuned(), 0.5, missing="error")
     with pytest.raises(WeightsError, match=r"'head.w' holds values"):
         mix(start(), {**finetuned(), "head.w": torch.tensor([float("nan")])}, 0.5)
