@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from net_samples import TINY, TINY_OPTIONS, cloud, same_state
@@ -174,3 +177,13 @@ def test_heads_and_readouts_by_name():
 def test_occo_says_that_nothing_was_released(asked):
     with pytest.raises(UsageError, match="were never released"):
         create(classes=3, **asked)
+
+
+@pytest.mark.parametrize(
+    "asked", ['"point-mae-mini", classes=2', '"point-mae", preset="mini", classes=2', '"point-mae:width=48,heads=2", classes=2']
+)
+def test_a_backbone_that_is_not_used_is_not_imported(asked):
+    script = f"import sys, wisetune; wisetune.create({asked}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "wisetune.nets.point_mae" in loaded
+    assert {f"wisetune.nets.{name.replace('-', '_')}" for name in BACKBONES.names()} & set(loaded) == {"wisetune.nets.point_mae"}

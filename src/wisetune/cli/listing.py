@@ -89,16 +89,16 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
 
 
 def _is_backbone(text: str) -> bool:
-    from wisetune.nets.create import BACKBONES, named
+    from wisetune.nets.create import BACKBONES, preset_called
 
-    return text in named() or text.partition(":")[0] in BACKBONES.names()
+    return preset_called(text) is not None or text.partition(":")[0] in BACKBONES.names()
 
 
 def _model(what: Path) -> dict[str, Any]:
     """What a backbone, or the one in a file, is."""
     from wisetune.build.official import told as official
     from wisetune.nets.backbone import build_empty
-    from wisetune.nets.create import named, parse_backbone
+    from wisetune.nets.create import parse_backbone, preset_called
     from wisetune.nets.save import read_card
     from wisetune.weights.mix import unmixed
 
@@ -109,7 +109,7 @@ def _model(what: Path) -> dict[str, Any]:
     if card is not None and card.head is not None:
         told |= {"head": str(card.head), "classes": list(card.classes), "grafts": list(card.grafts)}
     told["no pre-trained value"] = [{"part": part.name, "at alpha=0": part.at_zero} for part in unmixed(backbone)]
-    told["official training"] = list(official(str(what))) if str(what) in named() else []
+    told["official training"] = list(official(str(what))) if preset_called(str(what)) else []
     return told | {"shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()}}
 
 

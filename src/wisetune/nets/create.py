@@ -107,13 +107,12 @@ def parse_backbone(text: str) -> BackboneSpec:
     Raises:
         UsageError: there is none; the message lists what there is.
     """
-    known = named()
-    if text in known:
-        return known[text].backbone
+    if (known := preset_called(text)) is not None:
+        return known.backbone
     if ":" in text or text in BACKBONES.names():
         return BACKBONES.parse(text)
     _refuse_unreleased(text)
-    there = [*BACKBONES.names(), *known]
+    there = [*BACKBONES.names(), *named()]
     raise UsageError(f"there is no backbone '{text}'.{did_you_mean(text, there)} There are: {', '.join(there)}.")
 
 
@@ -137,6 +136,14 @@ def masking_of(kind: type[BackboneSpec]) -> Masking:
     if kind.masking is None:
         raise UsageError(f"'{kind.name}' cannot be pre-trained by wisetune. These can: {', '.join(pretrainable())}.")
     return kind.masking
+
+
+def preset_called(word: str) -> Preset | None:
+    """The preset of that one word (``point-mae-mini``), if there is one. Only backbones whose names it begins with are imported."""
+    for name in BACKBONES.names():
+        if word.startswith(f"{name}-") and (found := BACKBONES.entry(name).presets().get(word.removeprefix(f"{name}-"))) is not None:
+            return found
+    return None
 
 
 def with_options(spec: BackboneSpec, options: dict[str, object]) -> BackboneSpec:
@@ -192,7 +199,7 @@ def _refuse_unreleased(name: str) -> None:
 
 def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset | None]:
     if preset is None:
-        chosen = named().get(name)
+        chosen = preset_called(name)
         return parse_backbone(name), chosen
     _refuse_unreleased(name)
     name, options = BACKBONES.divide(name)
