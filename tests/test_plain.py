@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import pytest
 
@@ -17,6 +17,16 @@ class Known(TypedDict, total=False):
 class Inner:
     word: Literal["a", "b"]
     size: float | None = None
+
+
+class Pair(NamedTuple):
+    left: str
+    right: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Couple:
+    pair: Pair | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +53,19 @@ GOOD = {
 def test_what_was_written_is_read():
     assert from_plain(Outer, GOOD) == Outer("x", True, {"one": [1, 2]}, {"level": 3, "else": [None]}, Inner("b", 1), Inner("a"))
     assert from_plain(Outer, GOOD | {"maybe": None}).maybe is None
+
+
+def test_a_named_tuple_is_written_by_its_names_and_read_whole():
+    plain = {"pair": {"left": "a", "right": None}}
+    assert to_plain(Couple(Pair("a"))) == plain
+    assert json.loads(json.dumps(plain)) == plain
+    read = from_plain(Couple, plain)
+    assert read == Couple(Pair("a"))
+    assert isinstance(read.pair, Pair)
+    with pytest.raises(ValueError, match="pair has no 'right'"):
+        from_plain(Couple, {"pair": {"left": "a"}})
+    with pytest.raises(ValueError, match='pair is "a", and must be an object'):
+        from_plain(Couple, {"pair": "a"})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wisetune.errors import BadFile
 from wisetune.plain import from_plain
 from wisetune.records import Record
-from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Recommended, Results, Row, Step, Study, Words
+from wisetune.results import FORMAT, Chosen, Cloud, DataSet, Results, Row, Step, Study, Variant, Words
 
 words = st.text(max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -25,7 +25,7 @@ studies = st.builds(
     task=sets,
     probes=st.lists(sets, max_size=2),
     seeds=st.lists(st.integers(), max_size=2),
-    recommended=st.none() | st.builds(Recommended, words, st.none() | numbers),
+    recommended=st.none() | st.builds(Variant, words, st.none() | numbers),
     warnings=st.lists(words, max_size=2),
     reproduce=st.lists(words, max_size=2),
     methods=st.dictionaries(words, st.builds(Words, words, words, words), max_size=2),
@@ -79,7 +79,7 @@ def whole() -> dict[str, Any]:
         task=task,
         probes=[task],
         seeds=[0],
-        recommended=Recommended("ft", 0.5),
+        recommended=Variant("ft", 0.5),
         warnings=["w"],
         methods={"ft": Words("f", "t", "h")},
     )

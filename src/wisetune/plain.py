@@ -1,6 +1,6 @@
-"""Frozen dataclasses to plain values, as a JSON file holds them, and back: no field is there that is none, and each is of its type.
+"""Frozen dataclasses and named tuples to plain values, as a JSON file holds them, and back: no field is there that is none, and each is of its type.
 
-A field with a default may be absent: a file from before there was such a field means its default.
+A dataclass's field with a default may be absent: a file from before there was such a field means its default.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a n
 
 def to_plain(value: Any) -> Any:
     """``dataclasses.asdict``, but that the fields of one ``BESIDE`` stand beside the others."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return to_plain(typing.cast(Any, value)._asdict())
     if dataclasses.is_dataclass(value):
         found = dict[str, Any]()
         for field in dataclasses.fields(value):
@@ -34,7 +36,7 @@ def to_plain(value: Any) -> Any:
 def from_plain(kind: type[T], value: Any, where: str = "") -> T:
     """The inverse of ``to_plain``, after JSON.
 
-    Fields may be of plain types, lists, dicts with text as keys, ``X | None``, ``Literal``, ``Any`` and other dataclasses. A field
+    Fields may be of plain types, lists, dicts with text as keys, ``X | None``, ``Literal``, ``Any``, other dataclasses and named tuples. A field
     ``Annotated[dict[str, Any], Known]`` may hold anything, but where it holds a key of the TypedDict ``Known`` the value is of that type.
 
     Raises:
@@ -44,14 +46,14 @@ def from_plain(kind: type[T], value: Any, where: str = "") -> T:
         raise _wrong(where, value, _KINDS[dict])
     rest, found = dict(value), dict[str, Any]()
     hints = _hints(kind)
-    for field in dataclasses.fields(typing.cast(Any, kind)):
-        if field.metadata.get("beside"):
-            found[field.name] = _read(hints[field.name], rest, where)
+    for name, needed, beside in _fields(kind):
+        if beside:
+            found[name] = _read(hints[name], rest, where)
             rest.clear()
-        elif field.name in rest:
-            found[field.name] = _read(hints[field.name], rest.pop(field.name), _under(where, field.name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where or 'it'} has no '{field.name}'")
+        elif name in rest:
+            found[name] = _read(hints[name], rest.pop(name), _under(where, name))
+        elif needed:
+            raise ValueError(f"{where or 'it'} has no '{name}'")
     if rest:
         raise ValueError(f"{where or 'it'} has '{next(iter(rest))}', which is not a part of it")
     return kind(**found)
@@ -61,7 +63,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
         return from_plain(typing.cast(Any, hint), value, where)
     if origin in (typing.Union, types.UnionType):
         (other,) = (one for one in arguments if one is not types.NoneType)
@@ -82,6 +84,15 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
         raise _wrong(where, value, _KINDS[kind])
     return value
+
+
+@functools.cache
+def _fields(kind: Any) -> list[tuple[str, bool, bool]]:
+    """Of each field its name, whether it must be there, and whether its own fields stand beside the others."""
+    if not dataclasses.is_dataclass(kind):
+        return [(name, True, False) for name in kind._fields]
+    needed = [field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING for field in dataclasses.fields(kind)]
+    return [(field.name, must, field.metadata.get("beside", False)) for field, must in zip(dataclasses.fields(kind), needed, strict=True)]
 
 
 @functools.cache

@@ -22,6 +22,9 @@ from wisetune.spec import Spec, canonical_fields, digest_of
 FORMAT = 2
 """Version of what a digest means; raised when the same tree would give other weights. 2: statistics of mixes from batches in drawn order."""
 
+NAMES = {"ft": "full fine-tuning", "lp": "linear probing", "lp-ft": "LP-FT", "wise-ft": "WiSE-FT", "wise-ft-lp": "WiSE-FT-LP"}
+"""What methods are called, of trees and on pages."""
+
 
 class _Node:
     def canonical(self) -> dict[str, Any]:
@@ -179,18 +182,18 @@ def _called(node: Mapping[str, Any]) -> str:
     if node["node"] == "mix":
         alpha = f" at alpha {float(node['merge']['alpha']):g}" if node["merge"]["spec"] == "wise" else ""
         if _is_wise(node):
-            return f"WiSE-FT{alpha}"
+            return f"{NAMES['wise-ft']}{alpha}"
         return f"{node['merge']['spec']}{alpha} of {' and '.join(map(_called, node['parts']))}"
     tuning, parent = node["tuning"]["spec"], node["start"]
     rate = f" (lr {node['fit']['lr']})" if "lr" in node["fit"] else ""
     if _tuned(node, "full"):
-        return f"full fine-tuning{rate}"
+        return f"{NAMES['ft']}{rate}"
     if _tuned(node, "linear"):
-        return "linear probing"
+        return NAMES["lp"]
     if tuning == "full" and _tuned(parent, "linear") and node["head_from"] == "start":
-        return f"LP-FT{rate}"
+        return f"{NAMES['lp-ft']}{rate}"
     if tuning == "linear" and (_tuned(parent, "full") or _is_wise(parent)):
-        return f"WiSE-FT-LP at alpha {float(parent['merge']['alpha']) if parent['node'] == 'mix' else 1:g}"
+        return f"{NAMES['wise-ft-lp']} at alpha {float(parent['merge']['alpha']) if parent['node'] == 'mix' else 1:g}"
     return tuning if parent["node"] == "start" else f"{tuning} of {_called(parent)}"
 
 

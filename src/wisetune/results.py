@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wisetune.errors import BadFile
 from wisetune.plain import BESIDE, from_plain, to_plain
@@ -18,6 +18,13 @@ FORMAT = 3
 """Raised when what a file holds changes; a file of another format is refused."""
 OVER_SEEDS = -1
 """The seed of a choice that was made on the mean of all seeds."""
+
+
+class Variant(NamedTuple):
+    """What a study has one model of for each seed: a method, and its alpha where it has one."""
+
+    method: str
+    alpha: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +38,11 @@ class Row:
     alpha: float | None
     seed: int
     record: Record = dataclasses.field(metadata=BESIDE)
+
+    @property
+    def variant(self) -> Variant:
+        """Whose record it is, of whatever seed."""
+        return Variant(self.method, self.alpha)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
@@ -97,14 +109,6 @@ class DataSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recommended:
-    """The model that a study recommends: a method, and its alpha where it has one."""
-
-    method: str
-    alpha: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Words:
     """What pages say of a method: its short name, what it does, and in a legend after the name what becomes of the head along its sweep."""
 
@@ -141,7 +145,7 @@ class Study:
     rule: str
     corruption: str | None
     selection: str
-    recommended: Recommended | None = None
+    recommended: Variant | None = None
     warnings: list[str] = dataclasses.field(default_factory=list)
     command: str = ""
     reproduce: list[str] = dataclasses.field(default_factory=list)

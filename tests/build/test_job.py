@@ -29,12 +29,12 @@ from wisetune.measure.transfer import Transfer
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Tune, digest, walk
 from wisetune.records import Record
-from wisetune.results import Recommended, Results, Row
+from wisetune.results import Results, Row, Variant
 from wisetune.store import Store
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
 from wisetune.stories.lp_ft import LpFt
-from wisetune.stories.story import Method, Story
+from wisetune.stories.story import Story
 from wisetune.stories.wise_ft import WiseFt
 from wisetune.stories.wise_ft_lp import WiseFtLp
 
@@ -110,9 +110,9 @@ def test_each_rule_chose_an_alpha_for_each_method(finished):
 def test_the_recommended_model_is_that_of_the_chosen_alpha(finished, tmp_path):
     study = finished.results.study
     by_interval = [choice for choice in finished.results.chosen if choice.method == "wise-ft-lp"][1]
-    assert study.recommended == Recommended("wise-ft-lp", by_interval.alpha)
+    assert study.recommended == Variant("wise-ft-lp", by_interval.alpha)
     runner = pico.runner(tmp_path, STORY, **FULL)
-    recipe = runner.trees()[0, Method("wise-ft-lp", by_interval.alpha)]
+    recipe = runner.trees()[0, Variant("wise-ft-lp", by_interval.alpha)]
     assert finished.recipe == recipe
     assert bits(runner.builder.model(recipe).state_dict()) == bits(finished.model.state_dict())
     assert finished.model.classes == finished.data.classes
@@ -367,7 +367,7 @@ def test_every_story_is_a_job(tmp_path, story, best):
     finished = pico.runner(tmp_path, story, **QUICK | {"corruption": Corruption(items=4)}).run()
     assert finished.results.study.recommended.method == best
     assert ("alpha" in finished.results.study.selection) == bool(finished.results.chosen) == bool(story.sweeps)
-    assert {name for name, *_ in places(finished.results)} == {method.name for method in story.recipes(pico.setting())}
+    assert {name for name, *_ in places(finished.results)} == {variant.method for variant in story.recipes(pico.setting())}
     for place, count in places(finished.results).items():
         assert count == (36 if place[2] == "corruption" else 2), place
 
@@ -476,7 +476,7 @@ MARKS = {0.0: ("0" * 200, "1" * 10), 0.5: ("1" * 199 + "0", "1" * 9 + "0"), 1.0:
 def test_the_choice_looks_at_validation_rows_alone():
     rows = curve("wise-ft", MARKS)
     chosen, best = choose(rows, (0,), "interval", WiseFt())
-    assert best == Method("wise-ft", 0.5)
+    assert best == Variant("wise-ft", 0.5)
     noise = curve("wise-ft", {alpha: MARKS[1.0 - alpha] for alpha in MARKS}, split="test")
     assert choose([*noise, *rows, *noise], (0,), "interval", WiseFt()) == (chosen, best)
 
@@ -484,21 +484,21 @@ def test_the_choice_looks_at_validation_rows_alone():
 def test_the_rule_decides():
     rows = curve("wise-ft", MARKS)
     # Greedy: 1 of 200 wrong is half a point, more than the tenth that it tolerates.
-    assert choose(rows, (0,), "greedy", WiseFt())[1] == Method("wise-ft", 1.0)
-    assert choose(rows, (0,), "interval", WiseFt())[1] == Method("wise-ft", 0.5)
+    assert choose(rows, (0,), "greedy", WiseFt())[1] == Variant("wise-ft", 1.0)
+    assert choose(rows, (0,), "interval", WiseFt())[1] == Variant("wise-ft", 0.5)
     assert choose(rows, (0,), "greedy", WiseFt())[0] == choose(rows, (0,), "interval", WiseFt())[0]
 
 
 def test_robustness_is_the_mean_over_probes():
     rows = curve("wise-ft", MARKS)
     against = [row("wise-ft", alpha, "probe accuracy", right) for alpha, right in ((0.0, "0000"), (0.5, "0000"), (1.0, "1111"))]
-    assert choose([*rows, *against], (0,), "interval", WiseFt())[1] == Method("wise-ft", 1.0)
+    assert choose([*rows, *against], (0,), "interval", WiseFt())[1] == Variant("wise-ft", 1.0)
 
 
 def test_wise_ft_lp_is_recommended_before_wise_ft():
     rows = [*curve("wise-ft-lp", MARKS), *curve("wise-ft", MARKS)]
     chosen, best = choose(rows, (0,), "interval", WiseFtLp())
-    assert best == Method("wise-ft-lp", 0.5)
+    assert best == Variant("wise-ft-lp", 0.5)
     assert [choice.method for choice in chosen] == ["wise-ft-lp"] * 2 + ["wise-ft"] * 2
 
 
@@ -510,14 +510,14 @@ class Ewc(Story):
 
 def test_without_a_sweep_the_story_says_what_is_recommended():
     rows = [row(name, None, "accuracy", "1100") for name in ("ewc", "lp")]
-    assert choose(rows, (0,), "interval", Ewc()) == ([], Method("ewc"))
+    assert choose(rows, (0,), "interval", Ewc()) == ([], Variant("ewc"))
     with pytest.raises(UsageError, match="is about 'ewc', but its methods are lp"):
         choose(rows[1:], (0,), "interval", Ewc())
 
 
 def test_without_a_probe_the_end_of_the_sweep_is_recommended():
     rows = [one for one in curve("wise-ft", MARKS) if one.record.role == "accuracy"]
-    assert choose(rows, (0,), "interval", WiseFt()) == ([], Method("wise-ft", 1.0))
+    assert choose(rows, (0,), "interval", WiseFt()) == ([], Variant("wise-ft", 1.0))
 
 
 def test_seeds_are_pooled():
@@ -525,7 +525,7 @@ def test_seeds_are_pooled():
     rows = [*curve("wise-ft", MARKS), *curve("wise-ft", other, seed=1)]
     chosen, best = choose(rows, (0, 1), "interval", WiseFt())
     assert {choice.seed: choice.alpha for choice in chosen} == {0: 0.5, 1: 1.0, OVER_SEEDS: 1.0}
-    assert best == Method("wise-ft", 1.0)
+    assert best == Variant("wise-ft", 1.0)
     # A seed without its rows makes no choice for all.
     assert choose(curve("wise-ft", MARKS), (0, 1), "interval", WiseFt())[0] == []
 
@@ -545,7 +545,7 @@ def test_a_seed_copied_three_times_chooses_as_one():
 def test_any_measure_of_that_role_joins_the_choice():
     rows = curve("wise-ft", MARKS)
     other = [row("wise-ft", alpha, "my few-shot", right) for alpha, right in ((0.0, "0000"), (0.5, "0000"), (1.0, "1111"))]
-    assert choose([*rows, *other], (0,), "interval", WiseFt())[1] == Method("wise-ft", 1.0)
+    assert choose([*rows, *other], (0,), "interval", WiseFt())[1] == Variant("wise-ft", 1.0)
     unsaid = [dataclasses.replace(one, record=dataclasses.replace(one.record, role="")) for one in other]
     assert choose([*rows, *unsaid], (0,), "interval", WiseFt()) == choose(rows, (0,), "interval", WiseFt())
 
@@ -572,7 +572,7 @@ def test_records_of_one_grouping_do_not_answer_for_another(tmp_path):
     siblings = dataclasses.replace(test, groups=tuple(f"{row // 2}" for row in range(len(test))))
     grouped.downstream = grouped._loaded["solids"] = dataclasses.replace(grouped.downstream, test=siblings)
     assert grouped.downstream.digest == plain.downstream.digest
-    recipe = plain.trees()[0, Method("ft")]
+    recipe = plain.trees()[0, Variant("ft")]
     plain.store.put_records(digest(recipe), plain._key(Accuracy()), [])
     grouped.store = plain.store
     assert plain.measured(recipe, Accuracy())

@@ -11,11 +11,11 @@ from wisetune.data.folder import Folder
 from wisetune.data.task import Data, Split
 from wisetune.data.warn import shared, warned
 from wisetune.measure.svm import Svm
-from wisetune.results import Words
+from wisetune.results import Variant, Words
 from wisetune.store import Store
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
-from wisetune.stories.story import WORDS, Method, Story, fine_tuning, gentle_tuning
+from wisetune.stories.story import WORDS, Story, fine_tuning, gentle_tuning
 
 
 class Told(Silent):
@@ -35,7 +35,7 @@ class Mine(Story):
         return {self.name: Words("mine", "what it does"), "unused": Words("no", "row")}
 
     def recipes(self, setting):
-        return {Method("ft"): fine_tuning(setting), Method(self.name): gentle_tuning(setting), Method("unsaid"): gentle_tuning(setting)}
+        return {Variant("ft"): fine_tuning(setting), Variant(self.name): gentle_tuning(setting), Variant("unsaid"): gentle_tuning(setting)}
 
 
 def load(text: str, points: int) -> Data:

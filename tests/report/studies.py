@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wisetune.records import Record, Role, wilson
-from wisetune.results import Chosen, Cloud, DataSet, Recommended, Results, Row, Step, Study
+from wisetune.results import Chosen, Cloud, DataSet, Results, Row, Step, Study, Variant
 from wisetune.stories.story import WORDS
 from wisetune.stories.wise_ft_lp import WiseFtLp
 
@@ -146,14 +146,14 @@ def unswept(story: str, reference: str) -> Results:
     """A story without a sweep: its model, and the one that this is compared with."""
     made = study((0,))
     rows = [row for row in made.rows if row.method in (story, reference) and row.alpha is None]
-    said = {"story": story, "headline": story, "sweeps": [], "reference": reference, "recommended": Recommended(story, None)}
+    said = {"story": story, "headline": story, "sweeps": [], "reference": reference, "recommended": Variant(story, None)}
     return dataclasses.replace(made, study=dataclasses.replace(made.study, **said, selection="nothing"), rows=rows, chosen=[], audits={})
 
 
 def recommended(method: str, alpha: float, *, probes: bool = True) -> Results:
     """A sweep of which no alpha was chosen, and a place on it that is recommended."""
     made = study((0,), probes=probes)
-    said = dataclasses.replace(made.study, headline=method, recommended=Recommended(method, alpha), selection="nothing")
+    said = dataclasses.replace(made.study, headline=method, recommended=Variant(method, alpha), selection="nothing")
     return dataclasses.replace(made, study=said, chosen=[])
 
 
@@ -263,7 +263,7 @@ def _protocol(seeds: Sequence[int], probes: bool, classes: Sequence[str]) -> Stu
     few = {"train": {"a": 60, "b": 60}}
     return bare(
         story="wise-ft-lp",
-        recommended=Recommended("wise-ft-lp", BEST),
+        recommended=Variant("wise-ft-lp", BEST),
         start="bundled:point-mae-mini",
         architecture="point-mae:width=96,depth=6",
         task=DataSet("demo:scans", "d0", list(classes), counts, {"points": 1024, "split": "by object, seed 0"}),

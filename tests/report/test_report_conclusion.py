@@ -8,7 +8,7 @@ import pytest
 from studies import bare, placed, record, study
 
 from wisetune.report import page, summary
-from wisetune.results import DataSet, Recommended, Results, Row
+from wisetune.results import DataSet, Results, Row, Variant
 
 _AT = "WiSE-FT-LP at α\u00a0=\u00a00.5"
 Scores = tuple[float, ...]
@@ -27,7 +27,7 @@ def results(*, n: int = 2000, seeds: int = 3, alpha: float = 0.5, val: dict[str,
                     detail = {"kind": "jitter", "level": 1} if quantity == "corrupted accuracy" else {}
                     measure = {"accuracy": "accuracy", "probe accuracy": "svm:on=[demo:objects]"}.get(quantity, "corruption")
                     rows.append(placed(*model, seed, record(quantity, value, n, split, measure, right=right, **detail)))
-    return Results(bare(recommended=Recommended("wise-ft-lp", alpha)), {}, rows, [], [], {}, {})
+    return Results(bare(recommended=Variant("wise-ft-lp", alpha)), {}, rows, [], [], {}, {})
 
 
 def concluded(**said: object) -> str:

@@ -23,7 +23,7 @@ from wisetune.report import Table, all_tables, summary, words
 from wisetune.report.board import ACCURACY, ROBUSTNESS, Board, Estimate, difference_of, over_seeds
 from wisetune.report.rival import judged
 from wisetune.report.write import csv_text
-from wisetune.results import Chosen, Recommended, Results, Row
+from wisetune.results import Chosen, Results, Row, Variant
 
 
 def results(rows: list[Row], chosen: list[Chosen] | None = None) -> Results:
@@ -410,7 +410,7 @@ def duel(ours: tuple[float, float], *, val: bool = True, **baselines: tuple[floa
                 right = "1" * round(400 * value) + "0" * (400 - round(400 * value))
                 measure = "accuracy" if name == "accuracy" else "svm:on=[demo:objects]"
                 rows.append(placed(method, alpha, 0, record(name, value, 400, split, measure, right=right)))
-    said = bare(recommended=Recommended("wise-ft-lp", 0.5))
+    said = bare(recommended=Variant("wise-ft-lp", 0.5))
     return summary(dataclasses.replace(results(rows), study=said))
 
 

@@ -11,11 +11,12 @@ from wisetune.nets.heads import Mlp3Head
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Start, Tune, digest, walk
 from wisetune.report.words import MARKS, MORE_MARKS
+from wisetune.results import Variant
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
 from wisetune.stories.lp_ft import LpFt
 from wisetune.stories.stories import STORIES
-from wisetune.stories.story import WORDS, Method, Setting, Story
+from wisetune.stories.story import WORDS, Setting, Story
 from wisetune.stories.wise_ft import WiseFt
 from wisetune.stories.wise_ft_lp import WiseFtLp
 from wisetune.tune.full import Full
@@ -38,19 +39,19 @@ def mixed(alpha, task=TASK) -> Mix:
 
 
 def test_ft_and_lp_are_one_tree_each():
-    assert Ft().recipes(SETTING) == {Method("ft"): FT}
-    assert Lp().recipes(SETTING) == {Method("lp"): LP}
+    assert Ft().recipes(SETTING) == {Variant("ft"): FT}
+    assert Lp().recipes(SETTING) == {Variant("lp"): LP}
 
 
 @pytest.mark.parametrize("name", STORIES.names())
 def test_a_story_has_words_for_every_method_and_says_of_a_sweep_what_becomes_of_the_head(name):
     story = STORIES.parse(name)
     said = WORDS | story.words
-    for method in {method.name for method in story.recipes(SETTING)}:
+    for method in {variant.method for variant in story.recipes(SETTING)}:
         assert said[method].name != method
         assert said[method].meaning
         assert bool(said[method].head) == (method in story.sweeps)
-    assert set(story.words) <= {method.name for method in story.recipes(SETTING)}
+    assert set(story.words) <= {variant.method for variant in story.recipes(SETTING)}
 
 
 def test_methods_without_a_sweep_have_marks_of_their_own():
@@ -60,59 +61,59 @@ def test_methods_without_a_sweep_have_marks_of_their_own():
 
 def test_lp_ft_goes_on_gently_from_the_probe_and_its_head():
     tuned = Tune(LP, Full(), SETTING.head, TASK, SETTING.gentle_fit, 3, head_from="start")
-    assert LpFt().recipes(SETTING) == {Method("lp"): LP, Method("lp-ft"): tuned}
+    assert LpFt().recipes(SETTING) == {Variant("lp"): LP, Variant("lp-ft"): tuned}
 
 
 def test_wise_ft_is_the_line_between_the_start_and_fine_tuning():
     assert WiseFt((0.0, 0.5, 1.0)).recipes(SETTING) == {
-        Method("lp"): LP,
-        Method("ft"): FT,
-        Method("wise-ft", 0.0): mixed(0.0, None),
-        Method("wise-ft", 0.5): mixed(0.5),
-        Method("wise-ft", 1.0): FT,
+        Variant("lp"): LP,
+        Variant("ft"): FT,
+        Variant("wise-ft", 0.0): mixed(0.0, None),
+        Variant("wise-ft", 0.5): mixed(0.5),
+        Variant("wise-ft", 1.0): FT,
     }
 
 
 def test_wise_ft_lp_trains_a_head_at_each_place_and_has_its_baselines_beside_it():
     found = WiseFtLp((0.0, 0.5)).recipes(SETTING)
     assert found == WiseFt((0.0, 0.5)).recipes(SETTING) | {
-        Method("ft-low-lr"): dataclasses.replace(FT, fit=SETTING.gentle_fit),
-        Method("lp-ft"): LpFt().recipes(SETTING)[Method("lp-ft")],
-        Method("wise-ft-lp", 0.0): LP,
-        Method("wise-ft-lp", 0.5): probed(mixed(0.5)),
-        Method("wise-ft-lp", 1.0): probed(FT),
+        Variant("ft-low-lr"): dataclasses.replace(FT, fit=SETTING.gentle_fit),
+        Variant("lp-ft"): LpFt().recipes(SETTING)[Variant("lp-ft")],
+        Variant("wise-ft-lp", 0.0): LP,
+        Variant("wise-ft-lp", 0.5): probed(mixed(0.5)),
+        Variant("wise-ft-lp", 1.0): probed(FT),
     }
-    assert {method.name for method in WiseFtLp(baselines=False).recipes(SETTING)} == {"lp", "ft", "wise-ft", "wise-ft-lp"}
+    assert {variant.method for variant in WiseFtLp(baselines=False).recipes(SETTING)} == {"lp", "ft", "wise-ft", "wise-ft-lp"}
 
 
 def test_the_ends_of_wise_ft_lp_are_linear_probing_of_the_start_and_of_the_fine_tuned_model():
     found = WiseFtLp().recipes(SETTING)
-    assert digest(found[Method("wise-ft-lp", 0.0)]) == digest(found[Method("lp")]) == digest(LP)
-    assert digest(found[Method("wise-ft-lp", 1.0)]) == digest(probed(found[Method("ft")]))
-    assert digest(found[Method("wise-ft", 1.0)]) == digest(found[Method("ft")])
+    assert digest(found[Variant("wise-ft-lp", 0.0)]) == digest(found[Variant("lp")]) == digest(LP)
+    assert digest(found[Variant("wise-ft-lp", 1.0)]) == digest(probed(found[Variant("ft")]))
+    assert digest(found[Variant("wise-ft", 1.0)]) == digest(found[Variant("ft")])
 
 
 def test_a_start_with_fresh_parts_is_mixed_even_at_0():
     """Its class token has no pre-trained value: the fine-tuned one is taken, so the model is not the start."""
     found = WiseFtLp((0.0,)).recipes(dataclasses.replace(SETTING, complete=False))
-    assert found[Method("wise-ft", 0.0)] == mixed(0.0, None)
-    assert found[Method("wise-ft-lp", 0.0)] == probed(mixed(0.0, None))
-    assert found[Method("lp")] == LP
+    assert found[Variant("wise-ft", 0.0)] == mixed(0.0, None)
+    assert found[Variant("wise-ft-lp", 0.0)] == probed(mixed(0.0, None))
+    assert found[Variant("lp")] == LP
 
 
 def test_statistics_are_measured_again_inside_the_line_only_and_only_if_asked():
     again, plain = (WiseFt(grid(4), statistics).recipes(SETTING) for statistics in ("reestimated", "mixed"))
-    inside = {alpha: again[Method("wise-ft", alpha)].task for alpha in grid(4)[1:-1]}
+    inside = {alpha: again[Variant("wise-ft", alpha)].task for alpha in grid(4)[1:-1]}
     assert set(inside.values()) == {TASK}
-    assert again[Method("wise-ft", 0.0)].task is None
-    assert {plain[Method("wise-ft", alpha)].task for alpha in grid(4)[:-1]} == {None}
+    assert again[Variant("wise-ft", 0.0)].task is None
+    assert {plain[Variant("wise-ft", alpha)].task for alpha in grid(4)[:-1]} == {None}
 
 
 def test_a_warm_head_goes_on_from_the_fine_tuned_one_at_every_alpha():
     found = WiseFtLp((0.0, 0.5), head="warm").recipes(SETTING)
-    assert found[Method("wise-ft-lp", 0.0)] == probed(mixed(0.0, None), "start")
-    assert found[Method("wise-ft-lp", 0.5)] == probed(mixed(0.5), "start")
-    assert found[Method("wise-ft-lp", 1.0)] == probed(FT, "start")
+    assert found[Variant("wise-ft-lp", 0.0)] == probed(mixed(0.0, None), "start")
+    assert found[Variant("wise-ft-lp", 0.5)] == probed(mixed(0.5), "start")
+    assert found[Variant("wise-ft-lp", 1.0)] == probed(FT, "start")
 
 
 def test_a_sweep_of_eleven_alphas_trains_shared_parts_once():
@@ -131,7 +132,7 @@ def test_a_tree_of_defaults_has_the_digest_that_it_had():
     # An option more, or another default, gives every model another name, and what people's stores hold is trained again.
     # That may be right; then write the new value here, and say so in the change log.
     setting = Setting(Start(PointMAESpec(), "0" * 64), TASK, Mlp3Head(), Fit(), Fit(lr=1e-4), Fit(augment="none"), 0)
-    assert digest(WiseFtLp().recipes(setting)[Method("wise-ft-lp", 0.5)]) == "aae601b85121dc1d"
+    assert digest(WiseFtLp().recipes(setting)[Variant("wise-ft-lp", 0.5)]) == "aae601b85121dc1d"
 
 
 def test_every_story_shares_its_parts_with_the_others():
@@ -159,7 +160,7 @@ def test_alphas_are_tidied_sorted_and_end_with_1(kind):
     assert story == kind((0.0, 0.3)) == kind((1, 0.3, 0))
     assert kind().alphas == grid(10)
     assert str(kind()) == kind.name
-    assert [method.alpha for method in story.recipes(SETTING) if method.name == kind.name] == [0.0, 0.3, 1.0]
+    assert [variant.alpha for variant in story.recipes(SETTING) if variant.method == kind.name] == [0.0, 0.3, 1.0]
 
 
 @pytest.mark.parametrize("kind", [WiseFt, WiseFtLp])
@@ -185,7 +186,7 @@ def test_a_story_says_what_it_is_about(name):
     """Headline and reference are methods of it, and its sweeps are exactly the methods that have an alpha."""
     story = STORIES.parse(name)
     methods = story.recipes(SETTING)
-    names = {method.name for method in methods}
+    names = {variant.method for variant in methods}
     assert {story.headline, story.reference} <= names
-    assert set(story.sweeps) == {method.name for method in methods if method.alpha is not None}
+    assert set(story.sweeps) == {variant.method for variant in methods if variant.alpha is not None}
     assert not story.sweeps or story.headline in story.sweeps

@@ -9,12 +9,12 @@ import numpy as np
 
 from wisetune.build.request import Rule
 from wisetune.errors import UsageError
-from wisetune.results import OVER_SEEDS, Chosen, Row
-from wisetune.stories.story import Method, Story
+from wisetune.results import OVER_SEEDS, Chosen, Row, Variant
+from wisetune.stories.story import Story
 from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
 
 
-def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule, story: Story) -> tuple[list[Chosen], Method]:
+def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule, story: Story) -> tuple[list[Chosen], Variant]:
     """The alpha of each seed by both rules, and the model to recommend.
 
     That is the story's headline, at the alpha that ``rule`` finds on the mean of the seeds. Where no alpha can be chosen (no sweep, or no
@@ -31,7 +31,7 @@ def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule, story: Story) 
             f"the story '{story}' is about '{story.headline}', but its methods are {', '.join(sorted({row.method for row in rows}))}. "
             "Name one of them as its headline."
         )
-    best = Method(story.headline, max((alpha for alpha in measured if alpha is not None), default=None))
+    best = Variant(story.headline, max((alpha for alpha in measured if alpha is not None), default=None))
     for name in story.sweeps:
         curves = [curve for curve in (_curve(rows, name, seed) for seed in seeds) if curve is not None]
         if len(curves) < len(seeds):
@@ -42,7 +42,7 @@ def choose(rows: Sequence[Row], seeds: Sequence[int], rule: Rule, story: Story) 
         if len(curves) > 1:
             chosen.append(_chosen(name, rule, OVER_SEEDS, choice))
         if name == story.headline:
-            best = Method(name, choice.alpha)
+            best = Variant(name, choice.alpha)
     return chosen, best
 
 

@@ -31,11 +31,11 @@ from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, walk
 from wisetune.records import EDITION
-from wisetune.results import Cloud, DataSet, Recommended, Results, Row, Study
+from wisetune.results import Cloud, DataSet, Results, Row, Study, Variant
 from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Left, Store
-from wisetune.stories.story import WORDS, Method, Setting, Story
+from wisetune.stories.story import WORDS, Setting, Story
 
 _WORST = 6
 """Clouds on the page: the worst-classified, and where fewer are wrong the right ones that the model was least sure of."""
@@ -170,17 +170,17 @@ class Runner:
                     f"{self.downstream.name} too: {proves}. Give data of other objects."
                 )
 
-    def trees(self) -> dict[tuple[int, Method], Recipe]:
-        """Every tree of the job by seed and method.
+    def trees(self) -> dict[tuple[int, Variant], Recipe]:
+        """Every tree of the job by seed, and by method and alpha.
 
         Raises:
             UsageError: one mixes what cannot be mixed, or a tuning cannot graft.
         """
-        found: dict[tuple[int, Method], Recipe] = {}
+        found: dict[tuple[int, Variant], Recipe] = {}
         for seed in self.job.seeds:
-            for method, recipe in self.job.story.recipes(self._setting(seed)).items():
+            for variant, recipe in self.job.story.recipes(self._setting(seed)).items():
                 check_grafts(recipe)
-                found[seed, method] = recipe
+                found[seed, variant] = recipe
         return found
 
     @functools.cached_property
@@ -218,21 +218,21 @@ class Runner:
         study = dataclasses.replace(results.study, seconds=spent.seconds, found=spent.found or 0, trainings=len(trainings))
         return Finished(dataclasses.replace(results, study=study), self.builder.model(recipe), recipe, self.downstream)
 
-    def _run(self, trees: Mapping[tuple[int, Method], Recipe], command: str) -> tuple[Results, Recipe]:
+    def _run(self, trees: Mapping[tuple[int, Variant], Recipe], command: str) -> tuple[Results, Recipe]:
         self._rows, self._looked, self._stamps = list[Row](), set[tuple[str, str]](), list[dict[str, Any]]()
         for seed in self.job.seeds:
-            mine = {method: recipe for (s, method), recipe in trees.items() if s == seed}
+            mine = {variant: recipe for (s, variant), recipe in trees.items() if s == seed}
             order = sorted(mine, key=_sweep_order)
-            for method, after in zip(order, [*order[1:], None], strict=True):
+            for variant, after in zip(order, [*order[1:], None], strict=True):
                 for measure in (Accuracy(), *self.job.measures):
-                    self._measure(method, seed, mine[method], measure)
-                if after is None or backbone_of(mine[after]) != backbone_of(mine[method]):
-                    self._forget(mine[method])
+                    self._measure(variant, seed, mine[variant], measure)
+                if after is None or backbone_of(mine[after]) != backbone_of(mine[variant]):
+                    self._forget(mine[variant])
         chosen, best = choose(self._rows, self.job.seeds, self.job.rule, self.job.story)
         for seed in self.job.seeds:
             if self.job.corruption is not None:
-                for method in dict.fromkeys((*self.corrupted_methods(), best)):
-                    self._measure(method, seed, trees[seed, method], self.job.corruption)
+                for variant in dict.fromkeys((*self.corrupted_variants(), best)):
+                    self._measure(variant, seed, trees[seed, variant], self.job.corruption)
         recipe = trees[self.job.seeds[0], best]
         results = Results(
             study=self.study(command, best, chose=bool(chosen)),
@@ -242,14 +242,14 @@ class Runner:
             clouds=self._worst(recipe),
             audits=self._audits(trees),
             log={
-                f"{method.name} seed {seed}": self.builder.log(tree)
-                for (seed, method), tree in trees.items()
-                if method.alpha is None and isinstance(tree, Tune)
+                f"{variant.method} seed {seed}": self.builder.log(tree)
+                for (seed, variant), tree in trees.items()
+                if variant.alpha is None and isinstance(tree, Tune)
             },
         )
         return results, recipe
 
-    def _stamp(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, Any]:
+    def _stamp(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, Any]:
         """With what everything here was made: weights and records that the store had already keep theirs."""
         nodes = dict.fromkeys(node for tree in trees.values() for node in walk(tree) if not isinstance(node, Start))
         return together([*map(self.store.stamp, map(digest, nodes)), *self._stamps, stamp(str(self.device))])
@@ -283,7 +283,7 @@ class Runner:
             )
         return known[wanted]
 
-    def _measure(self, method: Method, seed: int, recipe: Recipe, measure: Measure) -> None:
+    def _measure(self, variant: Variant, seed: int, recipe: Recipe, measure: Measure) -> None:
         """Rows of one measure of one model, from the store if it has them."""
         of = backbone_of(recipe) if measure.of_backbone else recipe
         key = self._key(measure)
@@ -301,7 +301,7 @@ class Runner:
                 self.meter.advance(measure.cost(self.downstream, self.task), measure.name)
         self._stamps.append(self.store.stamp(digest(of), key))
         # Kept records are spelled as whoever measured them spelled the measure, and its data may have moved since.
-        self._rows += [Row(method.name, method.alpha, seed, dataclasses.replace(record, measure=str(measure))) for record in records]
+        self._rows += [Row(variant.method, variant.alpha, seed, dataclasses.replace(record, measure=str(measure))) for record in records]
 
     def _key(self, measure: Measure) -> str:
         # Other tasks enter by what they hold, not by where that lies.
@@ -320,15 +320,15 @@ class Runner:
         if isinstance(backbone, Mix):
             self.bank.forget(digest(backbone))
 
-    def corrupted_methods(self) -> list[Method]:
+    def corrupted_variants(self) -> list[Variant]:
         """Baselines whose accuracy under corruption stands beside the chosen model's."""
-        names = {method for _, method in self.trees()}
-        return [method for method in (Method("lp"), Method("ft")) if method in names]
+        names = {variant for _, variant in self.trees()}
+        return [variant for variant in (Variant("lp"), Variant("ft")) if variant in names]
 
-    def study(self, command: str = "", best: Method | None = None, chose: bool = False) -> Study:
+    def study(self, command: str = "", best: Variant | None = None, chose: bool = False) -> Study:
         """The protocol: everything a reader needs to judge and repeat the job."""
         job = self.job
-        names = {method.name for _, method in self.trees()}
+        names = {variant.method for _, variant in self.trees()}
         return Study(
             story=str(job.story),
             headline=job.story.headline,
@@ -352,7 +352,7 @@ class Runner:
                 + ("" if len(self.downstream.val) else _UNCHOSEN)
                 + _WEIGHTS[job.fit.select]
             ),
-            recommended=None if best is None else Recommended(best.name, best.alpha),
+            recommended=best,
             warnings=list(self.warnings),
             command=command,
             reproduce=[command] if command else [],
@@ -367,13 +367,13 @@ class Runner:
         }
         return DataSet(data.name, data.digest, list(data.classes), counts, data.protocol, spec)
 
-    def _audits(self, trees: Mapping[tuple[int, Method], Recipe]) -> dict[str, list[dict[str, Any]]]:
+    def _audits(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, list[dict[str, Any]]]:
         """The audit of every mix, by its alpha and seed."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for (seed, method), tree in trees.items():
+        for (seed, variant), tree in trees.items():
             for node in walk(tree):
-                if isinstance(node, Mix) and method.alpha is not None:
-                    found[f"alpha {method.alpha:g}, seed {seed} ({digest(node)})"] = self.builder.log(node)
+                if isinstance(node, Mix) and variant.alpha is not None:
+                    found[f"alpha {variant.alpha:g}, seed {seed} ({digest(node)})"] = self.builder.log(node)
         return found
 
     def _worst(self, recipe: Recipe) -> list[Cloud]:
@@ -405,6 +405,6 @@ def _content(data: Data) -> tuple[str, str, str]:
     return data.digest, data.grouping, data.name
 
 
-def _sweep_order(method: Method) -> tuple[bool, float, str]:
+def _sweep_order(variant: Variant) -> tuple[bool, float, str]:
     """Along alpha both methods together, so that they share the features of each backbone."""
-    return (method.alpha is not None, method.alpha or 0.0, method.name)
+    return (variant.alpha is not None, variant.alpha or 0.0, variant.method)

@@ -44,10 +44,10 @@ def work(runner: Runner) -> Work:
         name, each = runner.job.corruption.name, runner.job.corruption.cost(runner.downstream, runner.task)
         spoilt = {place for place, tree in trees.items() if runner.measured(tree, runner.job.corruption)}
         for seed in runner.job.seeds:
-            total[name] += each * sum((seed, method) not in spoilt for method in runner.corrupted_methods())
+            total[name] += each * sum((seed, variant) not in spoilt for variant in runner.corrupted_variants())
             # The recommended model beside the baselines, of which it is not known before which it will be.
-            named = {(seed, method) for of, method in trees if of == seed and method.name == runner.job.story.headline}
-            total[name] += each * (not named & spoilt and not named <= {(seed, method) for method in runner.corrupted_methods()})
+            named = {(seed, variant) for of, variant in trees if of == seed and variant.method == runner.job.story.headline}
+            total[name] += each * (not named & spoilt and not named <= {(seed, variant) for variant in runner.corrupted_variants()})
     return {kind: float(clouds) for kind, clouds in total.items() if clouds}
 
 

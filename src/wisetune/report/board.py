@@ -12,7 +12,7 @@ from typing import Any
 
 from wisetune.records import Record, Role, difference_interval, interval_over_seeds, mean_interval, mean_over_seeds, paired_difference
 from wisetune.report import words
-from wisetune.results import OVER_SEEDS, Chosen, Recommended, Results, Row, Words
+from wisetune.results import OVER_SEEDS, Chosen, Results, Row, Variant, Words
 
 ACCURACY: Role = "accuracy"
 CLASS_MEAN: Role = "class-mean"
@@ -27,9 +27,7 @@ Quantity = str | tuple[str, str]
 CHOSEN = "chosen"
 """The name of the model that the report recommends, whose alpha may differ from seed to seed."""
 
-Model = tuple[str, float | None]
-"""A method and its alpha."""
-Place = Mapping[int, Model]
+Place = Mapping[int, Variant]
 """One model a seed."""
 Bounds = tuple[float, float, float]
 """A value, the low and the high end of its interval."""
@@ -83,11 +81,11 @@ class Board:
         self.split = "test" if any(row.record.split == "test" for row in of_task) else "val"
         self.probed = self._split_of_probes()
         self.rule, self.sweeps, self.reference = results.study.rule, results.study.sweeps, results.study.reference
-        self._measured = dict.fromkeys((row.method, row.alpha) for row in results.rows)
-        self._records: dict[tuple[str, Model, int, str], dict[tuple[str, str], Record]] = {}
-        self._weights: dict[tuple[Model, int], str] = {}
+        self._measured = dict.fromkeys(row.variant for row in results.rows)
+        self._records: dict[tuple[str, Variant, int, str], dict[tuple[str, str], Record]] = {}
+        self._weights: dict[tuple[Variant, int], str] = {}
         for row in results.rows:
-            role, model = row.record.role, (row.method, row.alpha)
+            role, model = row.record.role, row.variant
             if role == ACCURACY:
                 self._weights[model, row.seed] = row.record.weights
             if role in (ACCURACY, CLASS_MEAN, ROBUSTNESS):
@@ -157,7 +155,7 @@ class Board:
         known = [name for name in self.results.study.methods if any(method == name for method, _ in self._measured)]
         return [self.words(name) for name in sorted(known, key=lambda name: order.index(name) if name in order else len(order))]
 
-    def same(self, one: Model, other: Model, seed: int) -> bool:
+    def same(self, one: Variant, other: Variant, seed: int) -> bool:
         """Whether two names mean one model: under both the same weights were measured, as at the ends of most curves."""
         return one == other or self._weights.get((one, seed), "one") == self._weights.get((other, seed), "other")
 
@@ -172,7 +170,7 @@ class Board:
 
     def is_model(self, place: Place, method: str) -> bool:
         """Whether a model is that of a method without alpha, by whatever name."""
-        return bool(place) and all(self.same(model, (method, None), seed) for seed, model in place.items())
+        return bool(place) and all(self.same(model, Variant(method), seed) for seed, model in place.items())
 
     def gain(self, quantity: Quantity, place: Place, split: str | None = None, than: str | None = None) -> Estimate | None:
         """How far a model is above the reference, or the method ``than``.
@@ -180,17 +178,17 @@ class Board:
         None where it is that one, and of robustness where the backbone is the same.
         """
         than = than or self.reference
-        other = dict.fromkeys(place, (than, None))
+        other = dict.fromkeys(place, Variant(than))
         if self.is_model(place, than) or (quantity == ROBUSTNESS and self.same_backbone(place, other)):
             return None
         return self.difference(quantity, place, other, split)
 
-    def _probes(self, model: Model, seed: int) -> list[Record]:
+    def _probes(self, model: Variant, seed: int) -> list[Record]:
         return [record for split in ("test", "val") for record in self._records.get((ROBUSTNESS, model, seed, split), {}).values()]
 
     def fixed(self, method: str, alpha: float | None = None) -> Place:
         """The same model for every seed."""
-        return dict.fromkeys(self.seeds, (method, alpha))
+        return dict.fromkeys(self.seeds, Variant(method, alpha))
 
     def choices(self, method: str, rule: str) -> list[Chosen]:
         """What a rule chose for each seed."""
@@ -208,33 +206,33 @@ class Board:
         alphas = {choice.seed: choice.alpha for choice in self.choices(method, rule)}
         if OVER_SEEDS in alphas:
             return self.fixed(method, alphas[OVER_SEEDS])
-        return {seed: (method, alpha) for seed, alpha in alphas.items()}
+        return {seed: Variant(method, alpha) for seed, alpha in alphas.items()}
 
     def place_of(self, choice: Chosen) -> Place:
         """The model that one choice means, in the seeds it was made for."""
-        return self.fixed(choice.method, choice.alpha) if choice.seed == OVER_SEEDS else {choice.seed: (choice.method, choice.alpha)}
+        return self.fixed(choice.method, choice.alpha) if choice.seed == OVER_SEEDS else {choice.seed: Variant(choice.method, choice.alpha)}
 
-    def _recommended(self) -> Model | None:
+    def _recommended(self) -> Variant | None:
         """The model that the study names; without a sweep it can only be the one that the story is about."""
         study = self.results.study
-        said = study.recommended or Recommended(study.headline, None)
-        return (said.method, said.alpha) if (said.method, said.alpha) in self._measured else None
+        said = study.recommended or Variant(study.headline)
+        return said if said in self._measured else None
 
-    def chosen_rows(self, role: Role, split: str) -> dict[Model, list[Row]]:
-        """Rows of records of a role by model, the recommended one first under ``(CHOSEN, None)`` whatever its alpha in each seed."""
-        chosen, found = self.chosen(), dict[Model, list[Row]]()
+    def chosen_rows(self, role: Role, split: str) -> dict[Variant, list[Row]]:
+        """Rows of records of a role by model, the recommended one first under ``Variant(CHOSEN)`` whatever its alpha in each seed."""
+        chosen, found = self.chosen(), dict[Variant, list[Row]]()
         rows = [row for row in self.results.rows if row.record.role == role and row.record.split == split]
-        own = {row.seed for row in rows if chosen.get(row.seed) == (row.method, row.alpha)}
+        own = {row.seed for row in rows if chosen.get(row.seed) == row.variant}
         for row in rows:
-            model, pick = (row.method, row.alpha), chosen.get(row.seed)
+            model, pick = row.variant, chosen.get(row.seed)
             # The same weights may only have been measured under another name, a baseline's; they are then shown as both.
             if pick is not None and (model == pick or (row.seed not in own and self.same(model, pick, row.seed))):
-                found.setdefault((CHOSEN, None), []).append(row)
+                found.setdefault(Variant(CHOSEN), []).append(row)
             if model != pick:
                 found.setdefault(model, []).append(row)
-        return dict(sorted(found.items(), key=lambda item: item[0] != (CHOSEN, None)))
+        return dict(sorted(found.items(), key=lambda item: item[0] != Variant(CHOSEN)))
 
-    def parts(self, quantity: Quantity, model: Model, seed: int, split: str) -> list[Record]:
+    def parts(self, quantity: Quantity, model: Variant, seed: int, split: str) -> list[Record]:
         """The records whose mean is a quantity: of one role, or one of ``probes``; empty when a probe is missing, as fewer would not compare."""
         if quantity in (ACCURACY, CLASS_MEAN):
             return list(self._records.get((str(quantity), model, seed, split), {}).values())[:1]

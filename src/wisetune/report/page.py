@@ -19,7 +19,7 @@ from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.protocol import facts_of, sets_of
 from wisetune.report.tables import Table, all_tables, chosen_in_order, shown_sweep
 from wisetune.report.verdict import named, notes, summary, two_splits
-from wisetune.results import OVER_SEEDS, Chosen, Results
+from wisetune.results import OVER_SEEDS, Chosen, Results, Variant
 
 
 def page(results: Results) -> str:
@@ -153,7 +153,7 @@ def _rule(choice: Chosen) -> str:
 
 def _from(board: Board, choice: Chosen) -> b.Place:
     """The model at alpha 1, with which the rule began."""
-    return dict.fromkeys(board.place_of(choice), (choice.method, 1.0))
+    return dict.fromkeys(board.place_of(choice), Variant(choice.method, 1.0))
 
 
 def _heat(board: Board, table: Table) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _heat(board: Board, table: Table) -> dict[str, Any]:
     apart = {
         model: {cell: ours[cell]["accuracy"] - theirs[cell]["accuracy"] for cell in ours if cell in theirs}
         for model, theirs in models.items()
-        if model != first and model == (board.reference, None) and not board.is_reference(board.chosen())
+        if model != first and model == Variant(board.reference) and not board.is_reference(board.chosen())
     }
     widths = sorted((row["accuracy_high"] - row["accuracy_low"]) / 2 for row in table.rows)
     sure = {"n": min((row["n"] for row in table.rows), default=0), "objects": next((row["objects"] for row in table.rows), None)}
@@ -180,10 +180,10 @@ def _clean(table: Table) -> str:
     return f"the same {words.counted(same.pop(), 'scan')}" if len(same) == 1 else ""
 
 
-def _by_model(table: Table) -> dict[tuple[str, float | None], list[dict[str, Any]]]:
-    found: dict[tuple[str, float | None], list[dict[str, Any]]] = {}
+def _by_model(table: Table) -> dict[Variant, list[dict[str, Any]]]:
+    found: dict[Variant, list[dict[str, Any]]] = {}
     for row in table.rows:
-        found.setdefault((row["method"], row["alpha"]), []).append(row)
+        found.setdefault(Variant(row["method"], row["alpha"]), []).append(row)
     return found
 
 

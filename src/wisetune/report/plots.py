@@ -15,6 +15,7 @@ from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, alpha_words
 from wisetune.report.drawing import THEME, Labels, png, svg
+from wisetune.results import Variant
 
 _WIDE, _NARROW = (9.2, 6.0), (4.3, 5.4)
 _CURVES = (THEME["trained"], THEME["kept"], THEME["muted"])
@@ -66,9 +67,9 @@ def _spot(board: Board, place: b.Place) -> Spot | None:
     return (robustness, accuracy) if robustness and accuracy else None
 
 
-def _spots(board: Board) -> dict[b.Model, Spot]:
+def _spots(board: Board) -> dict[Variant, Spot]:
     """Every model that has both numbers."""
-    models = [(method, alpha) for method in board.sweeps for alpha in board.alphas(method)] + [(name, None) for name in board.baselines()]
+    models = [*_swept(board), *map(Variant, board.baselines())]
     found = {model: _spot(board, board.fixed(*model)) for model in models}
     return {model: spot for model, spot in found.items() if spot}
 
@@ -90,7 +91,7 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in points
     shown = {model: spot for model, spot in spots.items() if spot[1].value >= floor}
     labels = Labels(axes, [_at(spot) for spot in shown.values()], 10.5 if wide else 9.5)
-    tuned, chosen = spots.get((board.reference, None)), _spot(board, board.chosen()) if board.chose else None
+    tuned, chosen = spots.get(Variant(board.reference)), _spot(board, board.chosen()) if board.chose else None
     if tuned:
         labels.avoid_text(_better(axes, tuned, board.called(board.reference), wide))
         axes.add_patch(_ellipse(tuned, THEME["ink"]))
@@ -111,7 +112,7 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
         labels.avoid(_at(chosen), 11)
         labels.put(f"chosen: {alpha_words(board.chosen())}", _at(chosen), THEME["gain"], weight="bold", size=12.5 if wide else 10.5, gap=13)
     # The reference is named first, while there is room.
-    for number, ((method, alpha), spot) in enumerate(sorted(shown.items(), key=lambda item: item[0] != (board.reference, None))):
+    for number, ((method, alpha), spot) in enumerate(sorted(shown.items(), key=lambda item: item[0] != Variant(board.reference))):
         if alpha is None:
             mark = words.MARKS.get(method) or words.MORE_MARKS[number % len(words.MORE_MARKS)]
             _cross(axes, spot, THEME["ink"], 0.22)
@@ -128,13 +129,17 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
     _alpha_labels(board, labels, shown, wide)
 
 
-def _ends(board: Board, baseline: str) -> list[b.Model]:
+def _swept(board: Board) -> list[Variant]:
+    """Every place of every curve."""
+    return [Variant(method, alpha) for method in board.sweeps for alpha in board.alphas(method)]
+
+
+def _ends(board: Board, baseline: str) -> list[Variant]:
     """The places of the curves at which they are this baseline."""
-    swept = [(method, alpha) for method in board.sweeps for alpha in board.alphas(method)]
-    return [model for model in swept if board.is_model(board.fixed(*model), baseline)]
+    return [model for model in _swept(board) if board.is_model(board.fixed(*model), baseline)]
 
 
-def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) -> None:
+def _legend(board: Board, axes: Axes, spots: dict[Variant, Spot], wide: bool) -> None:
     """What the colours mean, above the picture where nothing can lie under it."""
     present = [method for method in board.sweeps if any(name == method for name, _ in spots)]
     for row, method in enumerate(present):
@@ -155,7 +160,7 @@ def _legend(board: Board, axes: Axes, spots: dict[b.Model, Spot], wide: bool) ->
         )
 
 
-def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, wide: bool) -> Text | None:
+def _fallen(board: Board, axes: Axes, spots: dict[Variant, Spot], floor: float, wide: bool) -> Text | None:
     """Says what lies below the picture, on the side where the curve does not leave it."""
     below = [(model, spot) for model, spot in spots.items() if spot[1].value < floor and model[1] is not None]
     if not below:
@@ -172,7 +177,7 @@ def _fallen(board: Board, axes: Axes, spots: dict[b.Model, Spot], floor: float, 
               color=_colour(board, method), fontsize=9.5 if wide else 8.5)  # fmt: skip
 
 
-def _limits(board: Board, axes: Axes, spots: dict[b.Model, Spot]) -> float:
+def _limits(board: Board, axes: Axes, spots: dict[Variant, Spot]) -> float:
     """Limits that show what matters; returns the accuracy below which points fall out.
 
     A kept head on a backbone that is almost the pre-trained one is near chance. Shown in full, it would press all else into a line.
@@ -211,7 +216,7 @@ def _better(axes: Axes, tuned: Spot, reference: str, wide: bool) -> Text:
     )
 
 
-def _alpha_labels(board: Board, labels: Labels, shown: dict[b.Model, Spot], wide: bool) -> None:
+def _alpha_labels(board: Board, labels: Labels, shown: dict[Variant, Spot], wide: bool) -> None:
     """The alphas along the curves where there is room, the ends first; not again those that are named: the chosen one, and baselines."""
     named = {model for baseline in board.baselines() for model in _ends(board, baseline) if (baseline, None) in shown}
     if board.chose and len(chosen := set(board.chosen().values())) == 1:

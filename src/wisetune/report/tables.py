@@ -13,8 +13,8 @@ from typing import Any, Literal
 from wisetune.records import Role, wilson
 from wisetune.report import board as b
 from wisetune.report import words
-from wisetune.report.board import Board, Estimate, Model, Place, as_fields, from_rows
-from wisetune.results import Chosen, Results, Row, Step
+from wisetune.report.board import Board, Estimate, Place, as_fields, from_rows
+from wisetune.results import Chosen, Results, Row, Step, Variant
 
 _BOUNDS = ("", "_low", "_high", "_sd")
 _COUNTS = ("seeds", "n", "objects")
@@ -121,8 +121,8 @@ def steps_table(board: Board) -> Table:
 def probes_table(board: Board) -> Table:
     """The accuracy of each robustness probe for each backbone, on the split that is shown."""
     columns = ("probe", "measure", "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS)
-    models: list[Model] = [(board.headline, alpha) for alpha in board.alphas(board.headline)]
-    models += [(method, None) for method in board.baselines() if not _on_curve(board, method, models)]
+    models: list[Variant] = [Variant(board.headline, alpha) for alpha in board.alphas(board.headline)]
+    models += [Variant(method) for method in board.baselines() if not _on_curve(board, method, models)]
     rows = []
     for measure, data in board.probes:
         for method, alpha in models:
@@ -195,12 +195,12 @@ def voting_table(board: Board) -> Table:
 
 def _by_model(board: Board, role: Role, split: str, field: Literal["data", "measure"]) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """Columns and rows of the records of a role, by what the field says and by model."""
-    cells: dict[tuple[str, str, float | None], list[Row]] = {}
+    cells: dict[tuple[str, Variant], list[Row]] = {}
     for model, found in board.chosen_rows(role, split).items():
         for row in found:
-            cells.setdefault((getattr(row.record, field), *model), []).append(row)
+            cells.setdefault((getattr(row.record, field), model), []).append(row)
     rows = []
-    for (of, method, alpha), found in cells.items():
+    for (of, (method, alpha)), found in cells.items():
         estimate = from_rows(found)
         rows.append({field: of, "method": method, "alpha": alpha, **as_fields("accuracy", estimate)} | _counts(estimate))
     return (field, "method", "alpha", *(f"accuracy{end}" for end in _BOUNDS), *_COUNTS), rows
@@ -224,7 +224,7 @@ def class_table(board: Board) -> Table:
     rows = []
     by_object = board.chosen_rows(b.CLASS_MEAN, board.split)
     for (method, alpha), (classes, counts, seeds) in _confusions(board).items():
-        details = [row.record.detail for row in by_object.get((method, alpha), [])]
+        details = [row.record.detail for row in by_object.get(Variant(method, alpha), [])]
         for at, name in enumerate(classes):
             line = counts[at]
             total, called = sum(line), sum(other[at] for other in counts)
@@ -248,11 +248,11 @@ def class_table(board: Board) -> Table:
     return Table("classes", "Class by class", columns, rows, f"{words.split(board.split)} split")
 
 
-def _confusions(board: Board) -> dict[Model, tuple[Sequence[str], list[list[int]], int]]:
+def _confusions(board: Board) -> dict[Variant, tuple[Sequence[str], list[list[int]], int]]:
     """By model: class names, counts summed over the seeds, number of seeds."""
-    found: dict[Model, tuple[Sequence[str], list[list[int]], int]] = {}
+    found: dict[Variant, tuple[Sequence[str], list[list[int]], int]] = {}
     measured = board.chosen_rows(b.ACCURACY, board.split)
-    shown = [model for model in measured if model in ((b.CHOSEN, None), (board.reference, None))] or list(measured)[:1]
+    shown = [model for model in measured if model in (Variant(b.CHOSEN), Variant(board.reference))] or list(measured)[:1]
     for model, rows in ((model, measured[model]) for model in shown):
         kept = [row.record.detail for row in rows if row.record.detail.get("confusion")]
         if kept:
@@ -288,7 +288,7 @@ def _counts(estimate: Estimate | None) -> dict[str, Any]:
     }
 
 
-def _on_curve(board: Board, method: str, curve: Sequence[Model]) -> bool:
+def _on_curve(board: Board, method: str, curve: Sequence[Variant]) -> bool:
     """Whether a baseline's backbone is one of the curve's."""
     return any(board.same_backbone(board.fixed(method), board.fixed(*model)) for model in curve)
 

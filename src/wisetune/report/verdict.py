@@ -51,7 +51,7 @@ def summary(results: Results) -> dict[str, Any]:
 def of_file(results: Results) -> str:
     """The numbers of the one model that a run saves, which is that of the first seed."""
     board, best, seed = Board(results), results.study.recommended, results.study.seeds[0]
-    scores = _scored(board, {seed: (best.method, best.alpha)}) if best else ""
+    scores = _scored(board, {seed: best}) if best else ""
     return f"This file is the model of training seed {seed}" + (
         f", which has {scores} on the {words.split(board.split)} split." if scores else "."
     )

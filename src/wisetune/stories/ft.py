@@ -6,7 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 from wisetune.recipe import Recipe
-from wisetune.stories.story import Method, Setting, Story, fine_tuning
+from wisetune.results import Variant
+from wisetune.stories.story import Setting, Story, fine_tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +16,6 @@ class Ft(Story):
 
     name: ClassVar[str] = "ft"
 
-    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+    def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
         """One tree."""
-        return {Method("ft"): fine_tuning(setting)}
+        return {Variant("ft"): fine_tuning(setting)}

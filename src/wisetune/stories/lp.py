@@ -6,7 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 from wisetune.recipe import Recipe
-from wisetune.stories.story import Method, Setting, Story, linear_probing
+from wisetune.results import Variant
+from wisetune.stories.story import Setting, Story, linear_probing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,6 @@ class Lp(Story):
     name: ClassVar[str] = "lp"
     reference: ClassVar[str] = "lp"
 
-    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+    def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
         """One tree."""
-        return {Method("lp"): linear_probing(setting)}
+        return {Variant("lp"): linear_probing(setting)}

@@ -6,7 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 from wisetune.recipe import Recipe
-from wisetune.stories.story import Method, Setting, Story, linear_probing, probing_then_tuning
+from wisetune.results import Variant
+from wisetune.stories.story import Setting, Story, linear_probing, probing_then_tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,6 @@ class LpFt(Story):
     name: ClassVar[str] = "lp-ft"
     reference: ClassVar[str] = "lp"
 
-    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+    def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
         """Linear probing and what follows from it."""
-        return {Method("lp"): linear_probing(setting), Method("lp-ft"): probing_then_tuning(setting)}
+        return {Variant("lp"): linear_probing(setting), Variant("lp-ft"): probing_then_tuning(setting)}

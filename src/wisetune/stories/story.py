@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from wisetune.recipe import Mix, Recipe, Start, Tune
-from wisetune.results import Words
+from wisetune.recipe import NAMES, Mix, Recipe, Start, Tune
+from wisetune.results import Variant, Words
 from wisetune.spec import Spec
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.weights.wise import Wise
 
 WORDS = {
-    "ft": Words("full fine-tuning", "every weight trained on the task"),
-    "lp": Words("linear probing", "pre-trained backbone left as it is, only the head trained"),
-    "lp-ft": Words("LP-FT", "linear probing first, then full fine-tuning from there"),
+    "ft": Words(NAMES["ft"], "every weight trained on the task"),
+    "lp": Words(NAMES["lp"], "pre-trained backbone left as it is, only the head trained"),
+    "lp-ft": Words(NAMES["lp-ft"], "linear probing first, then full fine-tuning from there"),
     "ft-low-lr": Words("fine-tuning, low rate", "full fine-tuning at a lower learning rate"),
 }
 """Of the methods that several stories have."""
-
-
-class Method(NamedTuple):
-    """A row of a study: the method's name, and its alpha where it has one."""
-
-    name: str
-    alpha: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +64,8 @@ class Story(Spec):
         """What pages say of its own methods; those of ``WORDS`` have theirs already. A method without is called by its name there."""
         return {}
 
-    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
-        """The trees of one seed by method."""
+    def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
+        """The trees of one seed by method and alpha."""
         raise NotImplementedError(f"{type(self).__name__} must define recipes")
 
 

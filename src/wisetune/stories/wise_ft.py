@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from wisetune.errors import UsageError
-from wisetune.recipe import Recipe
-from wisetune.results import Words
+from wisetune.recipe import NAMES, Recipe
+from wisetune.results import Variant, Words
 from wisetune.spec import option
-from wisetune.stories.story import Method, Setting, Story, fine_tuning, linear_probing, wise
+from wisetune.stories.story import Setting, Story, fine_tuning, linear_probing, wise
 from wisetune.weights.alphas import grid, tidy
 
 Statistics = Literal["reestimated", "mixed"]
@@ -54,11 +54,11 @@ class WiseFt(Story):
     def words(self) -> dict[str, Words]:
         """Of its sweep."""
         meaning = f"{MIXED}, with the fine-tuned head kept"
-        return {WiseFt.name: Words("WiSE-FT", meaning, head=": head kept")}
+        return {WiseFt.name: Words(NAMES[WiseFt.name], meaning, head=": head kept")}
 
-    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+    def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
         """Fine-tuning, linear probing, and a tree for each alpha."""
-        found: dict[Method, Recipe] = {Method("lp"): linear_probing(setting), Method("ft"): fine_tuning(setting)}
+        found: dict[Variant, Recipe] = {Variant("lp"): linear_probing(setting), Variant("ft"): fine_tuning(setting)}
         for alpha in self.alphas:
-            found[Method(self.name, alpha)] = wise(setting, alpha, self.statistics == "reestimated")
+            found[Variant(self.name, alpha)] = wise(setting, alpha, self.statistics == "reestimated")
         return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-from wisetune.recipe import Recipe
-from wisetune.results import Words
+from wisetune.recipe import NAMES, Recipe
+from wisetune.results import Variant, Words
 from wisetune.spec import option
-from wisetune.stories.story import Method, Setting, Story, gentle_tuning, probing_then_tuning, wise_probed
+from wisetune.stories.story import Setting, Story, gentle_tuning, probing_then_tuning, wise_probed
 from wisetune.stories.wise_ft import MIXED, Statistics, WiseFt, along
 from wisetune.weights.alphas import grid
 
@@ -39,15 +39,15 @@ class WiseFtLp(Story):
     def words(self) -> dict[str, Words]:
         """Of both sweeps."""
         meaning = f"{MIXED}, then the head trained anew"
-        return WiseFt().words | {WiseFtLp.name: Words("WiSE-FT-LP", meaning, head=": head trained anew")}
+        return WiseFt().words | {WiseFtLp.name: Words(NAMES[WiseFtLp.name], meaning, head=": head trained anew")}
 
-    def recipes(self, setting: Setting) -> dict[Method, Recipe]:
+    def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
         """Baselines, WiSE-FT and WiSE-FT-LP at each alpha."""
         plain = WiseFt(self.alphas, self.statistics)
         found = plain.recipes(setting)
         if self.baselines:
-            found[Method("ft-low-lr")] = gentle_tuning(setting)
-            found[Method("lp-ft")] = probing_then_tuning(setting)
+            found[Variant("ft-low-lr")] = gentle_tuning(setting)
+            found[Variant("lp-ft")] = probing_then_tuning(setting)
         for alpha in self.alphas:
-            found[Method(self.name, alpha)] = wise_probed(setting, alpha, self.statistics == "reestimated", self.head == "warm")
+            found[Variant(self.name, alpha)] = wise_probed(setting, alpha, self.statistics == "reestimated", self.head == "warm")
         return found
