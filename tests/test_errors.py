@@ -8,7 +8,7 @@ import re
 import pytest
 
 from wisetune import errors
-from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, counted, did_you_mean, part_of
+from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, counted, did_you_mean, first_of, part_of
 
 ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, WisetuneError)]
 
@@ -81,3 +81,10 @@ def test_counts_have_their_noun_and_verb():
     ]  # fmt: skip
     said = [part_of(n, total, "epoch", "was", "were") for n, total in ((0, 1), (1, 4), (3, 4))]
     assert said == ["0 of 1 epoch was", "1 of 4 epochs was", "3 of 4 epochs were"]
+
+
+def test_many_are_named_by_the_first_and_their_number():
+    assert first_of(["a", "b", "c", "d"]) == "a, b, c, d"
+    assert first_of(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
+    assert first_of(range(3), 2) == "0, 1 and 1 more"
+    assert first_of([]) == ""

@@ -109,6 +109,12 @@ def part_of(n: int, total: int, noun: str, one: str, several: str) -> str:
     return f"{n:,} of {counted(total, noun)} {one if 1 in (n, total) else several}"
 
 
+def first_of(items: Iterable[object], most: int = 4) -> str:
+    """The first ``most`` by name and how many more there are: ``a, b, c, d and 2 more``."""
+    names = list(map(str, items))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def did_you_mean(word: str, among: Iterable[str]) -> str:
     """The sentence that asks whether the nearest of these was meant, with the space before it; nothing where none is near."""
     near = difflib.get_close_matches(word, list(among), 1)

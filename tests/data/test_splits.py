@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wisetune.data.splits import assign, few, hold_out, numbered, parted, rank, without_val
+from wisetune.data.splits import assign, at_most_per_class, hold_out, numbered, parted, rank, without_val
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError
 
@@ -119,13 +119,13 @@ def test_names_must_differ():
 def test_few_of_each_class_are_part_of_more_and_of_another_seed_others():
     labels = np.array([0] * 9 + [1] * 4 + [2] * 2)
     split = Split(np.zeros((15, 16, 3), np.float32), labels, tuple(f"n{row}" for row in range(15)))
-    three, five = few(split, 3, 0), few(split, 5, 0)
+    three, five = at_most_per_class(split, 3, 0), at_most_per_class(split, 5, 0)
     assert np.bincount(three.labels).tolist() == [3, 3, 2]
     assert np.bincount(five.labels).tolist() == [5, 4, 2]
     assert set(three.names) < set(five.names)
     assert [split.names.index(name) for name in three.names] == sorted(split.names.index(name) for name in three.names)
-    assert set(few(split, 3, 1).names) != set(three.names)
-    assert few(split, None, 0) is split
+    assert set(at_most_per_class(split, 3, 1).names) != set(three.names)
+    assert at_most_per_class(split, None, 0) is split
 
 
 def few_clouds(each, val, groups=None, test=0.2, told=True):

@@ -10,7 +10,7 @@ from kept import Kept, save_each_epoch, until_done
 from torch import nn
 
 from wisetune.errors import DataError, TrainingError, UsageError
-from wisetune.fit.loop import Schedule, Training, batches, decay_groups, few, percentile, train
+from wisetune.fit.loop import Schedule, Training, batches, decay_groups, percentile, train
 
 X = torch.linspace(-1, 1, 22).reshape(11, 2)
 Y = X @ torch.tensor([[2.0], [-1.0]]) + 0.5
@@ -136,11 +136,6 @@ def test_a_batch_has_a_name_by_itself():
     sick = Training(model, lambda *_: model(X).sum() * math.nan, 3, training(model).groups)
     with pytest.raises(TrainingError, match=r"\(items \d, \d, \d\)"):
         train(sick, Schedule(epochs=1, batch=4, lr=0.1), 0)
-
-
-def test_a_batch_of_many_is_named_by_its_first_and_their_number():
-    assert few(["a", "b", "c", "d"]) == "a, b, c, d"
-    assert few(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
 
 
 def test_batches_of_one_are_refused_before_torch_does():

@@ -187,9 +187,9 @@ class Runner:
     def names(self) -> dict[Recipe, str]:
         """What the job's models are called, in the words of its tables: ``fine-tuning, low rate, seed 0``."""
         words, found = WORDS | self.job.story.words, dict[Recipe, str]()
-        for (seed, method), tree in self.trees().items():
-            name = words[method.name].name if method.name in words else method.name
-            alpha = "" if method.alpha is None else f" at alpha {method.alpha:g}"
+        for (seed, (method, at)), tree in self.trees().items():
+            name = words[method].name if method in words else method
+            alpha = "" if at is None else f" at alpha {at:g}"
             # At the ends of a sweep it is another method's model, which comes first and has that name.
             found.setdefault(tree, f"{name}{alpha}, seed {seed}")
         return found

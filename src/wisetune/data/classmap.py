@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from wisetune.errors import DataError, UsageError, counted, did_you_mean
+from wisetune.errors import DataError, UsageError, counted, did_you_mean, first_of
 
+_SHOWN = 12
 _NUMBER = re.compile(r"(class|label|cls|id|c)?\d+")
 
 
@@ -99,7 +100,9 @@ def match(left: Sequence[str], right: Sequence[str], given: str = "") -> ClassMa
     order = {name: at for at, name in enumerate(left)}
     found = ClassMap(tuple(left), tuple(right), tuple(sorted([*pairs, *matched], key=lambda pair: (order[pair[0]], pair[1]))))
     if not found.pairs:
-        raise DataError(f"the class lists share no name. Left: {_few(left)}. Right: {_few(right)}. Pair them: map=[left=right,...].")
+        raise DataError(
+            f"the class lists share no name. Left: {first_of(left, _SHOWN)}. Right: {first_of(right, _SHOWN)}. Pair them: map=[left=right,...]."
+        )
     if found.only_right and not shared_only:
         raise DataError(
             f"{counted(len(found.only_right), 'class', 'has', 'have')} no partner: {_suggested(found)}. Pair them with map=[left=right,...], or leave "
@@ -121,15 +124,13 @@ def _given(text: str, left: Sequence[str], right: Sequence[str]) -> tuple[list[t
         for name, names, side in ((a, left, "first"), (b, right, "second")):
             if name not in names:
                 hint = did_you_mean(name, names)
-                raise UsageError(f"map pairs '{word}', but the {side} data set has no class '{name}'.{hint} It has: {_few(names)}.")
+                raise UsageError(
+                    f"map pairs '{word}', but the {side} data set has no class '{name}'.{hint} It has: {first_of(names, _SHOWN)}."
+                )
         if b in {other for _, other in pairs}:
             raise UsageError(f"map pairs '{b}' twice; a class can go to one other only.")
         pairs.append((a, b))
     return pairs, shared_only
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _suggested(found: ClassMap) -> str:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float32, Int8
 
-from wisetune.data.splits import few, hold_out
+from wisetune.data.splits import at_most_per_class, hold_out
 from wisetune.data.task import Data, Split, Task
 from wisetune.errors import DataError
 from wisetune.runtime import generator
@@ -75,7 +75,7 @@ class Demo(Task):
         is_val[is_train] = hold_out(labels[is_train], [str(object_id) for object_id in owner[is_train]], share, self.seed, "val")
         parts = {"train": ~stored["is_test"] & ~is_val, "val": is_val, "test": stored["is_test"]}
         splits = {name: every.take(np.flatnonzero(rows)) for name, rows in parts.items()}
-        splits["train"] = few(splits["train"], self.labelled, self.seed)
+        splits["train"] = at_most_per_class(splits["train"], self.labelled, self.seed)
         protocol = {
             "bundled": f"demo_{self.part}.npz",
             "points": points,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from wisetune.data.formats import Cloud, Shape, places, points_of
-from wisetune.data.splits import Part, assign, draw, few, numbered
+from wisetune.data.splits import Part, assign, at_most_per_class, draw, numbered
 from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError, counted
 from wisetune.points.content import signature
@@ -179,7 +179,7 @@ class FileTask(Task):
         known = groups if len(set(groups)) < len(groups) else None
         every = Split(np.stack(clouds), labels, tuple(item.name for item in items), known, np.stack(marks))
         splits = {part: every.take(np.flatnonzero(np.array(parts) == part)) for part in PARTS}
-        splits["train"] = few(splits["train"], self.labelled, self.seed)
+        splits["train"] = at_most_per_class(splits["train"], self.labelled, self.seed)
         given = {item.part for item in items}
         protocol |= {
             "task": self.name,

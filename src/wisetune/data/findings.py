@@ -14,7 +14,7 @@ from wisetune.data.classmap import plain
 from wisetune.data.files import PARTS
 from wisetune.data.splits import parted
 from wisetune.data.task import SplitName
-from wisetune.errors import counted
+from wisetune.errors import counted, first_of
 from wisetune.points.content import alike
 
 FEW = 5
@@ -41,7 +41,7 @@ class Finding:
 
     def line(self, message: str, names: Sequence[str]) -> str:
         """The finding in one line, in these words and with these names in place of its own."""
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        shown = first_of(names, _SHOWN)
         return f"{self.severity}: {self.kind}: {message}" + (f" [{shown}]" if shown else "") + f" ({self.do})"
 
 

@@ -36,7 +36,7 @@ def draw(kinds: Sequence[Hashable], names: Sequence[str], most: int, seed: int, 
     return sorted(rows)
 
 
-def few(split: Split, most: int | None, seed: int) -> Split:
+def at_most_per_class(split: Split, most: int | None, seed: int) -> Split:
     """The split with at most ``most`` clouds of each class, drawn by seed; None takes all."""
     return split if most is None else split.take(draw_per_class(split.labels, split.names, most, seed))
 

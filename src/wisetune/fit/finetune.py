@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
 from torch import nn
 
-from wisetune.errors import DataError, UsageError
-from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, decay_groups, few, require_two, train
+from wisetune.errors import DataError, UsageError, first_of
+from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, decay_groups, require_two, train
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
@@ -153,12 +153,12 @@ def tune(
     """
     require_val(fit, 0 if val is None else len(val.labels))
     require_pool(fit, model.backbone.points)
-    require_two(len(clouds.labels), lambda rows: few([clouds.names[row] for row in rows]))
+    require_two(len(clouds.labels), lambda rows: first_of([clouds.names[row] for row in rows]))
     broken = np.flatnonzero(~np.isfinite(clouds.points).all(axis=(1, 2)))
     if len(broken):
         raise DataError(
             f"{len(broken)} of {len(clouds.names)} clouds to train on {'has' if len(broken) == 1 else 'have'} coordinates that are not finite: "
-            f"{few([clouds.names[row] for row in broken])}. Remove those points or those clouds first."
+            f"{first_of([clouds.names[row] for row in broken])}. Remove those points or those clouds first."
         )
     device = next(model.parameters()).device
     drops = {module: module.rate for module in model.modules() if isinstance(module, DropPath)}
@@ -274,7 +274,7 @@ class _Tuned:
         if self.features is not None:
             kept = self.features[torch.from_numpy(rows).to(self.device)]
             inputs += ", their features too" if bool(torch.isfinite(kept).all()) else ", their features from the frozen backbone are not"
-        return f"{few([self.names[row] for row in rows])}; {inputs}"
+        return f"{first_of([self.names[row] for row in rows])}; {inputs}"
 
     def to_training_mode(self) -> None:
         self.model.eval()

@@ -19,12 +19,11 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
-from wisetune.errors import DataError, TrainingError, UsageError
+from wisetune.errors import DataError, TrainingError, UsageError, first_of
 from wisetune.runtime import generator, seed_of
 from wisetune.spec import Spec, option
 
 State = dict[str, torch.Tensor]
-_NAMED = 4
 _NORMS = "norms"
 """In a state: the gradients' norms so far, where clipping looks at them."""
 
@@ -115,7 +114,7 @@ class Training:
     loss: Callable[[Int64[np.ndarray, " m"], int], torch.Tensor]
     count: int
     groups: list[dict[str, Any]]
-    name_of: Callable[[Int64[np.ndarray, " m"]], str] = lambda rows: f"items {few(rows.tolist())}"
+    name_of: Callable[[Int64[np.ndarray, " m"]], str] = lambda rows: f"items {first_of(rows.tolist())}"
     before_epoch: Callable[[], object] | None = None
     after_epoch: Callable[[int], Mapping[str, float]] | None = None
 
@@ -185,11 +184,6 @@ def require_two(count: int, name_of: Callable[[Int64[np.ndarray, " m"]], str]) -
             f"training needs at least 2 clouds, and there is {count} ({name_of(np.arange(count)) if count else 'none'}): BatchNorm compares "
             "the clouds of a batch. Add clouds to the train part, or hold fewer out of it (val=, test=)."
         )
-
-
-def few(items: Sequence[object]) -> str:
-    """The first four by name and how many more there are."""
-    return ", ".join(map(str, items[:_NAMED])) + (f" and {len(items) - _NAMED} more" if len(items) > _NAMED else "")
 
 
 def decay_groups(

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from wisetune.errors import BadFile, UsageError
+from wisetune.errors import BadFile, UsageError, first_of
 from wisetune.files import atomic, tmp
 
 FORMAT = 1
@@ -43,8 +43,9 @@ def _refuse_other(root: Path, version: Path) -> None:
     others = sorted(name for name in os.listdir(root) if not tmp.is_tmp(name))
     # Looked for again: another process may have made it a store a moment ago.
     if others and not version.is_file():
-        listed = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
-        raise UsageError(f"{root} holds other files ({listed}) and no wisetune store. Choose a new or an empty folder with --out.")
+        raise UsageError(
+            f"{root} holds other files ({first_of(others, _SHOWN)}) and no wisetune store. Choose a new or an empty folder with --out."
+        )
 
 
 def _check_format(version: Path) -> None:
