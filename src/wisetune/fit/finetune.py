@@ -220,7 +220,7 @@ def _groups(parameters: dict[str, nn.Parameter], fit: Fit) -> list[dict[str, Any
     """
     idle = [part for part in fit.group if not any(part in name for name in parameters)]
     if idle:
-        there = few(list(dict.fromkeys(name.rpartition(".")[0] or name for name in parameters)))
+        there = first_of(list(dict.fromkeys(name.rpartition(".")[0] or name for name in parameters)))
         raise UsageError(f"group={spell(fit.group)}: no parameter that trains has '{idle[0]}' in its name. They begin with: {there}.")
     return decay_groups(parameters, fit.group, fit.group_lr, fit.group_decay)
 
