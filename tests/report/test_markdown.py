@@ -37,6 +37,10 @@ def test_a_bar_in_a_name_does_not_end_its_cell() -> None:
     assert "| a\\|b |" in markdown(dataclasses.replace(results, rows=rows), "Bars")
 
 
+def test_clean_accuracy_says_of_how_many_clouds_it_is() -> None:
+    assert "| model | clean, the same 804 clouds | mean of 35 corruptions |" in markdown(study(), "Clean")
+
+
 def test_no_corruption_no_section() -> None:
     results = study()
     rows = [row for row in results.rows if row.record.name != "corrupted accuracy"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board
-from wisetune.report.tables import baselines_table, chosen_table, corruption_summary, shown_sweep
+from wisetune.report.tables import baselines_table, chosen_table, clean_counted, corruption_summary, shown_sweep
 from wisetune.report.verdict import named, notes, summary
 from wisetune.results import Results, Study
 
@@ -16,6 +16,8 @@ def markdown(results: Results, title: str) -> str:
     """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all of the splits that are shown."""
     board, study, found = Board(results), results.study, summary(results)
     task = study.task
+    spoilt = corruption_summary(board)
+    clean = ", ".join(filter(None, ["clean", clean_counted(spoilt, "cloud")]))
     counted = ", ".join(f"{sum(counts.values())} {part}" for part, counts in task.counts.items())
     blocks = [
         f"# {title}",
@@ -26,8 +28,8 @@ def markdown(results: Results, title: str) -> str:
         grid(*_models(board)),
         *_along(board),
         *(
-            ["## Under corruption", grid(("model", "clean", f"mean of {words.counted(cells, 'corruption')}"), _corruptions(board))]
-            if (cells := max((row["cells"] for row in corruption_summary(board).rows), default=0))
+            ["## Under corruption", grid(("model", clean, f"mean of {words.counted(cells, 'corruption')}"), _corruptions(board))]
+            if (cells := max((row["cells"] for row in spoilt.rows), default=0))
             else []
         ),
         "## Protocol",

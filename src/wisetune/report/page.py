@@ -17,7 +17,7 @@ from wisetune.report.board import Board, alpha_words
 from wisetune.report.looks import looks_of, thin
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.protocol import facts_of, sets_of
-from wisetune.report.tables import Table, all_tables, chosen_in_order, shown_sweep
+from wisetune.report.tables import Table, all_tables, chosen_in_order, clean_counted, shown_sweep
 from wisetune.report.verdict import named, notes, summary, two_splits
 from wisetune.results import OVER_SEEDS, Chosen, Results, Variant
 
@@ -48,7 +48,7 @@ def page(results: Results) -> str:
         "seeds_of_choices": sorted({choice.seed for choice in results.chosen}),
         "steps": _steps(board, tables["steps"]),
         "heat": _heat(board, tables["corruptions"]),
-        "clean": _clean(tables["corruption_summary"]),
+        "clean": clean_counted(tables["corruption_summary"], "scan"),
         "confusions": _by_model(tables["confusion"]),
         "classes": _by_model(tables["classes"]),
         "protocol": facts_of(study),
@@ -172,12 +172,6 @@ def _heat(board: Board, table: Table) -> dict[str, Any]:
     sure = {"n": min((row["n"] for row in table.rows), default=0), "objects": next((row["objects"] for row in table.rows), None)}
     sure |= {"half": widths[len(widths) // 2] if widths else None}
     return {"kinds": kinds, "levels": levels, "models": models, "apart": apart, **sure}
-
-
-def _clean(table: Table) -> str:
-    """Of which scans the accuracy before corruption is; empty where it is not of those that were corrupted."""
-    same = {row["n"] for row in table.rows if row["clean_n"] == row["n"]}
-    return f"the same {words.counted(same.pop(), 'scan')}" if len(same) == 1 else ""
 
 
 def _by_model(table: Table) -> dict[Variant, list[dict[str, Any]]]:

@@ -179,6 +179,12 @@ def corruption_summary(board: Board) -> Table:
     return Table("corruption_summary", "Clean and mean corrupted accuracy", columns, rows, f"{words.split(board.split)} split")
 
 
+def clean_counted(table: Table, noun: str) -> str:
+    """Of how many clouds the clean accuracy in ``corruption_summary`` is; empty where these are not the ones that were corrupted."""
+    same = {row["n"] for row in table.rows if row["clean_n"] == row["n"]}
+    return f"the same {words.counted(same.pop(), noun)}" if len(same) == 1 else ""
+
+
 def transfer_table(board: Board) -> Table:
     """Accuracy of the classifier itself on another set, over the classes both share."""
     # The other set has parts of its own: its test part is shown whatever the task has.
