@@ -35,7 +35,20 @@ def test_one_word_is_the_whole_official_training(text):
 def test_the_published_reading_and_further_options():
     assert asked("official,reading=as_published") == Fit.from_options(SCAN.fit.text("as_published"))
     fit = asked("lr=0.1,reading=as_published,preset=scanobjectnn,epochs=7,select=best-on-test")
-    assert fit == dataclasses.replace(Fit.from_options(SCAN.fit.text("as_published")), lr=0.1, epochs=7, select="best-on-test")
+    published = Fit.from_options(SCAN.fit.text("as_published"))
+    assert fit == dataclasses.replace(published, lr=0.1, epochs=7, cosine_epochs=6, select="best-on-test")
+
+
+def test_another_number_of_epochs_moves_the_end_of_the_published_cosine():
+    fit = asked("official,reading=as_published,epochs=30")
+    rates = [fit.schedule.lr_at(epoch) for epoch in range(30)]
+    assert fit.lr_min <= rates[-1] < 0.1 * max(rates)
+    assert asked("official,reading=as_published,epochs=301") == asked("official,reading=as_published")
+    assert asked("official,reading=as_published,epochs=1").cosine_epochs == 1
+    # Who gives both has both, and as intended the cosine ends with the training anyway.
+    assert asked("official,reading=as_published,epochs=30,cosine-epochs=300").cosine_epochs == 300
+    assert asked("official,reading=as_published,cosine-epochs=none,epochs=30").cosine_epochs is None
+    assert asked("official,epochs=30").cosine_epochs is None
 
 
 def test_the_weights_of_another_name_are_known_by_their_sizes():

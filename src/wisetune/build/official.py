@@ -21,7 +21,8 @@ _WORDS = ("preset", "reading")
 def fit_of(given: str, usual: str, backbone: BackboneSpec, called: str, *, frozen: bool = False) -> Fit:
     """The fit that ``--fit`` means: what is given, and the rest of an official preset if one is named, else as ``usual``.
 
-    ``called`` is what the user calls the architecture. With ``frozen`` a head's is meant.
+    ``called`` is what the user calls the architecture. With ``frozen`` a head's is meant. Where the preset's cosine ends before its training, a
+    number of epochs that is given moves that end too.
 
     Raises:
         UsageError: a word that means nothing, or a preset that is not there.
@@ -40,7 +41,11 @@ def fit_of(given: str, usual: str, backbone: BackboneSpec, called: str, *, froze
         preset = _preset(words["preset"], backbone, called, frozen=frozen)
         assert preset.fit is not None
         base = Fit.from_options(preset.fit.text("as_published" if reading == "as_published" else "as_intended"))
-    return Fit.from_options(rest, otherwise={field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+    fit = Fit.from_options(rest, otherwise={field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+    if base.cosine_epochs is None or apart(rest, ("cosine_epochs",))[0]:
+        return fit
+    # The published course is as much longer than its cosine whatever its length: else a short one would never lower its rate.
+    return dataclasses.replace(fit, cosine_epochs=max(1, fit.epochs - (base.epochs - base.cosine_epochs)))
 
 
 def _preset(name: str, backbone: BackboneSpec, called: str, *, frozen: bool) -> Preset:
