@@ -602,6 +602,25 @@ def test_weights_best_on_the_test_split_are_kept_only_when_asked_and_every_resul
     assert "not used for any choice" in plain.study.selection
 
 
+def selection(root, story, **options) -> str:
+    return pico.runner(root, story, **options).study().selection
+
+
+def test_the_page_says_of_every_kind_of_training_which_weights_are_kept(tmp_path):
+    best, spoilt = (dataclasses.replace(HEAD_FIT, select=select) for select in ("best", "best-on-test"))
+    # Where heads alone are trained, what was said of whole models is not about them.
+    assert selection(tmp_path, Lp(), head_fit=best).endswith(" choice. Weights: those of the epoch best on the validation part.")
+    said = selection(tmp_path, Lp(), head_fit=spoilt)
+    assert said == "Weights: those of the epoch best on the TEST part, whose numbers are too good by that choice."
+    assert selection(tmp_path, Lp(), head_fit=spoilt, on="solids,val=0", measures=()) == said
+    assert selection(tmp_path, Lp(), fit=ON_TEST).endswith(" choice. Weights: the last epoch's.")
+    for story in (LpFt(), STORY):
+        said = selection(tmp_path, story, head_fit=spoilt)
+        assert "Weights of fine-tuned models: the last epoch's." in said
+        assert "Weights of heads that train alone: those of the epoch best on the TEST part" in said
+        assert selection(tmp_path, story).endswith(" Weights: the last epoch's.")
+
+
 def tunes(runner) -> dict[str, set[str]]:
     """Of each kind of training in a job the digests of what it trains and selects on."""
     found: dict[str, set[str]] = {}

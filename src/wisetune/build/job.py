@@ -36,6 +36,7 @@ from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Left, Store
 from wisetune.stories.story import WORDS, Setting, Story
+from wisetune.tune.tuning import Tuning
 
 _WORST = 6
 """Clouds on the page: the worst-classified, and where fewer are wrong the right ones that the model was least sure of."""
@@ -50,9 +51,9 @@ ON_TEST = (
     "that part are too good by this choice, and are no evidence; take select=best or select=last for numbers that are."
 )
 _WEIGHTS: dict[Select, str] = {
-    "last": "Weights: the last epoch's.",
-    "best": "Weights: the epoch best on the validation part.",
-    "best-on-test": "Weights: the epoch best on the TEST part, whose numbers are too good by that choice.",
+    "last": "the last epoch's.",
+    "best": "those of the epoch best on the validation part.",
+    "best-on-test": "those of the epoch best on the TEST part, whose numbers are too good by that choice.",
 }
 _UNCHOSEN = "The downstream task has no validation part: nothing was selected. "
 
@@ -128,12 +129,26 @@ class Runner:
                 self._warn(warning)
         return self._loaded[text]
 
-    def _fits(self) -> list[Fit]:
-        """The fits of the story's trees, each once."""
+    def _tunings(self) -> list[tuple[Tuning, Fit]]:
+        """What trains in the story's trees, and how, each once."""
         job = self.job
         plain = Setting(job.start, "", job.head, job.fit, job.gentle_fit, job.head_fit, job.seeds[0], complete=self.complete)
-        nodes = (node for tree in job.story.recipes(plain).values() for node in walk(tree))
-        return list(dict.fromkeys(node.fit for node in nodes if isinstance(node, Tune) and isinstance(node.fit, Fit)))
+        nodes = (node for tree in job.story.recipes(plain).values() for node in walk(tree) if isinstance(node, Tune))
+        return list(
+            dict.fromkeys((node.tuning, node.fit) for node in nodes if isinstance(node.tuning, Tuning) and isinstance(node.fit, Fit))
+        )
+
+    def _fits(self) -> list[Fit]:
+        """The fits of the story's trees, each once."""
+        return list(dict.fromkeys(fit for _, fit in self._tunings()))
+
+    def _weights(self) -> str:
+        """Which epoch's weights are kept: one sentence, or where kinds of training differ in it one a kind."""
+        kinds = dict.fromkeys((tuning.moves_features, fit.select) for tuning, fit in self._tunings())
+        if len({select for _, select in kinds}) == 1:
+            kinds = {(None, select): None for _, select in kinds}
+        of = {None: "", True: " of fine-tuned models", False: " of heads that train alone"}
+        return " ".join(f"Weights{of[kind]}: {_WEIGHTS[select]}" for kind, select in kinds)
 
     def seen(self, fit: Fit) -> Data:
         """The task as this fit trains and selects on it: with the points that it draws from, and with the part that it selects on as val."""
@@ -349,8 +364,8 @@ class Runner:
             selection=(
                 (_CHOICE if chose else "")
                 + (_UNTESTED if not len(self.downstream.test) else _TESTED if ON_TEST not in self.warnings else "")
-                + ("" if len(self.downstream.val) else _UNCHOSEN)
-                + _WEIGHTS[job.fit.select]
+                + ("" if len(self.downstream.val) or ON_TEST in self.warnings else _UNCHOSEN)
+                + self._weights()
             ),
             recommended=best,
             warnings=list(self.warnings),
