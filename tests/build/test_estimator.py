@@ -176,6 +176,17 @@ def test_verbose_shows_how_far_it_is_and_else_it_is_silent(words, monkeypatch, c
     assert "100 % after" in shown.err
 
 
+def test_a_pool_of_repeated_points_is_told_of_arrays_as_of_files(words, tmp_path):
+    options = {"story": "ft", "fit_options": "epochs=1,batch=8,pool=80"}
+    for given in (SOLIDS.points, saved(tmp_path)):
+        study = Classifier(**QUICK | options).fit(given, words).results_.study
+        assert any("30 scans of arrays have fewer than 80 points" in text for text in study.warnings)
+        assert study.task.protocol["repeated"] == 0  # of what is measured
+    many = np.concatenate([SOLIDS.points, SOLIDS.points * np.float32(0.9)], axis=1)
+    study = Classifier(**QUICK | options).fit(many, words).results_.study
+    assert not any("fewer than" in text for text in study.warnings)
+
+
 def test_mistakes_are_named(words):
     points = SOLIDS.points
     with pytest.raises(UsageError, match="not fitted yet"):

@@ -21,7 +21,7 @@ from wisetune.build.predict import frame_of, framed, spread, told, unasked
 from wisetune.build.request import Request, job_of, weights_of
 from wisetune.build.work import work
 from wisetune.data.files import FileTask
-from wisetune.data.formats import Cloud, read
+from wisetune.data.formats import Cloud, Shape, read
 from wisetune.data.formats.base import MalformedError, sound
 from wisetune.data.splits import assign
 from wisetune.data.task import Data, Split
@@ -128,7 +128,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         def load(text: str, points: int) -> Data:
             if given is None or text != _ARRAYS:
                 return parse_task(text).load(points)
-            return _data_of(_stack(X, points, frame_of({})), given)
+            return _data_of(*_stack(X, points, frame_of({})), given)
 
         request = Request(
             on=on,
@@ -188,7 +188,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             DataError: clouds that cannot be used.
         """
         model = self._fitted()
-        points = torch.from_numpy(_stack(X, model.backbone.points, self._frame))
+        points = torch.from_numpy(_stack(X, model.backbone.points, self._frame)[0])
         where = next(model.parameters()).device
         with torch.inference_mode():
             parts = [model(part.to(where)).softmax(dim=1).cpu() for part in points.split(32)]
@@ -223,8 +223,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self.model_ is not None
 
 
-def _stack(clouds: Clouds, points: int, frame: FileTask) -> Float32[np.ndarray, "n {points} 3"]:
-    """Clouds or files in the model's frame."""
+def _stack(clouds: Clouds, points: int, frame: FileTask) -> tuple[Float32[np.ndarray, "n {points} 3"], int]:
+    """Clouds or files in the model's frame, and how many of them had fewer points than that, so that some are repeated."""
     try:
         items = spread([clouds]) if isinstance(clouds, (str, Path)) else list(clouds)
     except TypeError:
@@ -239,29 +239,37 @@ def _stack(clouds: Clouds, points: int, frame: FileTask) -> Float32[np.ndarray, 
     if bad:
         lines = [*map(str, bad[:_SHOWN]), *([f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else [])]
         raise DataError("\n  ".join([f"{len(bad)} of {len(items)} clouds cannot be used; leave them out:", *lines]))
-    return np.stack([cloud for cloud in looked if not isinstance(cloud, DataError)])
+    fine = [one for one in looked if not isinstance(one, DataError)]
+    return np.stack([cloud for cloud, _ in fine]), sum(few for _, few in fine)
 
 
-def _look(item: str | Path | np.ndarray, name: str, points: int, frame: FileTask) -> Float32[np.ndarray, "{points} 3"] | DataError:
-    """One cloud in the model's frame, or what is wrong with it."""
+def _look(
+    item: str | Path | np.ndarray, name: str, points: int, frame: FileTask
+) -> tuple[Float32[np.ndarray, "{points} 3"], bool] | DataError:
+    """One cloud in the model's frame and whether it had too few points, or what is wrong with it."""
     try:
         return _one(item, name, points, frame)
     except DataError as error:
         return error
 
 
-def _one(item: str | Path | np.ndarray, name: str, points: int, frame: FileTask) -> Float32[np.ndarray, "{points} 3"]:
+def _one(item: str | Path | np.ndarray, name: str, points: int, frame: FileTask) -> tuple[Float32[np.ndarray, "{points} 3"], bool]:
+    shape = _shape(item, name, frame)
+    cloud = framed(frame, shape, points, str(item) if isinstance(item, (str, Path)) else name)
+    return cloud, isinstance(shape, Cloud) and len(shape.points) < points
+
+
+def _shape(item: str | Path | np.ndarray, name: str, frame: FileTask) -> Shape:
     if isinstance(item, (str, Path)):
-        return framed(frame, read(Path(item), nonfinite=unasked(frame)), points, str(item))
+        return read(Path(item), nonfinite=unasked(frame))
     cloud = np.asarray(item)
     if cloud.ndim != 2 or cloud.shape[1] != 3 or cloud.dtype.kind not in "fiu":
         hint = " One cloud alone is clouds[None]." if cloud.shape == (3,) else ""
         raise DataError(f"{name} is {cloud.dtype} {list(cloud.shape)}; a cloud is numbers [points, 3].{hint}")
     try:
-        shape = sound(Cloud(cloud.astype(np.float64)), unasked(frame))
+        return sound(Cloud(cloud.astype(np.float64)), unasked(frame))
     except MalformedError as error:
         raise DataError(f"{name}: {error.wrong} ({error.do})") from None
-    return framed(frame, shape, points, name)
 
 
 def _labels(labels: Labels) -> Shaped[np.ndarray, " n"]:
@@ -279,8 +287,11 @@ def _check_length(clouds: int, labels: Shaped[np.ndarray, " n"]) -> None:
         raise UsageError(f"{counted(clouds, 'cloud', 'was', 'were')} given with {counted(len(labels), 'label')}; each cloud needs one.")
 
 
-def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " m"]) -> Data:
-    """Arrays with labels as data: 20 % of each class are held out for validation, as a folder's, none for a test."""
+def _data_of(points: Float32[np.ndarray, "n p 3"], repeated: int, labels: Shaped[np.ndarray, " m"]) -> Data:
+    """Arrays with labels as data: 20 % of each class are held out for validation, as a folder's, none for a test.
+
+    ``repeated`` is how many clouds had fewer points than they have here.
+    """
     _check_length(len(points), labels)
     known, rows = np.unique(labels, return_inverse=True)
     classes = tuple(map(str, known.tolist()))
@@ -291,4 +302,5 @@ def _data_of(points: Float32[np.ndarray, "n p 3"], labels: Shaped[np.ndarray, " 
     part = np.array(assign(rows, names, names, (None,) * len(rows), _HELD_OUT, 0.0, _SPLIT))
     every = Split(points, rows, names)
     splits = {name: every.take(np.flatnonzero(part == name)) for name in ("train", "val", "test")}
-    return Data(_ARRAYS, classes, **splits, protocol={"val": f"{_HELD_OUT} of all, by class", "seed": _SPLIT, "normalise": "sphere"})
+    protocol = {"val": f"{_HELD_OUT} of all, by class", "seed": _SPLIT, "normalise": "sphere", "repeated": repeated}
+    return Data(_ARRAYS, classes, **splits, protocol=protocol)
