@@ -691,6 +691,14 @@ def test_a_fit_that_draws_from_more_points_trains_on_clouds_read_with_as_many(tm
     assert any(f"fewer than {DENSE} points" in text for text in results.study.warnings)
 
 
+def test_heads_that_draw_from_a_pool_are_expected_to_look_at_clouds_in_every_epoch(tmp_path):
+    runner = pooled(tmp_path, head_fit=dataclasses.replace(HEAD_FIT, pool=80, pool_of=DENSE))
+    heads = sum(isinstance(tree, Tune) and tree.tuning.name == "linear" for tree in runner.trees().values())
+    expected = work(runner)
+    assert expected["look"] == heads * HEAD_FIT.epochs * len(runner.downstream.train) > 0
+    assert "head" not in expected
+
+
 def test_a_pool_that_cannot_be_read_names_the_option(tmp_path):
     with pytest.raises(UsageError, match="pool=63: the backbone takes clouds of 64 points"):
         pooled(tmp_path, fit=dataclasses.replace(FIT, pool=63))

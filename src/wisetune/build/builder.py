@@ -203,7 +203,7 @@ def kinds_of(recipe: Tune) -> tuple[str, bool]:
     assert isinstance(recipe.fit, Fit)
     if recipe.tuning.moves_features:
         return TRAIN, False
-    return (HEAD, True) if recipe.fit.augment == "none" else (LOOK, False)
+    return (HEAD, True) if recipe.fit.same_clouds else (LOOK, False)
 
 
 def backbone_of(recipe: Recipe) -> Recipe:

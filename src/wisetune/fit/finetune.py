@@ -110,6 +110,11 @@ class Fit(Course):
         )
 
     @property
+    def same_clouds(self) -> bool:
+        """Whether every epoch sees the clouds as they are: then what a frozen backbone makes of them is computed once."""
+        return self.augment == "none" and self.pool is None
+
+    @property
     def points_read(self) -> int | None:
         """How many points training clouds are read with; None where they have those that the backbone takes."""
         return self.pool if self.pool_of is None else self.pool_of
@@ -142,9 +147,9 @@ def tune(
     """Train ``parameters`` of ``model`` in place, leave it in eval mode, and return one log line an epoch.
 
     ``val`` is what epochs are selected on: with ``select=best-on-test`` the caller gives the test split.
-    ``frozen_key`` names the backbone's weights when training does not change its features: without augmentation they are then computed once,
-    by the bank. ``in_training`` are the modules in training mode (BatchNorm, dropout), with all that is in them: by default the whole model,
-    and the head alone where features do not change.
+    ``frozen_key`` names the backbone's weights when training does not change its features: they are then computed once, by the bank, if every
+    epoch sees the same clouds. ``in_training`` are the modules in training mode (BatchNorm, dropout), with all that is in them: by default the
+    whole model, and the head alone where features do not change.
 
     Raises:
         UsageError: ``select=best`` without a validation split, a ``pool`` below the backbone's points, a ``group`` that no parameter is of.
@@ -261,7 +266,7 @@ class _Tuned:
         self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
         self.points = torch.from_numpy(clouds.points)
-        self.augment = None if fit.augment == "none" and fit.pool is None else augmentation(fit.augment)
+        self.augment = None if fit.same_clouds else augmentation(fit.augment)
         self.features = self.groups = None
         if self.augment is None and frozen_key is not None:
             self.features = torch.from_numpy(bank.features(model, frozen_key, clouds.points, clouds.digest)).to(device)
