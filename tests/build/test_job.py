@@ -24,8 +24,10 @@ from wisetune.errors import DataError, UsageError
 from wisetune.fit import finetune, loop
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
+from wisetune.measure.subject import Subject
 from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
+from wisetune.measure.voting import Voting
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Tune, digest, walk
 from wisetune.records import Record
@@ -287,6 +289,24 @@ def test_the_meter_ends_where_it_was_told_to_expect(tmp_path, corrupted):
     if corrupted:
         again = pico.runner(tmp_path, STORY, **FULL | {"corruption": corrupted})
         assert work(again) == {}
+
+
+def test_measures_that_keep_no_features_look_anew_for_every_head(tmp_path, monkeypatch):
+    looked, once = [], Subject.once
+    monkeypatch.setattr(Subject, "once", lambda self, split: looked.append(len(split)) or once(self, split))
+    meter = Counting()
+    runner = pico.runner(tmp_path, STORY, meter, **QUICK | {"measures": (Voting(draws=2),)})
+    expected = work(runner)
+    runner.run()
+    assert meter.done == expected
+    assert expected["voting"] == sum(looked) == len(set(runner.trees().values())) * 2 * 48
+    # Of two models with one backbone, corrupted clouds are looked at for each.
+    monkeypatch.setattr(job_module, "choose", lambda *_: ([], Method("wise-ft-lp", 1.0)))
+    meter = Counting()
+    runner = pico.runner(tmp_path, WiseFtLp((0.5,)), meter, **QUICK | {"measures": (), "corruption": Corruption(items=4)})
+    expected = work(runner)
+    runner.run()
+    assert meter.done["corruption"] == expected["corruption"] == 3 * 36 * 4
 
 
 @pytest.mark.parametrize("story", [Ft(), Lp(), LpFt()], ids=str)

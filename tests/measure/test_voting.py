@@ -5,15 +5,14 @@ import pytest
 import torch
 
 import pico
+from wisetune.data.task import Split
 from wisetune.errors import UsageError
 from wisetune.measure.subject import Subject
 from wisetune.measure.voting import Voting
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
-from wisetune.points.augment import scale_and_translate
-from wisetune.points.redraw import redraw
-from wisetune.runtime import torch_generator
+from wisetune.points import redraw
 
 
 def subject() -> Subject:
@@ -27,23 +26,52 @@ def no_task(text):
     raise AssertionError(text)
 
 
-def test_a_vote_is_the_mean_of_the_logits_of_its_looks():
-    task, one = pico.data(), subject()
-    records = list(Voting(draws=3, seed=5).of(one, task, no_task))
+def looks_of(monkeypatch) -> list[tuple[Split, np.ndarray]]:
+    """What a subject is asked from now on, and what it answers."""
+    seen, once = [], Subject.once
+
+    def noting(self, split):
+        answer = once(self, split)
+        seen.append((split, answer))
+        return answer
+
+    monkeypatch.setattr(Subject, "once", noting)
+    return seen
+
+
+def test_a_vote_is_the_mean_of_the_logits_of_its_looks(monkeypatch):
+    task, seen = pico.data(), looks_of(monkeypatch)
+    records = list(Voting(draws=3, seed=5).of(subject(), task, no_task))
     assert [(record.split, record.n, record.name, record.role) for record in records] == [
         ("val", 24, "voted accuracy", "voting"),
         ("test", 24, "voted accuracy", "voting"),
     ]
     for record, split in zip(records, (task.val, task.test), strict=True):
-        logits = []
-        for draw in range(3):
-            random = torch_generator(5, "voting", draw)
-            looked = redraw(torch.from_numpy(split.points), pico.POINTS, pico.POINTS, random, shared=False)
-            with torch.inference_mode():
-                logits.append(one.model(scale_and_translate(looked, random)).numpy())
-        right = np.mean(logits, axis=0).argmax(axis=1) == split.labels
+        looks, seen = seen[:3], seen[3:]
+        assert all(look.names == split.names for look, _ in looks)
+        right = np.mean([answer for _, answer in looks], axis=0).argmax(axis=1) == split.labels
         assert record.value == right.mean()
         assert record.detail["draws"] == 3
+
+
+def ordered(points: np.ndarray) -> np.ndarray:
+    """Each cloud's points in one order, whatever order they had."""
+    return np.stack([cloud[np.lexsort(cloud.T)] for cloud in points])
+
+
+def test_a_look_is_the_same_points_in_another_order_and_no_sampling_finds_it(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("an order that is drawn at random needs no farthest points")
+
+    monkeypatch.setattr(redraw, "farthest_points", refuse)
+    task, seen = pico.data(val=0), []
+    monkeypatch.setattr(Subject, "once", lambda _, split: seen.append(split.points) or np.zeros((len(split), 4)))
+    list(Voting(draws=2, augment="none").of(subject(), task, no_task))
+    for look in seen:
+        np.testing.assert_array_equal(ordered(look), ordered(task.test.points))
+        orders = {tuple(np.lexsort(cloud.T).tolist()) for cloud in look}
+        assert len(orders) == len(look), "each cloud has an order of its own"
+    assert not any((one == other).all(axis=(1, 2)).any() for one, other in zip(seen, [task.test.points, *seen], strict=False))
 
 
 def test_looks_differ_are_the_same_for_every_model_and_are_not_kept(monkeypatch):

@@ -15,6 +15,7 @@ from wisetune.build.choice import Rule, choose
 from wisetune.build.grafts import check_grafts
 from wisetune.build.meter import Meter
 from wisetune.build.watch import NOTHING, Spent, Watch
+from wisetune.build.work import looker
 from wisetune.data.files import PARTS
 from wisetune.data.splits import without_val
 from wisetune.data.task import Data
@@ -309,8 +310,8 @@ class Runner:
             subject = Subject(model, digest(of), digest(backbone_of(recipe)), self.bank)
             records = list(measure.of(subject, self.downstream, self.task))
             self.store.put_records(digest(of), key, records, stamp(str(self.device)))
-            # As work.work counts them: models that differ in their head share the clouds looked at.
-            looked = digest(backbone_of(recipe)), key
+            # As work.work counts them.
+            looked = digest(looker(recipe, measure)), key
             if looked not in self._looked:
                 self._looked.add(looked)
                 self.meter.advance(measure.cost(self.downstream, self.task), measure.name)

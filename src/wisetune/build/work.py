@@ -22,6 +22,7 @@ from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
+    from wisetune.measure.measure import Measure
     from wisetune.store.store import Left
 
 _TRIAL = 32
@@ -37,8 +38,8 @@ def work(runner: Runner) -> Work:
     for node in nodes:
         total.update(_cost(runner, node, left))
     for measure in (Accuracy(), *runner.job.measures):
-        # Measures share the features of a backbone: a head more costs nothing.
-        todo = {backbone_of(tree) for tree in trees.values() if not runner.measured(tree, measure)}
+        # Most measures share the features of a backbone: a head more costs nothing.
+        todo = {looker(tree, measure) for tree in trees.values() if not runner.measured(tree, measure)}
         total[measure.name] += len(todo) * measure.cost(runner.downstream, runner.task)
     if runner.job.corruption is not None:
         name, each = runner.job.corruption.name, runner.job.corruption.cost(runner.downstream, runner.task)
@@ -49,6 +50,11 @@ def work(runner: Runner) -> Work:
             named = {(seed, variant) for of, variant in trees if of == seed and variant.method == runner.job.story.headline}
             total[name] += each * (not named & spoilt and not named <= {(seed, variant) for variant in runner.corrupted_variants()})
     return {kind: float(clouds) for kind, clouds in total.items() if clouds}
+
+
+def looker(recipe: Recipe, measure: Measure) -> Recipe:
+    """Of what a measure looks at clouds once: a backbone, with whatever head, or where nothing is kept a model."""
+    return backbone_of(recipe) if measure.shares_looks else recipe
 
 
 def earlier(runner: Runner) -> list[str]:

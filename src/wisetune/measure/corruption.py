@@ -33,6 +33,11 @@ class Corruption(Measure):
     items: int = option(0, least=0, means="at most so many clouds, in proportion to the classes; 0 for all")
     seed: int = option(0, means="draws the clouds and what is done to them")
 
+    @property
+    def shares_looks(self) -> bool:
+        """No: features of spoilt clouds are not kept."""
+        return False
+
     def check(self, downstream: Data, tasks: Tasks) -> None:  # noqa: ARG002 - the contract of every measure
         """There are clouds to spoil."""
         if len(downstream.split(self._part(downstream))) == 0:

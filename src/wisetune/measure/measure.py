@@ -30,6 +30,11 @@ class Measure(Spec):
         return False
 
     @property
+    def shares_looks(self) -> bool:
+        """Whether models that differ in their head share the clouds that their backbone looks at; not where features are not kept."""
+        return True
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The other tasks it looks at, by spelling."""
         return ()

@@ -14,7 +14,7 @@ from wisetune.measure.accuracy import SPLITS
 from wisetune.measure.measure import Measure, Tasks
 from wisetune.measure.subject import Place, Subject
 from wisetune.points.augment import AUGMENTS, augmentation
-from wisetune.points.redraw import redraw
+from wisetune.points.redraw import shuffled
 from wisetune.records import Record
 from wisetune.runtime import torch_generator
 from wisetune.spec import option
@@ -29,6 +29,7 @@ class Voting(Measure):
     """
 
     name: ClassVar[str] = "voting"
+    version: ClassVar[int] = 2  # the order of a look's points was drawn in another way
 
     draws: int = option(10, least=1, means="looks at each cloud, whose logits are averaged")
     augment: str = option("scale-translate", means=AUGMENTS)
@@ -37,6 +38,11 @@ class Voting(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         augmentation(self.augment)
+
+    @property
+    def shares_looks(self) -> bool:
+        """No: so many features are not kept."""
+        return False
 
     def cost(self, downstream: Data, tasks: Tasks) -> int:  # noqa: ARG002 - the contract of every measure
         """Each look at each held-out cloud."""
@@ -53,7 +59,6 @@ class Voting(Measure):
             yield place.accuracy("voted accuracy", np.asarray(total).argmax(axis=1) == split.labels, {"draws": self.draws}, role="voting")
 
     def _look(self, split: Split, draw: int) -> Split:
-        points = torch.from_numpy(split.points)
-        count, random = points.shape[1], torch_generator(self.seed, "voting", draw)
-        mixed = redraw(points, count, count, random, shared=False)
+        random = torch_generator(self.seed, "voting", draw)
+        mixed = shuffled(torch.from_numpy(split.points), random)
         return Split(augmentation(self.augment)(mixed, random).numpy(), split.labels, split.names)

@@ -29,7 +29,12 @@ def redraw(
     n = points.shape[1]
     if not 1 <= count <= pool <= n:
         raise ValueError(f"{count} of {pool} of {n} points were asked for; each must be at most the next.")
-    mixed = gather(points, torch.rand(points.shape[:2], generator=generator).argsort(dim=1).to(points.device))
+    mixed = shuffled(points, generator)
     farthest = gather(mixed, farthest_points(mixed, pool, rule))
     places = torch.rand(1 if shared else len(points), pool, generator=generator).argsort(dim=1)[:, :count]
     return gather(farthest, places.expand(len(points), -1).to(points.device))
+
+
+def shuffled(points: Float[torch.Tensor, "b n 3"], generator: torch.Generator) -> Float[torch.Tensor, "b n 3"]:
+    """The points of each cloud in a random order of its own."""
+    return gather(points, torch.rand(points.shape[:2], generator=generator).argsort(dim=1).to(points.device))
