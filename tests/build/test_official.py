@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from pathlib import Path
 
 import pytest
 
+from wisetune.build.job import Job
 from wisetune.build.official import fit_of, told
-from wisetune.build.request import Request
+from wisetune.build.request import Request, job_of
+from wisetune.cli import app
+from wisetune.cli import run as command
+from wisetune.data.tasks import parse_task
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit
 from wisetune.fit.words import in_words
 from wisetune.nets.create import BACKBONES, named
+from wisetune.nets.heads import parse_head
+from wisetune.nets.pretrained import Pretrained
 
 USUAL = "epochs=30,lr=0.001,drop-path=0.1"
 SCAN = named()["recon-scanobjectnn"]
@@ -107,15 +115,47 @@ def test_every_setting_is_told_in_words(name):
     if named()[name].fit is None:
         assert "no official one" in text
         return
-    option = "--head-fit" if named()[name].fit.frozen else "--fit"
-    command = next(line for line in lines if line.startswith("run "))
-    assert f"--backbone {name} " in command
-    assert f" {option} official " in command
     assert all(fault in text for fault in named()[name].fit.faults)
     # What the page says to type is what it says.
     spelled = next(line for line in lines if "with every option" in line).rpartition(": ")[2]
     frozen = named()[name].fit.frozen
     assert asked(spelled, name, frozen=frozen) == asked("official", name, frozen=frozen)
+
+
+def asked_by(monkeypatch, line: str) -> tuple[Request, Job]:
+    """What a command line asks for, with weights of the backbone's shape in the place of the file's."""
+    found: list[Request] = []
+    monkeypatch.setattr(command, "_job", lambda request, *_: found.append(request))
+    program, *words = shlex.split(line)
+    assert program == "wisetune"
+    called, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    called(*bound.args, **bound.kwargs)
+    (request,) = found
+    return request, job_of(request, Pretrained(request.start, named()[request.backbone].backbone, "0123", {}))
+
+
+def check_official(request: Request, job: Job) -> None:
+    """It is the training of the preset that is its backbone, on clouds in the units that it was made for."""
+    preset = named()[request.backbone]
+    assert (job.head_fit if preset.fit.frozen else job.fit) == Fit.from_options(preset.fit.text())
+    assert str(job.head) == str(parse_head(preset.head))
+    # ScanObjectNN's clouds are not normalised by the official codes.
+    assert parse_task(job.on).normalise == ("none" if "scan" in preset.source.lower() else "sphere")
+
+
+@pytest.mark.parametrize("name", [name for name, preset in named().items() if preset.fit])
+def test_the_command_that_is_shown_is_the_official_training(name, monkeypatch):
+    line = next(line for line in told(name) if line.startswith("run ")).removeprefix("run").strip()
+    request, job = asked_by(monkeypatch, line.replace("TASK", "npz:a.npz").replace("OTHER", "npz:b.npz"))
+    assert request.backbone == name
+    assert job.story.name == ("lp" if named()[name].fit.frozen else "ft")
+    check_official(request, job)
+
+
+def test_so_is_the_one_of_the_readme(monkeypatch):
+    text = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.startswith("    wisetune run") and "official" in line]
+    check_official(*asked_by(monkeypatch, line))
 
 
 def test_words_say_what_is_unusual_and_nothing_of_what_is_not():

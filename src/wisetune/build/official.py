@@ -97,5 +97,10 @@ def told(name: str) -> Iterator[str]:
     yield f"           {option} {OFFICIAL},reading=as_published"
     yield from (f"           - {fault}" for fault in preset.fit.faults)
     yield f"voting     --measure {preset.fit.votes}" if preset.fit.votes else "voting     none that works with this number of points"
+    # Sphere is what tasks are read with by themselves; and the bundled probe has too few points for most.
+    task = "TASK" if preset.fit.normalise == "sphere" else f"TASK,normalise={preset.fit.normalise}"
     story = "lp" if preset.fit.frozen else "ft"
-    yield f"run        wisetune run {story} --from FILE --backbone {name} --on TASK --head {preset.head} {option} {OFFICIAL} --out OUT"
+    yield (
+        f"run        wisetune run {story} --from FILE --backbone {name} --on {task} --probe OTHER --head {preset.head} {option} {OFFICIAL} "
+        "--out OUT"
+    )

@@ -16,6 +16,8 @@ Reading = Literal["as_intended", "as_published"]
 
 _POOL = {1024: 1200, 2048: 2400, 4096: 4800, 8192: 8192}
 """Of so many points that a backbone takes, how many farthest ones the codes draw them from, where a cloud has as many."""
+_SCANS = 2048
+"""ScanObjectNN's clouds have so many points; the codes leave them in the units of their files, and bring those of ModelNet to the unit sphere."""
 
 LATE = (
     "The schedule is stepped after an epoch with that epoch's number, so each epoch has the rate of the one before, the first two the lowest "
@@ -44,7 +46,7 @@ class OfficialFit:
     """One official training, for whole models, or where ``frozen`` for heads on a frozen backbone.
 
     ``options`` are those of ``--fit`` as intended; ``published`` what the released code has in their place, and ``faults`` says why. ``votes`` is
-    the measure of its voting, empty where the code has none that works.
+    the measure of its voting, empty where the code has none that works; ``normalise`` the frame of its clouds, as an option of a task.
     """
 
     options: Mapping[str, object]
@@ -52,6 +54,7 @@ class OfficialFit:
     faults: tuple[str, ...]
     votes: str
     frozen: bool = False
+    normalise: Literal["sphere", "none"] = "sphere"
 
     def text(self, reading: Reading = "as_intended") -> str:
         """The options as they are spelled in ``--fit``."""
@@ -102,4 +105,5 @@ def official_fit(
         faults + ((FROZEN,) if frozen else ()),
         "" if votes is None else f"voting:draws=10,augment={votes}",
         frozen,
+        "none" if of == _SCANS else "sphere",
     )
