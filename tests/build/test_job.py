@@ -301,7 +301,7 @@ def test_measures_that_keep_no_features_look_anew_for_every_head(tmp_path, monke
     assert meter.done == expected
     assert expected["voting"] == sum(looked) == len(set(runner.trees().values())) * 2 * 48
     # Of two models with one backbone, corrupted clouds are looked at for each.
-    monkeypatch.setattr(job_module, "choose", lambda *_: ([], Method("wise-ft-lp", 1.0)))
+    monkeypatch.setattr(job_module, "choose", lambda *_: ([], Variant("wise-ft-lp", 1.0)))
     meter = Counting()
     runner = pico.runner(tmp_path, WiseFtLp((0.5,)), meter, **QUICK | {"measures": (), "corruption": Corruption(items=4)})
     expected = work(runner)
