@@ -184,6 +184,20 @@ def test_a_released_part_segmentation_file_comes_back_whole(family, points, tmp_
     assert torch.equal(answer(model, points), answer(other, points))
 
 
+def test_a_head_knows_what_its_names_begin_with(model):
+    assert {name.partition(".")[0] for name in model.head.state_dict()} == set(model.head_spec.layers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_part_segmentation_file_loads_into_a_classifier(family):
+    """At these sizes the head is most of the file: a layer of it that is taken for the backbone's is a refusal."""
+    other = small(family, seed=4)
+    options = FAMILIES[family][1] | ({"norm": "final"} if family == "point-m2ae" else {})
+    report = load_official(create(family, head="linear", classes=5, **options), other.state_dict())
+    assert set(report.ignored) >= {name for name in other.state_dict() if name.startswith(other.head_prefixes)}
+    assert report.coverage == 1
+
+
 def test_older_files_of_act_lack_the_suffix(points):
     other, model = small("act", seed=4), small("act")
     assert {"label_conv_cls.0.weight", "propagation_0_cls.mlp_bns.1.weight", "bns2_cls.bias"} <= set(other.state_dict())

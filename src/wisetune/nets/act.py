@@ -12,12 +12,15 @@ from typing import Any, ClassVar
 
 from wisetune.nets.backbone import Preset
 from wisetune.nets.official_fits import OfficialFit, official_fit
+from wisetune.nets.parts import Parts
 from wisetune.nets.plain import PROJECTED, BareSpec, Plain, small
 
 _PREFIX = "ACT_encoder."
+_PARTS_SUFFIX = "_cls"
 _ELSEWHERE = (
     *("ACT_decoder.", "decoder_pos_embed.", "dvae_tokenizer.", "proj_head.", "mask_token", "lm_head."),
-    *("label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2"),
+    *Parts.prefixes(),
+    *Parts.prefixes(_PARTS_SUFFIX),
 )
 """Parts of the pre-training model, and of the part segmentation model (whose names end in ``_cls`` but in older files)."""
 
@@ -52,7 +55,7 @@ class ACT(Plain):
     """The encoder of ACT."""
 
     spare = ("cls_head.",)
-    parts_suffix = "_cls"
+    parts_suffix = _PARTS_SUFFIX
 
     @staticmethod
     def rename(key: str) -> str | None:

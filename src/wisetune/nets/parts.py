@@ -46,8 +46,16 @@ class PartsModule(nn.Module):
 class PartsHead(Spec):
     """Base of specs of part segmentation heads."""
 
+    layers: ClassVar[tuple[str, ...]]
+    """What the names of its parameters begin with; a family's official files may put a suffix after each."""
+
     categories: int = option(16, least=1, most=_MOST_CATEGORIES)
     dropout: float = option(0.5, least=0, below=1)
+
+    @classmethod
+    def prefixes(cls, suffix: str = "") -> tuple[str, ...]:
+        """What its keys begin with in an official state dict of a family with this suffix."""
+        return tuple(f"{layer}{suffix}." for layer in cls.layers)
 
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
         """A head with fresh weights for this backbone, drawn from torch's default generator."""
@@ -112,6 +120,7 @@ class Parts(PartsHead):
     """The head of Point-MAE, ACT and ReCon; ``leads`` joins the maximum over lead tokens, as they come out of the blocks (ReCon)."""
 
     name: ClassVar[str] = "parts"
+    layers: ClassVar[tuple[str, ...]] = ("label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2")
 
     leads: bool = False
 
@@ -155,6 +164,7 @@ class PyramidParts(PartsHead):
     """The head of Point-M2AE: every level spreads to the points by itself."""
 
     name: ClassVar[str] = "parts-pyramid"
+    layers: ClassVar[tuple[str, ...]] = ("label_conv", "propagations", "convs1", "convs2", "convs3", "convs4", "bns1", "bns2", "bns3")
 
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
         """Names and widths are those of the released code, so that its files load by name."""

@@ -30,6 +30,10 @@ class GraphParts(PartsHead):
     """The head of Point-BERT. ``fine`` and ``middle`` are how many centres there are between points and patches."""
 
     name: ClassVar[str] = "parts-graph"
+    layers: ClassVar[tuple[str, ...]] = (
+        *("propagation_0", "propagation_1", "propagation_2", "dgcnn_pro_1", "dgcnn_pro_2"),
+        *("conv1", "conv2", "bn1"),
+    )
 
     fine: int = option(_FINE, least=_NEAR, most=1 << 14)
     middle: int = option(_MIDDLE, least=_NEAR, most=1 << 14)

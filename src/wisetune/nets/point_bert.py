@@ -12,15 +12,17 @@ from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
 from wisetune.nets.official_fits import official_fit
+from wisetune.nets.parts_graph import GraphParts
 from wisetune.nets.plain import PROJECTED, WIDTH_MADE, Plain, PlainSpec, small
 from wisetune.points.neighbours import NeighbourRule
 from wisetune.spec import option
 
 _ELSEWHERE = (
     *("transformer_k.", "queue", "dvae.", "mask_token", "lm_head."),
-    *("label_conv.", "propagation_", "dgcnn_", "conv1.", "conv2.", "bn1."),
+    *GraphParts.prefixes(),
+    "label_conv.",
 )
-"""Parts of the pre-training model, and of the part segmentation model."""
+"""Parts of the pre-training model, and of the part segmentation model; the last is what files of torch-pointcloud have in its place."""
 
 
 @dataclasses.dataclass(frozen=True)

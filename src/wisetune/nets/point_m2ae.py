@@ -25,6 +25,7 @@ from torch import nn
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site
 from wisetune.nets.official_fits import official_fit
+from wisetune.nets.parts import PyramidParts
 from wisetune.nets.readout import READS, Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
@@ -308,7 +309,7 @@ def _padded(rows: Float[torch.Tensor, "n d"], filled: Bool[torch.Tensor, "b v"])
 
 _ELSEWHERE = (
     *("mask_token", "h_decoder.", "decoder_pos_embeds.", "token_prop.", "decoder_norm.", "rec_head."),
-    *("label_conv.", "propagations.", "convs1.", "convs2.", "convs3.", "bns1.", "bns2."),
+    *PyramidParts.prefixes(),
 )
 """Parts of the pre-training model, and of the part segmentation model."""
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 from wisetune.nets.backbone import Masking, Preset
 from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.official_fits import OfficialFit, official_fit
+from wisetune.nets.parts import Parts
 from wisetune.nets.plain import BareSpec, Plain, small
 
 
@@ -59,7 +60,7 @@ class PointMAE(Plain):
 
 _ELSEWHERE = (
     *("MAE_decoder.", "decoder_pos_embed.", "increase_dim.", "mask_token"),
-    *("label_conv.", "propagation_0.", "convs1.", "convs2.", "convs3.", "bns1.", "bns2."),
+    *Parts.prefixes(),
 )
 """Parts of the pre-training model, and of the part segmentation model."""
 

@@ -18,6 +18,7 @@ from torch import nn
 from wisetune.nets._linear import Linear
 from wisetune.nets.backbone import Preset
 from wisetune.nets.official_fits import OfficialFit, official_fit
+from wisetune.nets.parts import Parts
 from wisetune.nets.plain import Plain, PlainSpec, small
 from wisetune.nets.readout import READS
 from wisetune.nets.transformer import Block, Mlp
@@ -113,7 +114,7 @@ class ReCon(Plain):
 
 _ELSEWHERE = (
     *("MAE_decoder.", "decoder_pos_embed.", "increase_dim.", "mask_token", "img_proj.", "text_proj.", "img_encoder.", "text_encoder."),
-    *("label_conv.", "propagation_0.", "convs1.", "convs2.", "convs3.", "bns1.", "bns2."),
+    *Parts.prefixes(),
 )
 """Parts of the pre-training model, and of the part segmentation model."""
 

@@ -25,12 +25,12 @@ class Segmenter(Model):
     def __init__(self, backbone: Backbone, head: PartsModule, head_spec: PartsHead, classes: Sequence[str] = ()) -> None:
         super().__init__(backbone, head, head_spec, classes)
         self.categories = head_spec.categories
-        self._roots = sorted({key.partition(".")[0] for key in head.state_dict()})
+        self._parts = head_spec
 
     @property
     def head_prefixes(self) -> tuple[str, ...]:
         """What the head's keys begin with in the state dict."""
-        return tuple(f"{root}{self.backbone.parts_suffix}." for root in self._roots)
+        return self._parts.prefixes(self.backbone.parts_suffix)
 
     def released(self, key: str) -> str:
         """The name in the state dict of one of the head's own keys."""
@@ -41,7 +41,7 @@ class Segmenter(Model):
         """The head's own key for a name in a state dict, also in older files without a suffix; None for what belongs to the backbone."""
         root, _, rest = name.partition(".")
         root = root.removesuffix(self.backbone.parts_suffix)
-        return f"{root}.{rest}" if root in self._roots else None
+        return f"{root}.{rest}" if root in self._parts.layers else None
 
     @property
     def fewest_points(self) -> int:
