@@ -14,7 +14,9 @@ from wisetune.data.formats import write
 from wisetune.errors import BadFile, WeightsError
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
+from wisetune.nets.parts import Parts
 from wisetune.nets.save import save_model
+from wisetune.nets.segmenter import Segmenter
 
 
 def model_file(folder: Path, about: dict[str, Any]) -> Path:
@@ -39,6 +41,14 @@ def test_a_file_may_be_renamed_and_moved(tmp_path, scan):
     assert sum(found.values()) == pytest.approx(1)
     (tmp_path / "elsewhere").mkdir()
     assert predictor.probabilities(Path(shutil.copy(scan, tmp_path / "elsewhere/other.ply"))) == found
+
+
+def test_a_part_segmentation_model_is_refused(tmp_path):
+    torch.manual_seed(0)
+    backbone, head = pico.backbone(), Parts(categories=2)
+    save_model(tmp_path / "parts.safetensors", Segmenter(backbone, head.build(backbone, 3), head, ("leg", "seat", "back")))
+    with pytest.raises(WeightsError, match=r"parts\.safetensors is a part segmentation model.*wisetune predict takes a classifier"):
+        Predictor(tmp_path / "parts.safetensors", pico.CPU)
 
 
 def test_the_same_cloud_in_another_format_is_the_same_cloud(tmp_path):

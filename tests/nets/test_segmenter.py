@@ -14,7 +14,10 @@ from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from torch import nn
 
 from wisetune.errors import DataError, UsageError
+from wisetune.measure.subject import Subject
 from wisetune.nets.create import create
+from wisetune.nets.features import FeatureBank
+from wisetune.nets.macs import macs
 from wisetune.nets.official import load_official
 from wisetune.nets.parts import PointMap, Propagation
 from wisetune.nets.parts_graph import EdgeClimb
@@ -126,11 +129,29 @@ def test_clouds_of_too_few_points_are_refused(model):
         (torch.tensor([0, 1]), r"shape \[2\] for 4 clouds"),
         (torch.tensor([0.0, 1, 2, 1]), r"float32 of shape \[4\]"),
         (torch.zeros(4, 2), r"one-hot, \[4, 3\]"),
+        (torch.zeros(4, 3), "rows that are not one-hot"),
+        (torch.ones(4, 3, dtype=torch.long), "rows that are not one-hot"),
+        (torch.tensor([[0.5, 0.5, 0]] * 4), "rows that are not one-hot"),
+        (torch.tensor([[2.0, -1, 0]] * 4), "rows that are not one-hot"),
     ],
 )
 def test_categories_that_there_are_not_are_refused(points, category, says):
     with pytest.raises(DataError, match=says):
         small("point-mae")(points, category)
+
+
+def test_where_a_classifier_is_expected_it_is_refused_in_words(points):
+    model, bank = small("point-mae"), FeatureBank(torch.device("cpu"))
+    with pytest.raises(UsageError, match=r"needs the category of each: model\(points, category\)"):
+        model(points)
+    for ask in (
+        lambda: macs(model),
+        lambda: bank.logits(model, "w", points.numpy(), "p"),
+        lambda: Subject(model, "w", "b", bank),
+    ):
+        with pytest.raises(UsageError, match="takes a classifier, and this is a part segmentation model"):
+            ask()
+    assert bank.features(model, "w", points.numpy(), "p").shape == (4, 32), "they are the backbone's, and any probe may have them"
 
 
 def test_float64_and_meta(model, points):

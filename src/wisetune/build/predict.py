@@ -14,6 +14,7 @@ from wisetune.data.files import FileTask, too_few
 from wisetune.data.folder import Folder, files_below
 from wisetune.data.formats import Cloud, NonFinite, Shape, read
 from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.nets.parts import PartsHead
 from wisetune.nets.save import read_card
 from wisetune.points.content import content_key
 from wisetune.tune.saved import load_model
@@ -23,11 +24,17 @@ class Predictor:
     """A saved model ready to classify files. What was done to training clouds (up axis, normalisation) is in the model's file.
 
     Raises:
-        WeightsError: the file is not a model, or cannot be trusted.
+        WeightsError: the file is not a classifier, or cannot be trusted.
     """
 
     def __init__(self, file: Path, device: torch.device) -> None:
-        about = read_card(file).about
+        card = read_card(file)
+        if isinstance(card.head, PartsHead):
+            raise WeightsError(
+                f"{file} is a part segmentation model, which answers for every point of a cloud whose category is known. wisetune predict takes a "
+                "classifier; from Python: wisetune.load_model(file)(points, category)."
+            )
+        about = card.about
         self.model, self.device = load_model(file).to(device), device
         try:
             self.frame = frame_of(about)

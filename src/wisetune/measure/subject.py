@@ -12,6 +12,7 @@ from wisetune.data.task import Data, Split, SplitName
 from wisetune.errors import WeightsError
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import refuse_segmenter
 from wisetune.records import Record, Role, class_mean_interval, effective_n, mean_interval
 
 
@@ -26,6 +27,9 @@ class Subject:
     weights: str
     backbone_key: str
     bank: FeatureBank
+
+    def __post_init__(self) -> None:
+        refuse_segmenter(self.model, "a measure")
 
     def features(self, split: Split) -> Float[np.ndarray, "n f"]:
         """What the head sees of each cloud.

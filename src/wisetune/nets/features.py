@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from wisetune.nets.backbone import Groups
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import refuse_segmenter
 
 _GROUPS_BUDGET = 2 << 30
 """Bytes of patches kept in memory; beyond it those used longest ago are forgotten and found again."""
@@ -60,7 +61,12 @@ class FeatureBank:
         return features
 
     def logits(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float[np.ndarray, "n c"]:
-        """The head's answer, from features computed once."""
+        """The head's answer, from features computed once.
+
+        Raises:
+            UsageError: a head that answers for points.
+        """
+        refuse_segmenter(model, "FeatureBank.logits")
         features = torch.from_numpy(self.features(model, weights_key, points, points_key)).to(self.device)
         with _looking(model):
             return model.head(features).cpu().numpy()

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import refuse_segmenter
 
 _MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -28,7 +29,12 @@ class Macs(NamedTuple):
 
 
 def macs(model: Model) -> Macs:
-    """Of a classifier, or a backbone's features under another head, on one cloud of as many points as its spec says."""
+    """Of a classifier, or a backbone's features under another head, on one cloud of as many points as its spec says.
+
+    Raises:
+        UsageError: a part segmentation model.
+    """
+    refuse_segmenter(model, "macs")
     empty = copy.deepcopy(model).to("meta").eval()
     points = torch.zeros(1, model.backbone.points, 3, device="meta", dtype=next(empty.parameters()).dtype)
     with torch.no_grad():

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from wisetune.errors import DataError
+from wisetune.errors import DataError, UsageError
 from wisetune.nets.backbone import Backbone, Groups
 from wisetune.nets.model import Model
 from wisetune.nets.parts import PartsHead, PartsModule
@@ -73,13 +73,21 @@ class Segmenter(Model):
         hot = _one_hot(category, len(groups[0]), self.categories)
         return self.head(self.backbone.levels(own), geometry, hot.to(groups[0]))
 
-    def forward(self, points: torch.Tensor, category: torch.Tensor) -> Float[torch.Tensor, "b n parts"]:  # pyrefly: ignore[bad-override]
-        """Logits of every point."""
+    def forward(self, points: torch.Tensor, category: torch.Tensor | None = None) -> Float[torch.Tensor, "b n parts"]:
+        """Logits of every point; ``category`` as in ``answer``, and it has to be given.
+
+        Raises:
+            UsageError: no category, as of a classifier.
+        """
+        if category is None:
+            raise UsageError("a part segmentation model was given clouds alone; it needs the category of each: model(points, category).")
         return self.answer(self.group(points), category)
 
 
 def _one_hot(category: torch.Tensor, clouds: int, categories: int) -> torch.Tensor:
     if category.shape == (clouds, categories):
+        if not category.is_meta and not bool((((category == 0) | (category == 1)).all(dim=1) & (category.sum(dim=1) == 1)).all()):
+            raise DataError("categories are rows that are not one-hot; each takes a single 1, and 0 elsewhere. Their numbers will do too.")
         return category
     if category.shape != (clouds,) or category.is_floating_point():
         raise DataError(
@@ -89,3 +97,12 @@ def _one_hot(category: torch.Tensor, clouds: int, categories: int) -> torch.Tens
     if not category.is_meta and clouds and not 0 <= int(category.min()) <= int(category.max()) < categories:
         raise DataError(f"categories are {int(category.min())} to {int(category.max())}; this model knows {categories}, counted from 0.")
     return nn.functional.one_hot(category.long(), categories)
+
+
+def refuse_segmenter(model: Model, what: str) -> None:
+    """Raise UsageError where a model answers for every point and ``what`` takes one that answers for clouds."""
+    if isinstance(model, Segmenter):
+        raise UsageError(
+            f"{what} takes a classifier, and this is a part segmentation model, which answers for every point of a cloud whose category is known: "
+            "model(points, category)."
+        )
