@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ import torch.nn.functional as F
 from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from torch import nn
 
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.measure.subject import Subject
+from wisetune.nets.backbone import Backbone
 from wisetune.nets.create import create
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.macs import macs
 from wisetune.nets.official import load_official
-from wisetune.nets.parts import PointMap, Propagation
+from wisetune.nets.parts import Parts, PointMap, Propagation
 from wisetune.nets.parts_graph import EdgeClimb
+from wisetune.nets.point_mae import PointMAE, PointMAESpec
 from wisetune.nets.save import load_backbone, load_model, save_model
 from wisetune.nets.segmenter import Segmenter
 from wisetune.points.interpolate import spread_to
@@ -236,9 +239,37 @@ def test_a_head_of_other_parts_stays_fresh():
 
 def test_the_pyramid_needs_the_norm_of_each_level():
     with pytest.raises(UsageError, match=r"norm=each.*shapenetpart"):
-        create("point-m2ae", head="parts-pyramid:categories=3", classes=5, **PYRAMID | {"norm": "final"})(
-            cloud(1, 2, 64), torch.tensor([0, 1])
-        )
+        create("point-m2ae", head="parts-pyramid:categories=3", classes=5, **PYRAMID | {"norm": "final"})
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "options", "says"),
+    [
+        ("point-mae", "parts:leads=true", BARE, "'parts:leads=true' joins lead tokens, and this point-mae has none. Leave leads=true out"),
+        ("point-m2ae", "parts", PYRAMID, "those of 'point-m2ae' have patches of their own. Take parts-pyramid"),
+        ("point-m2ae", "parts-graph", PYRAMID, "those of 'point-m2ae' have patches of their own. Take parts-pyramid"),
+    ],
+)
+def test_a_head_is_not_built_for_a_backbone_that_it_cannot_read(family, head, options, says):
+    with pytest.raises(UsageError, match=re.escape(says)):
+        create(family, head=head, classes=5, **options)
+
+
+def test_a_backbone_without_levels_has_no_head_of_parts():
+    class Flat(PointMAE):
+        levels = Backbone.levels
+
+    with pytest.raises(UsageError, match="'point-mae' has no levels, which part segmentation reads"):
+        Parts().build(Flat(PointMAESpec(**BARE)), 5)
+
+
+def test_a_file_of_a_head_that_cannot_read_its_backbone_is_refused(tmp_path):
+    """It may come from anywhere."""
+    model = create("point-mae", head="parts", classes=5, **BARE)
+    model.head_spec = Parts(leads=True)
+    save_model(tmp_path / "w.safetensors", model)
+    with pytest.raises(WeightsError, match=r"w\.safetensors does not say what model it holds: 'parts:leads=true' joins lead tokens"):
+        load_model(tmp_path / "w.safetensors")
 
 
 def test_middle_centres_are_some_of_the_fine_ones():

@@ -135,6 +135,8 @@ class Backbone(nn.Module):
     """How many tensors ``group`` gives."""
     parts_suffix: ClassVar[str] = ""
     """What the names of a part segmentation head's layers end in, in the official state dict of this family."""
+    pyramid: ClassVar[bool] = False
+    """Whether each of its levels has patches of its own, where else all have the same."""
     spare: ClassVar[tuple[str, ...]] = ()
     """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
     grafts: tuple[Grafted, ...] = ()

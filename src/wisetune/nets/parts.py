@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.errors import UsageError
 from wisetune.nets._linear import linear
 from wisetune.nets.backbone import Backbone, Groups, Level
 from wisetune.points.interpolate import Spread, spread_to
@@ -48,6 +49,8 @@ class PartsHead(Spec):
 
     layers: ClassVar[tuple[str, ...]]
     """What the names of its parameters begin with; a family's official files may put a suffix after each."""
+    climbs: ClassVar[bool] = False
+    """Whether it reads levels that have patches of their own."""
 
     categories: int = option(16, least=1, most=_MOST_CATEGORIES)
     dropout: float = option(0.5, least=0, below=1)
@@ -57,8 +60,29 @@ class PartsHead(Spec):
         """What its keys begin with in an official state dict of a family with this suffix."""
         return tuple(f"{layer}{suffix}." for layer in cls.layers)
 
+    def widths(self, backbone: Backbone) -> tuple[int, ...]:
+        """The widths of the levels that it reads.
+
+        Raises:
+            UsageError: this backbone has none that it can read; the message names a head that can.
+        """
+        if type(backbone).levels is Backbone.levels:
+            raise UsageError(
+                f"'{backbone.spec.name}' has no levels, which part segmentation reads. Take a head of classes, such as linear."
+            )
+        if backbone.pyramid and not self.climbs:
+            raise UsageError(
+                f"'{self.name}' reads levels that all have the same patches, and those of '{backbone.spec.name}' have patches of their own. "
+                f"Take {PyramidParts.name}."
+            )
+        return backbone.level_widths
+
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
-        """A head with fresh weights for this backbone, drawn from torch's default generator."""
+        """A head with fresh weights for this backbone, drawn from torch's default generator.
+
+        Raises:
+            UsageError: a backbone that it cannot read.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define build")
 
 
@@ -126,7 +150,12 @@ class Parts(PartsHead):
 
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
         """Names and widths are those of the released code, so that its files load by name."""
-        return _Parts(backbone.level_widths, backbone.width if self.leads else 0, self, parts)
+        widths = self.widths(backbone)
+        if self.leads and not backbone.leads:
+            raise UsageError(
+                f"'{self}' joins lead tokens, and this {backbone.spec.name} has none. Leave leads=true out, or take a backbone that has some."
+            )
+        return _Parts(widths, backbone.width if self.leads else 0, self, parts)
 
 
 class _Parts(PartsModule):
@@ -165,10 +194,11 @@ class PyramidParts(PartsHead):
 
     name: ClassVar[str] = "parts-pyramid"
     layers: ClassVar[tuple[str, ...]] = ("label_conv", "propagations", "convs1", "convs2", "convs3", "convs4", "bns1", "bns2", "bns3")
+    climbs: ClassVar[bool] = True
 
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
         """Names and widths are those of the released code, so that its files load by name."""
-        return _PyramidParts(backbone.level_widths, self, parts)
+        return _PyramidParts(self.widths(backbone), self, parts)
 
 
 class _PyramidParts(PartsModule):

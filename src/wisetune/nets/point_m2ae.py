@@ -150,6 +150,7 @@ class PointM2AE(Backbone):
     head_name = "cls_head_finetune"
     spare = ("h_encoder.encoder_norms.",)
     grouped = 2 * LEVELS
+    pyramid = True
 
     def __init__(self, spec: PointM2AESpec) -> None:
         super().__init__()
@@ -210,20 +211,24 @@ class PointM2AE(Backbone):
 
     @property
     def level_widths(self) -> tuple[int, ...]:
-        """Each level's width."""
+        """Each level's width.
+
+        Raises:
+            UsageError: this backbone was built without these levels' norms.
+        """
+        self._refuse_one_norm()
         return self.spec.widths
 
     def levels(self, groups: Groups) -> tuple[Level, ...]:
-        """Each level's tokens after its own norm.
-
-        Raises:
-            UsageError: this backbone was built without these norms.
-        """
-        if self.spec.norm != "each":
-            raise UsageError(f"'{self.spec}' has no norm for each level; part segmentation needs norm=each, as in preset='shapenetpart'.")
+        """Each level's tokens after its own norm; errors as ``level_widths``."""
+        self._refuse_one_norm()
         states = enumerate(zip(groups[0::2], self._states(groups), strict=True))
         norms = self.h_encoder.encoder_norms
         return tuple(Level(places, Tokens(tokens[:, :0], norms[str(level)](tokens))) for level, (places, tokens) in states)
+
+    def _refuse_one_norm(self) -> None:
+        if self.spec.norm != "each":
+            raise UsageError(f"'{self.spec}' has no norm for each level; part segmentation needs norm=each, as in preset='shapenetpart'.")
 
     def _states(self, groups: Groups) -> list[Float[torch.Tensor, "b _ _"]]:
         """Tokens of each level, from the points up."""

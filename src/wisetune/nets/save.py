@@ -186,8 +186,11 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
     backbone = build_empty(card.backbone)
     model: Model | Backbone = backbone
     if card.head is not None:
-        with on_meta():
-            model = assemble(backbone, card.head, card.classes).eval()
+        try:
+            with on_meta():
+                model = assemble(backbone, card.head, card.classes).eval()
+        except UsageError as error:  # a head that cannot read this backbone
+            raise WeightsError(f"{path} does not say what model it holds: {error}") from None
     if graft is not None and isinstance(model, Model):
         for tuning in card.grafts:
             _regraft(path, model, tuning, graft)
