@@ -79,6 +79,20 @@ def test_show_of_a_preset_says_what_is_not_mixed(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("finished")
+@pytest.mark.parametrize("name", ["act", "point-mae-mini"])
+def test_a_run_s_folder_may_be_called_as_a_backbone_is(name, finished):
+    (finished / "out").rename(finished / name)
+    done = wisetune("show", f"./{name}")
+    assert (done.code, done.error) == (0, "")
+    assert done.out.splitlines() == [*wisetune("show", name, "--json").json["sentences"], *wisetune("show", name, "--json").json["notes"]]
+    if name == "act":
+        assert wisetune("show", "act:").out.startswith("act:  act\n")
+    (finished / name).rename(finished / "out")
+    (finished / name).mkdir()
+    assert wisetune("show", name).out.startswith(name), "a folder that is no run hides no backbone"
+
+
+@pytest.mark.usefixtures("finished")
 def test_show_of_a_weights_file_is_what_it_holds():
     done = wisetune("show", "out/model.safetensors")
     assert (done.code, done.error) == (0, "")

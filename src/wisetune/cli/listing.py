@@ -42,7 +42,8 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
     """What a run found; with a digest, what one object is, how it was made, what was measured of it, and its log (for a mix: the audit).
 
     Of a backbone, a setting of one (point-mae-scanobjectnn) or a weights file of wisetune: what it is, which parts have no pre-trained value and so
-    are not mixed, and its official training in words, with what is at fault in it as published.
+    are not mixed, and its official training in words, with what is at fault in it as published. A run's folder of the same name goes first;
+    with a colon after it (act:) the name is the backbone's.
 
     Parameters
     ----------
@@ -60,7 +61,9 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
     from wisetune.report.verdict import summary
     from wisetune.store.store import Store
 
-    if digest is None and (run.is_file() or _is_backbone(str(run))):
+    # A folder of code may be called as a backbone is; a run's folder is what was asked for, also where ./ before it has been dropped.
+    a_run = (run / "store").is_dir() or (run / "results.json").is_file()
+    if digest is None and not a_run and (run.is_file() or _is_backbone(str(run))):
         model = _model(run)
         print(jsonlib.dumps(model, indent=2) if json else "\n".join(_model_in_words(model, shapes)))
         return 0
