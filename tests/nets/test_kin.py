@@ -87,6 +87,18 @@ def test_the_way_names_the_sizes_that_the_model_lacks():
         load_official(create("point-mae", classes=3, **TINY_OPTIONS), file("point-bert", width=32))
 
 
+def test_the_way_names_every_family_that_a_classifier_may_be_of():
+    source = classifier("point-bert", "point-bert").state_dict()
+    way = r"A point-mae of token-width=12 takes its encoder .*: family='maskpoint' or 'point-bert', whichever it is\."
+    with pytest.raises(WeightsError, match=f"It looks like maskpoint or point-bert with .*{way}"):
+        load_official(create("point-mae", classes=3, **TINY_OPTIONS), source)
+
+
+def test_the_note_on_the_class_token_names_the_families_that_mix_it():
+    report = load_official(classifier("recon"), file("recon"), family="recon")
+    assert "as of every point-mae; load it into act or maskpoint or point-bert to have them mixed" in str(report)
+
+
 def test_two_plain_families_are_one_function_and_recon_is_another():
     points = cloud(0, 2, 64)
     for family in LAYOUTS:

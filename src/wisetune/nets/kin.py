@@ -8,7 +8,7 @@ their file's name says.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from wisetune.errors import UsageError
@@ -50,8 +50,8 @@ def kin_of(backbone: Backbone, family: str) -> Kin | None:
     fresh = [name for name in backbone.anatomy.fresh if name in dict(lender.named_parameters())]
     if fresh:
         notes.append(
-            f"{' and '.join(fresh)} are {family}'s, pre-trained; mixing takes them from the fine-tuned model all the same, as of every {own}. "
-            "An act is the same model, and mixes them"
+            f"{' and '.join(fresh)} are {family}'s, pre-trained; mixing takes them from the fine-tuned model all the same, as of every {own}"
+            + (f"; load it into {' or '.join(others)} to have them mixed" if (others := _mixing(fresh)) else "")
         )
     return Kin(family, type(lender), tuple(notes))
 
@@ -63,10 +63,27 @@ def way(backbone: Backbone, shapes: Mapping[str, tuple[int, ...]]) -> str:
     lenders = [name for name in found if issubclass(BACKBONES.entry(name), PlainSpec)]
     if spec.name in found or not lenders or not _takes(backbone):
         return ""
-    family = lenders[0]
-    needed = {option: value for option, value in found[family].items() if getattr(spec, option, value) != value}
-    given = f" of {', '.join(f'{dashed(option)}={spell(value)}' for option, value in needed.items())}" if needed else ""
-    return f" A {spec.name}{given} takes its encoder where that is asked for: family='{family}'."
+    # Released classifiers of some families cannot be told apart: which one a file is, is the user's to say, as results will name it.
+    ways: dict[str, list[str]] = {}
+    for family in lenders:
+        needed = {option: value for option, value in found[family].items() if getattr(spec, option, value) != value}
+        given = f" of {', '.join(f'{dashed(option)}={spell(value)}' for option, value in needed.items())}" if needed else ""
+        ways.setdefault(given, []).append(f"'{family}'")
+    which = ", whichever it is" if len(lenders) > 1 else ""
+    return "".join(
+        f" A {spec.name}{given} takes its encoder where that is asked for: family={' or '.join(names)}{which}."
+        for given, names in ways.items()
+    )
+
+
+def _mixing(names: Sequence[str]) -> list[str]:
+    """The plain families that have these parameters with a pre-trained value, so that a mix mixes them."""
+    found: list[str] = []
+    for family in BACKBONES.names():
+        if issubclass(entry := BACKBONES.entry(family), PlainSpec) and _takes(backbone := build_empty(entry())):
+            own = dict(backbone.named_parameters())
+            found += [family] if all(name in own and name not in backbone.anatomy.fresh for name in names) else []
+    return found
 
 
 def _takes(backbone: Backbone) -> bool:
