@@ -155,8 +155,19 @@ def test_sizes_that_cannot_be(wrong):
         DVAETokenizer(**{"codes": 20, **TINY, **wrong})
 
 
-def test_clouds_of_too_few_points():
-    with pytest.raises(DataError, match="clouds have 7 points; this tokenizer's patches need at least 8"):
+def test_two_in_one_file():
+    with pytest.raises(WeightsError, match="two tensors for one place; give a file that holds one dVAE"):
+        load_dvae({**file(), **file("dvae.")}, groups=8, group_size=6)
+
+
+def test_clouds_that_no_model_takes_are_no_tokenizer_s_either():
+    broken = cloud(0, 2, 64)
+    broken[1, 3] = float("nan")
+    with pytest.raises(DataError, match="cloud 1 of the batch has coordinates that are not finite"):
+        tiny().codes(broken)
+    with pytest.raises(DataError, match=r"points are \[64, 3\].*Add a batch dimension"):
+        tiny()(cloud(0, 1, 64)[0])
+    with pytest.raises(DataError, match="clouds have 7 points; this model needs at least 8"):
         tiny()(cloud(0, 2, 7))
 
 

@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.errors import UsageError, WeightsError
 from wisetune.nets._edges import over_edges
 from wisetune.nets.backbone import Groups, on_meta
 from wisetune.nets.checkpoint import read_state
+from wisetune.nets.model import check_clouds
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.torch_pointcloud import translate
-from wisetune.points.neighbours import gather, nearest_neighbours, patches
+from wisetune.points.neighbours import NeighbourRule, cut, nearest_neighbours
+from wisetune.points.sampling import SamplingRule
 
 NEIGHBOURS = 4
 """Edges of a patch in the graph; one goes to itself."""
@@ -78,37 +80,31 @@ class DVAETokenizer(nn.Module):
         self.encoder = MiniPointNet(width, tokenizer)
         self.dgcnn_1 = PatchGraph(width, codes, hidden)
 
-    def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
+    # Points come from users: their shape is checked here with a message, so this signature does not promise one.
+    def group(self, points: torch.Tensor) -> Groups:
         """What depends on the cloud alone: patches' points relative to their centres ``[b, g, k, 3]``, and near patches ``[b, g, 4]``.
 
         Raises:
-            DataError: too few points for the patches.
+            DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the patches.
         """
-        if points.shape[1] < (fewest := max(self.groups, self.group_size)):
-            raise DataError(f"clouds have {points.shape[1]} points; this tokenizer's patches need at least {fewest}.")
+        check_clouds(points, max(self.groups, self.group_size))
         published, dtype = self.reading == "as_published", self.dgcnn_1.input_trans.weight.dtype
         # Offsets are differences of nearly equal numbers: they are taken in the wider of the two precisions.
         points = points.to(torch.promote_types(points.dtype, dtype))
-        found = patches(
-            points,
-            self.groups,
-            self.group_size,
-            "pointnet2" if published else "intended",
-            "expanded" if published else "exact",
-        )
-        centres = gather(points, found.centres)
-        return (gather(points, found.members) - centres[:, :, None]).to(dtype), nearest_neighbours(centres, centres, NEIGHBOURS)
+        rules: tuple[SamplingRule, NeighbourRule] = ("pointnet2", "expanded") if published else ("intended", "exact")
+        centres, offsets = cut(points, self.groups, self.group_size, *rules)
+        return offsets.to(dtype), nearest_neighbours(centres, centres, NEIGHBOURS)
 
     def encode(self, groups: Groups) -> Float[torch.Tensor, "b g c"]:
         """Logits of grouped clouds."""
         offsets, near = groups
         return self.dgcnn_1(self.encoder(offsets), near)
 
-    def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Float[torch.Tensor, "b g c"]:
+    def forward(self, points: torch.Tensor) -> Float[torch.Tensor, "b g c"]:
         """Logits over the codes."""
         return self.encode(self.group(points))
 
-    def codes(self, points: Float[torch.Tensor, "b n 3"]) -> Int64[torch.Tensor, "b g"]:
+    def codes(self, points: torch.Tensor) -> Int64[torch.Tensor, "b g"]:
         """The most likely code of each patch."""
         return self(points).argmax(dim=-1)
 
@@ -130,11 +126,14 @@ def load_dvae(
 
     Raises:
         BadFile: the file cannot be read as weights.
-        WeightsError: it holds no dVAE, or not all of one, or values that are not finite.
+        WeightsError: it holds no dVAE, or not all of one, or more than one, or values that are not finite.
     """
     label = Path(source).name if isinstance(source, (str, Path)) else "the state dict"
     tensors = read_state(source).tensors if isinstance(source, (str, Path)) else source
-    state, _ = translate({re.sub(rf"^({'|'.join(map(re.escape, _PREFIXES))})+", "", key): value for key, value in tensors.items()})
+    bare = {re.sub(rf"^({'|'.join(map(re.escape, _PREFIXES))})+", "", key): value for key, value in tensors.items()}
+    state, _ = translate(bare)
+    if len(state) < len(tensors):
+        raise WeightsError(f"{label} has two tensors for one place; give a file that holds one dVAE.")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     first, second = shapes.get("encoder.first_conv.3.weight", ()), shapes.get("encoder.second_conv.3.weight", ())
     inside, last = shapes.get("dgcnn_1.input_trans.weight", ()), shapes.get("dgcnn_1.layer5.0.weight", ())

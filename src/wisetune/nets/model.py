@@ -56,7 +56,7 @@ class Model(nn.Module):
         Raises:
             DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the backbone's patches.
         """
-        _check(points, self.fewest_points)
+        check_clouds(points, self.fewest_points)
         dtype = next(self.backbone.parameters()).dtype
         # Offsets are differences of nearly equal numbers: they are taken in the wider of the two precisions.
         groups = self.backbone.group(points.to(torch.promote_types(points.dtype, dtype)))
@@ -75,7 +75,12 @@ class Model(nn.Module):
         return self.head(self.features(points))
 
 
-def _check(points: torch.Tensor, fewest: int) -> None:
+def check_clouds(points: torch.Tensor, fewest: int) -> None:
+    """Refuse what no model can take, before anything is computed of it.
+
+    Raises:
+        DataError: not ``[batch, points, 3]`` of finite floats, or fewer points than these.
+    """
     if points.dim() != 3 or points.shape[-1] != 3:
         hint = " Add a batch dimension: points[None]." if points.dim() == 2 else " Leave out colours and normals: points[..., :3]."
         raise DataError(f"points are {list(points.shape)}; a model takes [batch, points, 3].{hint if points.dim() in (2, 3) else ''}")

@@ -20,7 +20,7 @@ from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Grou
 from wisetune.nets.readout import READS, Tokens, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Block, Transformer, initialise
-from wisetune.points.neighbours import NeighbourRule, gather, patches
+from wisetune.points.neighbours import NeighbourRule, cut
 from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
@@ -182,9 +182,7 @@ class Plain(Backbone):
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """Patch centres ``[b, g, 3]`` and the patches' points relative to them ``[b, g, k, 3]``."""
-        found = patches(points, self.spec.groups, self.spec.group_size, self.sampling, self.neighbours)
-        centres = gather(points, found.centres)
-        return centres, gather(points, found.members) - centres[:, :, None]
+        return cut(points, self.spec.groups, self.spec.group_size, self.sampling, self.neighbours)
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens after the last norm."""

@@ -107,6 +107,15 @@ def patches(
     return Patches(centres, nearest_neighbours(points, gather(points, centres), size, near))
 
 
+def cut(
+    points: Float[torch.Tensor, "b n 3"], groups: int, size: int, rule: SamplingRule = "intended", near: NeighbourRule = "exact"
+) -> tuple[Float[torch.Tensor, "b g 3"], Float[torch.Tensor, "b g k 3"]]:
+    """The same patches as places: their centres, and their points relative to them."""
+    found = patches(points, groups, size, rule, near)
+    centres = gather(points, found.centres)
+    return centres, gather(points, found.members) - centres[:, :, None]
+
+
 def gather(points: Float[torch.Tensor, "b n c"], index: Int64[torch.Tensor, "b *m"]) -> Float[torch.Tensor, "b *m c"]:
     """Rows of each cloud by index."""
     batch = torch.arange(len(points), device=points.device).view(-1, *[1] * (index.dim() - 1))
