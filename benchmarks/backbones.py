@@ -19,13 +19,11 @@ from benchmarks import _plain
 from benchmarks._memory import highest
 from benchmarks._official import FAMILIES, DroppedPath, Operations, load
 from benchmarks._timing import Comparison, arguments, check, compare, prepare, report
-from wisetune.nets.backbone import Backbone
 from wisetune.nets.create import BACKBONES, create, with_options
 from wisetune.nets.model import Model
-from wisetune.nets.plain import Plain
 from wisetune.nets.transformer import DropPath
 from wisetune.points.neighbours import gather
-from wisetune.points.sampling import SamplingRule, farthest_points
+from wisetune.points.sampling import farthest_points
 
 _CLASSES = 40
 _BATCH = 32
@@ -78,18 +76,14 @@ def main() -> None:
 
 def _peer(model: Model, family: str, checkout: Path | None) -> tuple[nn.Module, Operations]:
     if checkout is None:
-        return _plain.plain_model(model), Operations(_rule(model.backbone))
-    peer, operations = load(family, checkout, model.backbone.spec, _CLASSES, _rule(model.backbone))
+        return _plain.plain_model(model), Operations(model.backbone.sampling)
+    peer, operations = load(family, checkout, model.backbone.spec, _CLASSES, model.backbone.sampling)
     peer.load_state_dict(model.state_dict())
     rates = [module.rate for module in model.modules() if isinstance(module, DropPath) and module.rate > 0]
     layers = [module for module in peer.modules() if isinstance(module, DroppedPath)]
     for layer, rate in zip(layers, rates, strict=True):
         layer.rate = rate  # the files round their rates to float32, which a comparison in float64 would show
     return peer, operations
-
-
-def _rule(backbone: Backbone) -> SamplingRule:
-    return backbone.sampling if isinstance(backbone, Plain) else "pointnet2"
 
 
 @torch.no_grad()

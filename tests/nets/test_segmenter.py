@@ -334,3 +334,15 @@ def test_a_point_that_is_a_centre_has_its_value():
     values = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(spread_to(centres, centres).of(values), values, rtol=1e-5, atol=1e-5)
     assert spread_to(cloud(1, 2, 9), centres[:, :2]).index.shape == (2, 9, 2)
+
+
+def test_the_graph_head_samples_as_its_backbone():
+    rules = {}
+    for family in ("maskpoint", "point-bert", "point-mae"):
+        for reading in ("as_intended", "as_published"):
+            model = create(family, head="parts-graph:fine=20,middle=12", classes=4, reading=reading, **TINY_OPTIONS)
+            assert model.head.rule == model.backbone.sampling
+            rules[family, reading] = model.head.rule
+    assert {rules[family, "as_intended"] for family, _ in rules} == {"intended"}
+    assert rules["maskpoint", "as_published"] == "pointops"
+    assert rules["point-bert", "as_published"] == rules["point-mae", "as_published"] == "pointnet2"

@@ -13,6 +13,7 @@ from torch import nn
 
 from wisetune.nets.official_fits import OfficialFit
 from wisetune.nets.readout import Tokens, readout
+from wisetune.points.sampling import SamplingRule
 from wisetune.spec import Spec
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ class Backbone(nn.Module):
     """What the names of a part segmentation head's layers end in, in the official state dict of this family."""
     pyramid: ClassVar[bool] = False
     """Whether each of its levels has patches of its own, where else all have the same."""
+    published_sampling: ClassVar[SamplingRule] = "pointnet2"
+    """The rule by which the released code chooses patch centres."""
     spare: ClassVar[tuple[str, ...]] = ()
     """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
     grafts: tuple[Grafted, ...] = ()
@@ -151,6 +154,11 @@ class Backbone(nn.Module):
     def anatomy(self) -> Anatomy:
         """Where the parts are."""
         raise NotImplementedError(f"{type(self).__name__} must define anatomy")
+
+    @property
+    def sampling(self) -> SamplingRule:
+        """The rule by which patch centres are chosen, and others by a head that does as its backbone."""
+        return self.published_sampling if getattr(self.spec, "reading", "") == "as_published" else "intended"
 
     @property
     def fewest_points(self) -> int:

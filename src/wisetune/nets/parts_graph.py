@@ -45,8 +45,7 @@ class GraphParts(PartsHead):
 
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
         """Names and widths are those of the released code, so that its files load by name."""
-        rule: SamplingRule = "pointnet2" if getattr(backbone.spec, "reading", "") == "as_published" else "intended"
-        return _GraphParts(self.widths(backbone)[-1], self, parts, rule)
+        return _GraphParts(self.widths(backbone)[-1], self, parts, backbone.sampling)
 
 
 class EdgeClimb(nn.Module):

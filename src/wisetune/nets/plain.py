@@ -21,7 +21,6 @@ from wisetune.nets.readout import READS, Tokens, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Block, Transformer, initialise
 from wisetune.points.neighbours import NeighbourRule, cut
-from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
 POSITION_HIDDEN = 128
@@ -125,7 +124,6 @@ class Plain(Backbone):
     """Of what no other plain encoder has, what stands in its parameters' names."""
     lent: ClassVar[str] = ""
     """What must be said of this family's weights where they stand in another's encoder."""
-    published_sampling: ClassVar[SamplingRule] = "pointnet2"
     published_neighbours: ClassVar[NeighbourRule] = "exact"
 
     def __init__(self, spec: PlainSpec) -> None:
@@ -153,11 +151,6 @@ class Plain(Backbone):
     def spec(self) -> PlainSpec:
         """What it was built from."""
         return self._spec
-
-    @property
-    def sampling(self) -> SamplingRule:
-        """The rule by which patch centres are chosen."""
-        return self.published_sampling if self.spec.reading == "as_published" else "intended"
 
     @property
     def neighbours(self) -> NeighbourRule:

@@ -30,7 +30,6 @@ from wisetune.nets.readout import READS, Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Transformer, initialise
 from wisetune.points.neighbours import gather, patches
-from wisetune.points.sampling import SamplingRule
 from wisetune.spec import option
 
 if TYPE_CHECKING:
@@ -186,10 +185,9 @@ class PointM2AE(Backbone):
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """Of each level the patch centres ``[b, g, 3]``; the first level's points relative to them ``[b, g, k, 3]``, above it the patches' indices."""
         found: list[torch.Tensor] = []
-        rule: SamplingRule = "pointnet2" if self.spec.reading == "as_published" else "intended"
         below = points
         for level, (count, size) in enumerate(zip(self.spec.groups, self.spec.group_sizes, strict=True)):
-            cut = patches(below, count, size, rule)
+            cut = patches(below, count, size, self.sampling)
             centres = gather(below, cut.centres)
             found += [centres, gather(below, cut.members) - centres[:, :, None] if level == 0 else cut.members]
             below = centres
