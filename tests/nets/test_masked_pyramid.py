@@ -8,8 +8,9 @@ from net_samples import cloud, fill, same_state
 
 from wisetune.errors import UsageError
 from wisetune.nets.masked import Hidden, chamfer, hide
-from wisetune.nets.masked_pyramid import MaskedPyramid, interpolate
+from wisetune.nets.masked_pyramid import MaskedPyramid
 from wisetune.nets.point_m2ae import LEVELS, PointM2AESpec
+from wisetune.points.interpolate import spread_to
 
 SPEC = PointM2AESpec(
     points=64,
@@ -155,14 +156,14 @@ def test_a_mask_that_leaves_nothing_to_rebuild_is_refused():
         model(groups, mask)
 
 
-def test_interpolate_by_hand():
-    known = torch.tensor([[[0.0, 0, 0], [2, 0, 0], [0, 4, 0], [9, 9, 9]]])
-    values = torch.tensor([[[1.0], [2], [4], [1000]]])
-    places = torch.tensor([[[1.0, 0, 0], [2, 0, 0]]])
-    weights = torch.tensor([1.0, 1.0, 1 / 17])
-    found = interpolate(places, known, values)[0, :, 0]
-    torch.testing.assert_close(found, torch.stack([(weights * values[0, :3, 0]).sum() / weights.sum(), torch.tensor(2.0)]))
-    torch.testing.assert_close(interpolate(places, known[:, :1], values[:, :1]), torch.ones(1, 2, 1))
+def test_tokens_come_down_as_values_spread_to_points():
+    step = made().eval().token_prop[0]
+    places, above = cloud(3, 2, 16), cloud(4, 2, 10)
+    known, tokens = torch.randn(2, 16, 12), torch.randn(2, 10, 16)
+    with torch.no_grad():
+        joined = torch.cat([known, spread_to(places, above).of(tokens)], dim=-1).transpose(1, 2)
+        expected = step.extraction["operation"](step.fuse["net"](joined)).transpose(1, 2)
+        torch.testing.assert_close(step(places, known, above, tokens), expected)
 
 
 def test_the_backbone_that_comes_of_it_is_the_encoder_without_the_decoders_norms():

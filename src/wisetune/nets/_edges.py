@@ -11,6 +11,15 @@ from torch import nn
 from wisetune.nets._linear import linear
 from wisetune.points.neighbours import gather
 
+EDGE_GROUPS = 4
+EDGE_SLOPE = 0.2
+"""Groups of the norm, and slope below zero, of every map in these two networks."""
+
+
+def edge_map(inside: int, outside: int) -> nn.Sequential:
+    """What ``over_edges`` takes: a map without bias of an edge's two ends, a norm and a slope, as the released codes write it."""
+    return nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), nn.GroupNorm(EDGE_GROUPS, outside), nn.LeakyReLU(EDGE_SLOPE))
+
 
 def over_edges(
     layer: nn.Sequential, there: Float[torch.Tensor, "b g c"], own: Float[torch.Tensor, "b m c"], near: Int64[torch.Tensor, "b m k"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import nn
 
@@ -19,6 +18,7 @@ from wisetune.errors import UsageError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, Masking, Preset
 from wisetune.nets.heads import HEADS, Head, parse_head
 from wisetune.nets.model import Model
+from wisetune.nets.official_fits import Reading
 from wisetune.nets.parts import Parts, PartsHead, PyramidParts
 from wisetune.nets.parts_graph import GraphParts
 from wisetune.nets.segmenter import Segmenter
@@ -47,7 +47,7 @@ def create(
     preset: str | None = None,
     classes: int | Sequence[str] | None = None,
     head: str | None = None,
-    reading: Literal["as_intended", "as_published"] | None = None,
+    reading: Reading | None = None,
     seed: int = 0,
     **options: object,
 ) -> Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from wisetune.errors import UsageError, WeightsError
-from wisetune.nets._edges import over_edges
+from wisetune.nets._edges import EDGE_GROUPS, EDGE_SLOPE, edge_map, over_edges
 from wisetune.nets.backbone import Groups, on_meta
 from wisetune.nets.checkpoint import read_state
 from wisetune.nets.model import check_clouds
+from wisetune.nets.official_fits import Reading
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.torch_pointcloud import translate
 from wisetune.points.neighbours import NeighbourRule, cut, nearest_neighbours
@@ -28,8 +29,6 @@ from wisetune.points.sampling import SamplingRule
 
 NEIGHBOURS = 4
 """Edges of a patch in the graph; one goes to itself."""
-_GROUPS = 4
-_SLOPE = 0.2
 _PREFIXES = ("module.", "dvae.")
 
 
@@ -41,10 +40,9 @@ class PatchGraph(nn.Module):
         self.input_trans = nn.Conv1d(width, hidden, 1)
         inside = hidden
         for layer, outside in enumerate((2 * hidden, 4 * hidden, 4 * hidden, 8 * hidden), 1):
-            convolution = nn.Conv2d(2 * inside, outside, 1, bias=False)
-            self.add_module(f"layer{layer}", nn.Sequential(convolution, nn.GroupNorm(_GROUPS, outside), nn.LeakyReLU(_SLOPE)))
+            self.add_module(f"layer{layer}", edge_map(2 * inside, outside))
             inside = outside
-        self.layer5 = nn.Sequential(nn.Conv1d(18 * hidden, out, 1, bias=False), nn.GroupNorm(_GROUPS, out), nn.LeakyReLU(_SLOPE))
+        self.layer5 = nn.Sequential(nn.Conv1d(18 * hidden, out, 1, bias=False), nn.GroupNorm(EDGE_GROUPS, out), nn.LeakyReLU(EDGE_SLOPE))
 
     def forward(self, tokens: Float[torch.Tensor, "b g d"], near: Int64[torch.Tensor, "b g n"]) -> Float[torch.Tensor, "b g c"]:
         """Of each patch its logits; ``near`` are its neighbours by index."""
@@ -68,13 +66,13 @@ class DVAETokenizer(nn.Module):
         width: int = 256,
         hidden: int = 128,
         tokenizer: tuple[int, int, int] = (128, 256, 512),
-        reading: Literal["as_intended", "as_published"] = "as_intended",
+        reading: Reading = "as_intended",
     ) -> None:
         super().__init__()
-        if groups < NEIGHBOURS or codes % _GROUPS or hidden % 2:
+        if groups < NEIGHBOURS or codes % EDGE_GROUPS or hidden % 2:
             raise UsageError(
                 f"a dVAE with groups={groups}, codes={codes} and hidden={hidden} cannot be; give at least {NEIGHBOURS} groups, codes in a multiple "
-                f"of {_GROUPS}, and an even hidden width."
+                f"of {EDGE_GROUPS}, and an even hidden width."
             )
         self.groups, self.group_size, self.reading = groups, group_size, reading
         self.encoder = MiniPointNet(width, tokenizer)
@@ -114,7 +112,7 @@ def load_dvae(
     *,
     groups: int = 64,
     group_size: int = 32,
-    reading: Literal["as_intended", "as_published"] = "as_intended",
+    reading: Reading = "as_intended",
 ) -> DVAETokenizer:
     """The tokenizer of a released dVAE file, of a Point-BERT pre-training file, or of torch-pointcloud's, in eval mode.
 

@@ -20,9 +20,9 @@ from wisetune.nets.masked import Hidden, Masked, chamfer, to_points
 from wisetune.nets.point_m2ae import PointM2AE, PointM2AESpec, Visible
 from wisetune.nets.readout import Tokens
 from wisetune.nets.transformer import Transformer
-from wisetune.points.neighbours import gather, nearest_neighbours
+from wisetune.points.interpolate import spread_to
+from wisetune.points.neighbours import gather
 
-_NEAREST = 3
 _TOP = LEVELS - 1
 _REBUILT = LEVELS - 2
 """The level whose hidden patches are rebuilt."""
@@ -57,7 +57,10 @@ class TokenPropagation(nn.Module):
         above: Float[torch.Tensor, "b m e"],
     ) -> Float[torch.Tensor, "b n d"]:
         """Tokens at ``places``."""
-        x = torch.cat([known, interpolate(places, places_above, above)], dim=-1).transpose(1, 2)
+        spread = spread_to(places, places_above)
+        # Summed at once, where ``spread.of`` sums one by one and rounds otherwise: stored pre-trainings keep their bits.
+        from_above = (gather(above, spread.index) * spread.weight[..., None]).sum(dim=2)
+        x = torch.cat([known, from_above], dim=-1).transpose(1, 2)
         return self.extraction["operation"](self.fuse["net"](x)).transpose(1, 2)
 
 
@@ -138,16 +141,6 @@ class MaskedPyramid(Masked[tuple[Visible, ...]]):
         """A token for every patch: the visible ones' own, the same one for the others."""
         everywhere = otherwise.expand(*level.visible.shape, -1)
         return everywhere.index_put(level.visible.nonzero(as_tuple=True), level.tokens[level.filled])
-
-
-def interpolate(
-    places: Float[torch.Tensor, "b n 3"], known: Float[torch.Tensor, "b m 3"], values: Float[torch.Tensor, "b m d"]
-) -> Float[torch.Tensor, "b n d"]:
-    """At each place the mean of the values at the three nearest known places, by inverse squared distance."""
-    nearest = nearest_neighbours(known, places, min(_NEAREST, known.shape[1]))
-    weight = 1 / ((gather(known, nearest) - places[:, :, None]).square().sum(dim=-1) + 1e-8)
-    weight = weight / weight.sum(dim=-1, keepdim=True)
-    return (gather(values, nearest) * weight[..., None]).sum(dim=2)
 
 
 def _mapped(inside: int, width: int) -> nn.Sequential:

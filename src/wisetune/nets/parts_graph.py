@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets._edges import over_edges
+from wisetune.nets._edges import edge_map, over_edges
 from wisetune.nets.backbone import Backbone, Groups, Level
 from wisetune.nets.parts import PartsHead, PartsModule, PointMap, Propagation, normed
 from wisetune.points.interpolate import Spread, spread_to
@@ -22,7 +22,6 @@ from wisetune.spec import option
 _FINE, _MIDDLE = 512, 256
 _NEAR = 4
 _INSIDE = 512
-_GROUPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +52,7 @@ class EdgeClimb(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layer1, self.layer2 = _edge_map(2 * width, _INSIDE), _edge_map(2 * _INSIDE, width)
+        self.layer1, self.layer2 = edge_map(2 * width, _INSIDE), edge_map(2 * _INSIDE, width)
 
     def forward(
         self,
@@ -65,10 +64,6 @@ class EdgeClimb(nn.Module):
         """The centres' new values; ``to_below`` and ``to_own`` are each one's neighbours."""
         inside = over_edges(self.layer1, below, own, to_below)
         return over_edges(self.layer2, inside, inside, to_own)
-
-
-def _edge_map(inside: int, outside: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), nn.GroupNorm(_GROUPS, outside), nn.LeakyReLU(0.2))
 
 
 class _GraphParts(PartsModule):

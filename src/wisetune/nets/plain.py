@@ -17,6 +17,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Site
+from wisetune.nets.official_fits import Reading
 from wisetune.nets.readout import READS, Tokens, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.nets.transformer import Block, Transformer, initialise
@@ -57,7 +58,7 @@ class PlainSpec(BackboneSpec):
     initial: Literal["published", "fan-in"] = option(
         "published", means="fresh weights as published, or as torch draws them, which suits narrow ones"
     )
-    reading: Literal["as_intended", "as_published"] = option("as_intended", means="as the paper means it, or as the published code does it")
+    reading: Reading = option("as_intended", means="as the paper means it, or as the published code does it")
     token_width: int | None = option(None, least=1, most=1 << 13, absent=None, means=WIDTH_MADE)
 
     def __post_init__(self) -> None:

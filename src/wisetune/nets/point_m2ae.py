@@ -24,7 +24,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site
-from wisetune.nets.official_fits import official_fit
+from wisetune.nets.official_fits import Reading, official_fit
 from wisetune.nets.parts import PyramidParts
 from wisetune.nets.readout import READS, Tokens, readout
 from wisetune.nets.tokenizer import MiniPointNet
@@ -66,7 +66,7 @@ class PointM2AESpec(BackboneSpec):
     initial: Literal["published", "fan-in"] = option(
         "published", means="fresh weights as published, or as torch draws them, which suits narrow ones"
     )
-    reading: Literal["as_intended", "as_published"] = option("as_intended", means="as the paper means it, or as the published code does it")
+    reading: Reading = option("as_intended", means="as the paper means it, or as the published code does it")
 
     def __post_init__(self) -> None:
         super().__post_init__()
