@@ -2,7 +2,7 @@
 
 python -m benchmarks.backbones [FAMILY] --official CHECKOUT [--threads 2] [--rounds 5] [--keep-memory] [--json FILE] [--only inference] [--whole]
 
-Without a checkout the peer is plain torch, of Point-MAE alone.
+Without a checkout the peer is plain torch: of Point-MAE at any size, of the others in the smoke run, which times nothing that is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ from wisetune.points.sampling import farthest_points
 
 _CLASSES = 40
 _BATCH = 32
-_TINY = {"points": 128, "groups": 8, "depth": 2}
+_TINY_PLAIN: dict[str, object] = {"points": 128, "groups": 8, "depth": 2}
+_TINY: dict[str, dict[str, object]] = {
+    "point-m2ae": {"points": 128, "groups": (32, 16, 8), "group_sizes": (8, 4, 4), "depths": (1, 2, 1)},
+}
+"""Of each family that is no plain transformer the sizes of its smoke run."""
 _TINY_BATCH = 4
 _RUNNER = {1024: (8192, 1200), 128: (256, 160)}
 """Points of a file, and of them the farthest points of which the official runner draws the model's points anew in every step."""
@@ -42,22 +46,19 @@ def main() -> None:
     parser.add_argument("--only", choices=("inference", "training"))
     parser.add_argument("--whole", action="store_true", help="also with sampling and neighbours by torch loops on the other side")
     options = parser.parse_args()
-    if options.official is None and options.family != "point-mae":
+    if options.official is None and options.family != "point-mae" and not options.smoke:
         raise SystemExit(f"give --official the folder of a checkout of https://github.com/{FAMILIES[options.family].repository}.")
     prepare(options)
     torch.manual_seed(0)
-    chosen = BACKBONES.entry(options.family).presets()["modelnet-1k"]
-    spec = with_options(chosen.backbone, dict(_TINY) if options.smoke else {})
-    model = create(str(spec), classes=_CLASSES, head=chosen.head, reading="as_published")
     batch = _TINY_BATCH if options.smoke else options.batch
-    _spread(model)
-    peer, operations = _peer(model, options.family, options.official)
+    model = classifier(options.family, tiny=options.smoke)
+    peer, operations = opposite(model, options.family, options.official)
     points, labels = torch.randn(batch, model.backbone.points, 3) / 3, torch.arange(batch) % _CLASSES
     who = "the public file" if options.official else "plain torch"
     results: list[Comparison] = []
     memory: list[dict[str, object] | None] = []
 
-    _check_inference(model, peer, points)
+    check_inference(model, peer, points)
     if options.only != "training":
         ours, theirs = _inference(model, points), _inference(peer, points)
         results.append(compare(f"inference, model only, {who}", ours, theirs, options.rounds))
@@ -70,11 +71,21 @@ def main() -> None:
         operations.plain()
         results += _whole(model, peer, batch, labels, options.rounds)
         operations.ours()
-    _check_training(model, peer, points[:4], labels[:4])  # last: the memory that it leaves behind would change what comes after it
+    check_training(model, peer, points[:4], labels[:4])  # last: the memory that it leaves behind would change what comes after it
     report(options, results, batch=batch, memory=[row for row in memory if row is not None])
 
 
-def _peer(model: Model, family: str, checkout: Path | None) -> tuple[nn.Module, Operations]:
+def classifier(family: str, *, tiny: bool = False) -> Model:
+    """Ours, as published, with weights as large as trained ones."""
+    chosen = BACKBONES.entry(family).presets()["modelnet-1k"]
+    spec = with_options(chosen.backbone, _TINY.get(family, _TINY_PLAIN) if tiny else {})
+    model = create(str(spec), classes=_CLASSES, head=chosen.head, reading="as_published")
+    _spread(model)
+    return model
+
+
+def opposite(model: Model, family: str, checkout: Path | None) -> tuple[nn.Module, Operations]:
+    """The other side with the same weights, and the operations it runs on."""
     if checkout is None:
         return _plain.plain_model(model), Operations(model.backbone.sampling)
     peer, operations = load(family, checkout, model.backbone.spec, _CLASSES, model.backbone.sampling)
@@ -96,13 +107,17 @@ def _spread(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.1)
 
 
-def _check_inference(model: nn.Module, peer: nn.Module, points: torch.Tensor) -> None:
+def check_inference(model: nn.Module, peer: nn.Module, points: torch.Tensor) -> None:
+    """Stop where the two sides' logits differ."""
     ours, theirs = _inference(model, points)(), _inference(peer, points)()
     check("logits, float32", float((ours - theirs).abs().max() / theirs.abs().max()), 2e-5)
 
 
-def _check_training(model: nn.Module, peer: nn.Module, points: torch.Tensor, labels: torch.Tensor) -> None:
-    """Float64, because in float32 a near-tie in a maximum sends either side's gradient to another row than the truth."""
+def check_training(model: nn.Module, peer: nn.Module, points: torch.Tensor, labels: torch.Tensor) -> None:
+    """Stop where their gradients or running statistics differ.
+
+    In float64, because in float32 a near-tie in a maximum sends either side's gradient to another row than the truth.
+    """
     found: list[dict[str, torch.Tensor]] = []
     for side in (model, peer):
         twin = copy.deepcopy(side).double().train()

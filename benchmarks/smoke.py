@@ -10,19 +10,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-_BENCHMARKS = ("sampling", "tokenizer", "backbones", "sweep")
+from benchmarks._official import FAMILIES
+
+_BENCHMARKS = (("sampling",), ("tokenizer",), *(("backbones", family) for family in FAMILIES), ("sweep",))
 
 
 def main() -> None:
     """Run them one after the other in this process; the first that fails ends it."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in _BENCHMARKS:
-            file = Path(folder) / f"{name}.json"
-            sys.argv = [name, "--smoke", "--json", str(file)]
-            print(f"== {name}")
+        for name, *family in _BENCHMARKS:
+            file = Path(folder) / f"{'-'.join([name, *family])}.json"
+            sys.argv = [name, *family, "--smoke", "--json", str(file)]
+            print("==", name, *family)
             runpy.run_module(f"benchmarks.{name}", run_name="__main__")
             if not file.stat().st_size:
-                raise SystemExit(f"{name} wrote no results")
+                raise SystemExit(f"{file.stem} wrote no results")
 
 
 if __name__ == "__main__":
