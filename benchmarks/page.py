@@ -13,7 +13,7 @@ import importlib
 import json
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ STYLES = {
     "point-mae": "`MAE_encoder.`; classifiers; part segmentation; encoders of ReCon, ACT, Point-BERT and MaskPoint by `family=`",
     "recon": "`MAE_encoder.`; classifiers; the linear SVM's; part segmentation",
 }
+_SETTINGS = ("machine", "threads", "batch", "rounds", "keep_memory")
 GOLDEN = {
     "act": {"cls-modelnet1k": "modelnet-1k", "cls-scanobjectnn": "scanobjectnn"},
     "maskpoint": {"cls-modelnet1k": "modelnet-1k", "cls-scanobjectnn": "scanobjectnn"},
@@ -69,14 +70,42 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests" / "nets"))  # the rule of golden weights stands there, once
     families = list(PUBLISHED)
-    assert families == BACKBONES.names(), "a family is missing above"
-    speed = {family: json.loads((options.speed / f"{family}.json").read_text()) for family in families}
-    (ROOT / "docs" / "backbones.md").write_text("\n".join(_page(families, options.golden, speed)) + "\n")
+    if families != BACKBONES.names():
+        raise SystemExit(
+            f"the page knows {', '.join(families)}, the package {', '.join(BACKBONES.names())}; write the family into this file."
+        )
+    speed = {family: _read(options.speed / f"{family}.json") for family in families}
+    (ROOT / "docs" / "backbones.md").write_text("\n".join(page(families, options.golden, speed)) + "\n")
 
 
-def _page(families: Sequence[str], golden: Path, speed: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise SystemExit(f"there is no {file}; write it by python -m benchmarks.backbones {file.stem} --official CHECKOUT --json {file}")
+    return json.loads(file.read_text())
+
+
+def settings(speed: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Under what all families were measured, which the page says once.
+
+    Raises:
+        SystemExit: not under the same.
+    """
+    first, *others = speed
+    for name in _SETTINGS:
+        for family in others:
+            if speed[family][name] != speed[first][name]:
+                raise SystemExit(
+                    f"{first}.json and {family}.json differ in {name}: {speed[first][name]} and {speed[family][name]}. The page compares families: "
+                    "measure all of them under the same settings."
+                )
+    return {name: speed[first][name] for name in _SETTINGS}
+
+
+def page(families: Sequence[str], golden: Path, speed: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Its lines."""
     yield "# Backbones\n"
-    yield "Made by `python -m benchmarks.page`; every figure is computed or measured by it, but those called published.\n"
+    yield "Made by `python -m benchmarks.page`, which computes sizes, MACs and golden errors. Speed and memory it takes from files that"
+    yield "`benchmarks.backbones` wrote, one a family, all under the same settings. Figures called published are those of published tables.\n"
     yield "## Classifiers\n"
     yield "Of the preset `scanobjectnn` (15 classes; 40 outputs where the official configuration has them). MACs of one cloud: as the papers"
     yield "count them, by hooks on linear maps and convolutions of the published form; and what is really computed here, attention included"
@@ -105,15 +134,16 @@ def _page(families: Sequence[str], golden: Path, speed: dict[str, dict[str, Any]
     yield from (f"* `{family}`: {note}." for family, note in NOTES.items())
     yield "* Transformer-OcCo: its code and weights were never released (Point-BERT's issue 43); its rows can be quoted, not loaded.\n"
     yield "## Against the public files\n"
-    first = speed[families[0]]
-    yield f"`python -m benchmarks.backbones FAMILY --official CHECKOUT --json FAMILY.json`, preset `modelnet-1k`, batch {first['batch']},"
-    yield f"{first['threads']} thread, {first['rounds']} rounds, the allocator as it is ({first['machine']})."
+    under = settings(speed)
+    memory = "freed memory kept" if under["keep_memory"] else "the allocator as it is"
+    yield f"`python -m benchmarks.backbones FAMILY --official CHECKOUT --json FAMILY.json`, preset `modelnet-1k`, batch {under['batch']},"
+    yield f"{under['threads']} thread(s), {under['rounds']} rounds, {memory} ({under['machine']})."
     yield "Ratios are of CPU time, median (smallest..largest); above 1 this package is faster. Memory is the most that a run asks for beyond what"
     yield "was there, ours in parts of the public file's. Outputs are compared first, gradients and running statistics in float64 after; no ratio of"
     yield "different results is given. What batch and allocator do to the ratios: [performance.md](performance.md).\n"
     yield from _table(
         ["name", "inference", "training step", "memory, inference", "memory, training"],
-        [[f"`{family}`", *_ratios(speed[family]), *_memory(speed[family])] for family in families],
+        [[f"`{family}`", *_ratios(family, speed[family]), *_memory(speed[family])] for family in families],
     )
     yield "\n## Part segmentation\n"
     yield "Preset `shapenetpart`: `model(points, category)` gives logits of every point.\n"
@@ -184,14 +214,17 @@ def _parts_error(family: str, folder: Path, dtype: torch.dtype) -> float:
     return worst
 
 
-def _ratios(measured: dict[str, Any]) -> list[str]:
-    rows = {row["name"].partition(",")[0]: row["cpu_ratio"] for row in measured["results"]}
-    return [
-        f"{statistics.median(rows[name]):.2f} ({min(rows[name]):.2f}..{max(rows[name]):.2f})" for name in ("inference", "training step")
-    ]
+def _ratios(family: str, measured: Mapping[str, Any]) -> list[str]:
+    rows = {row["name"]: row["cpu_ratio"] for row in measured["results"]}
+    wanted = [f"{name}, model only, the public file" for name in ("inference", "training step")]
+    if missing := [name for name in wanted if name not in rows]:
+        raise SystemExit(
+            f"{family}.json has no '{missing[0]}', only {', '.join(rows)}; measure it with --official, the folder of a checkout of the public code."
+        )
+    return [f"{statistics.median(rows[name]):.2f} ({min(rows[name]):.2f}..{max(rows[name]):.2f})" for name in wanted]
 
 
-def _memory(measured: dict[str, Any]) -> list[str]:
+def _memory(measured: Mapping[str, Any]) -> list[str]:
     rows = {row["name"]: row["ours_mib"] / row["peer_mib"] for row in measured["memory"]}
     return [f"{rows[name]:.2f}" for name in ("inference", "training step")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,38 @@ def test_both_sides_of_a_smoke_run_are_one_function(benchmark, family):
 
 def test_every_family_has_a_smoke_run(benchmark):
     assert {tuple(run[1:]) for run in benchmark("smoke")._BENCHMARKS if run[0] == "backbones"} == {(family,) for family in FAMILIES}
+
+
+MEASURED = {"machine": "one", "threads": 1, "batch": 8, "rounds": 5, "keep_memory": False}
+RESULTS = {
+    "results": [{"name": f"{name}, model only, the public file", "cpu_ratio": [1.5, 2.0, 1.0]} for name in ("inference", "training step")],
+    "memory": [{"name": name, "ours_mib": 1, "peer_mib": 4} for name in ("inference", "training step")],
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_page_of_speeds_under_different_settings_is_refused(benchmark, name):
+    measured = {"act": MEASURED, "recon": MEASURED, "point-mae": {**MEASURED, name: 7}}
+    with pytest.raises(SystemExit, match=rf"act\.json and point-mae\.json differ in {name}: .* and 7\..*under the same settings"):
+        benchmark("page").settings(measured)
+    assert benchmark("page").settings({"act": MEASURED, "recon": MEASURED}) == MEASURED
+
+
+def test_only_speed_against_the_public_file_is_on_the_page(benchmark):
+    page = benchmark("page")
+    loops = {"name": "inference, torch loops", "cpu_ratio": [9.0]}
+    assert page._ratios("act", {"results": [*RESULTS["results"], loops]}) == ["1.50 (1.00..2.00)"] * 2
+    with pytest.raises(SystemExit, match=r"act\.json has no 'inference, model only, the public file', only inference, torch loops"):
+        page._ratios("act", {"results": [loops]})
+
+
+def test_the_page_in_the_docs_is_the_one_that_is_made(benchmark, monkeypatch):
+    """But for what takes long: golden errors, and speed."""
+    page, kept = benchmark("page"), (ROOT / "docs" / "backbones.md").read_text()
+    monkeypatch.setattr(page, "_golden_error", lambda *_: 1e-9)
+    monkeypatch.setattr(page, "_parts_error", lambda *_: 1e-9)
+    machine = re.search(r"the allocator as it is \((.*)\)\.", kept)
+    speed = {family: {**MEASURED, "machine": machine[1], **RESULTS} for family in FAMILIES}
+    made = "\n".join(page.page(FAMILIES, ROOT, speed)) + "\n"
+    measured = re.compile(r"\de-\d\d|\d\.\d\d( \(\d\.\d\d\.\.\d\.\d\d\))?(?= \|)")
+    assert measured.sub("*", made) == measured.sub("*", kept)
