@@ -1,6 +1,8 @@
-"""One line that concludes: which model to take, and what is shown of it. What is not tested is not said.
+"""One line that concludes: which model to take, and what is shown of it.
 
-Advice rests on the recommended model, which validation data chose, and on the baselines: never on who has the best test numbers.
+Advice rests on the recommended model, which validation data chose. A baseline goes before it where its means are no lower on the split that is shown
+and on validation data (docs/protocol.md): means, so a lead may be one of luck, and the line says whether a difference is shown. No model is taken
+for its test numbers alone.
 """
 
 from __future__ import annotations
@@ -58,10 +60,16 @@ def _rather(board: Board, after: Place, rival: Rival) -> str:
     name, than = board.called(rival.method), board.called(board.reference)
     where = "on the validation split" if board.split == "val" else "on the test and the validation split"
     cost = f", and {name} costs less" if cheaper(after, rival) else ""
-    told = f"Take {name} rather than {board.named(after)}: {words.joined(rival.scores)} of {name} are as high or higher {where}{cost}."
-    told = told if len(rival.scores) > 1 else told.replace(" are as high", " is as high")
+    ours, verb = board.named(after), "are" if len(rival.scores) > 1 else "is"
+    told = f"Take {name} rather than {ours}: {words.joined(rival.scores)} of {name} {verb} on average no lower {where}{cost}."
+    ahead = [f"{_CALLED[quantity]} ({words.points(-rival.gain[quantity].value)} points)" for quantity in _of(rival.gain, -1)]
+    if ahead:
+        told += f" A gain of {words.joined(ahead)} over {ours} is shown."
+    elif rival.gain:
+        told += f" No difference in {words.joined(map(_CALLED.__getitem__, rival.gain), 'or')} is shown between the two."
     changes: Changes = {} if rival.method == board.reference else changes_of(board, board.fixed(rival.method), board.reference)
-    return told + (f" Against {than} {_shown(changes)}.{_seeds(board, changes)}" if changes else "")
+    told += f" Against {than} {_shown(changes)}." if changes else ""
+    return told + (_seeds(board, changes) or _seeds(board, rival.gain))
 
 
 def _probing_will_do(board: Board, after: Place, changes: Changes) -> bool:
