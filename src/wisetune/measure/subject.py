@@ -48,7 +48,7 @@ class Subject:
         return _finite(self.bank.logits(self.model, self.backbone_key, split.points, split.digest), "the model's answers")
 
     def once(self, split: Split) -> Float[np.ndarray, "n c"]:
-        """Logits of clouds that will not be looked at again (corrupted ones): nothing is kept."""
+        """Logits of clouds that will not be looked at again (corrupted ones): nothing is kept, and so ``shares_looks`` of the measure is false."""
         answer = self.logits(split)
         self.bank.forget_points(split.digest)
         return answer
