@@ -6,6 +6,7 @@ import pytest
 from terminal import built, job, refused, wisetune
 
 from wisetune._version import __version__
+from wisetune.fit.finetune import Fit
 
 
 @pytest.mark.usefixtures("finished")
@@ -66,15 +67,16 @@ def test_show_of_a_preset_says_what_is_not_mixed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = wisetune("show", "point-mae-modelnet-1k")
     assert (done.code, done.error) == (0, "")
-    first, backbone, size, title, token, place, head, *_ = done.out.splitlines()
+    first, backbone, size, its_head, title, token, place, head, *_ = done.out.splitlines()
     assert (first, backbone) == ("point-mae-modelnet-1k: Point-MAE cfgs/finetune_modelnet.yaml", "backbone   point-mae")
-    assert size == "size       21,825,792 values (--shapes lists them)"
+    assert size == "size       21,825,792 values, and 273,960 of the head (--shapes lists those of the backbone)"
+    assert its_head == "head       mlp3, 40 outputs"
     assert (title, token) == ("not mixed", f"  {TOKEN}")
     assert place == token.replace("cls_token", "cls_pos")
     assert head.endswith("(the head): " + token.partition(": ")[2] + " (WiSE-FT), or one trained on the mixed backbone (WiSE-FT-LP)")
     assert "  blocks.blocks.11.norm2.bias  [384]" in wisetune("show", "point-mae-modelnet-1k", "--shapes").out.splitlines()
     told = wisetune("show", "recon:width=32,heads=2,depth=1", "--json").json
-    assert [part["part"] for part in told["no pre-trained value"]] == ["cls_head_finetune (the head)"]
+    assert [part["part"] for part in told["not_mixed"]] == ["cls_head_finetune (the head)"]
     assert (told["backbone"], told["shapes"]["img_token"]) == ("recon:width=32,depth=1,heads=2", [1, 1, 32])
 
 
@@ -185,7 +187,13 @@ def test_show_of_a_setting_is_its_official_training_in_words():
         "select=best-on-test, and the results say so",
     ):
         assert words in done.out
-    told = json.loads(wisetune("show", "maskpoint-scanobjectnn", "--json").out)["official training"]
-    assert set(told) < set(done.out.splitlines())
+    told = json.loads(wisetune("show", "maskpoint-scanobjectnn", "--json").out)["official_training"]
+    assert set(told) == {"frozen", "as_intended", "as_published", "faults", "voting"}
+    assert Fit.from_options(told["as_published"]) != Fit.from_options(told["as_intended"])
+    assert all(f"- {fault}" in done.out for fault in told["faults"])
     assert "no official one" in wisetune("show", "point-mae-mini").out
+    parts = wisetune("show", "act-shapenetpart").out
+    assert "  label_conv_cls, propagation_0_cls, convs1_cls, " in parts
+    assert "cls_head_finetune" not in parts
+    assert "training   not here: wisetune trains no part segmentation" in parts
     refused(wisetune("show", "maskpoint-scanobject"), 65, "maskpoint-scanobject")

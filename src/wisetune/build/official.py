@@ -10,8 +10,9 @@ from wisetune.errors import UsageError, did_you_mean
 from wisetune.fit.finetune import Fit
 from wisetune.fit.words import in_words
 from wisetune.nets.backbone import BackboneSpec, Preset
-from wisetune.nets.create import BACKBONES, named
+from wisetune.nets.create import BACKBONES, named, parse_any_head
 from wisetune.nets.official_fits import Reading
+from wisetune.nets.parts import PartsHead
 from wisetune.spec import apart
 
 OFFICIAL = "official"
@@ -79,14 +80,25 @@ def _same(one: BackboneSpec, other: BackboneSpec) -> bool:
     return bare(one) == bare(other)
 
 
-def told(name: str) -> Iterator[str]:
-    """A preset in words, line by line, by its one word (``point-mae-scanobjectnn``)."""
-    preset = named()[name]
-    yield f"{name}: {preset.source}"
-    yield f"backbone   {preset.backbone}"
-    yield f"head       {preset.head}" + ("" if preset.classes is None else f", {preset.classes} outputs")
+def training(preset: Preset) -> dict[str, Any] | None:
+    """How the official code tunes a setting, as plain data; None where no official training is known here."""
     if preset.fit is None:
-        yield "training   no official one"
+        return None
+    return {
+        "frozen": preset.fit.frozen,
+        "as_intended": preset.fit.text("as_intended"),
+        "as_published": preset.fit.text("as_published"),
+        "faults": list(preset.fit.faults),
+        "voting": preset.fit.votes,
+    }
+
+
+def told(name: str) -> Iterator[str]:
+    """A preset's official training in words, line by line, by its one word (``point-mae-scanobjectnn``)."""
+    preset = named()[name]
+    if preset.fit is None:
+        parts = isinstance(parse_any_head(preset.head), PartsHead)
+        yield "training   " + ("not here: wisetune trains no part segmentation" if parts else "no official one")
         return
     option = "--head-fit" if preset.fit.frozen else "--fit"
     fit = Fit.from_options(preset.fit.text())

@@ -98,35 +98,60 @@ def _is_backbone(text: str) -> bool:
 
 
 def _model(what: Path) -> dict[str, Any]:
-    """What a backbone, or the one in a file, is."""
-    from wisetune.build.official import told as official
-    from wisetune.nets.backbone import build_empty
-    from wisetune.nets.create import parse_backbone, preset_called
+    """What a backbone, or the one in a file, is, as plain data."""
+    from wisetune.build.official import training
+    from wisetune.nets.backbone import build_empty, on_meta
+    from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
     from wisetune.nets.save import read_card
     from wisetune.weights.mix import unmixed
 
     card = read_card(what) if what.is_file() else None
-    spec = card.backbone if card else parse_backbone(str(what))
-    backbone = build_empty(spec)
-    told: dict[str, Any] = {"name": str(what), "backbone": str(spec), "values": sum(value.numel() for value in backbone.parameters())}
-    if card is not None and card.head is not None:
-        told |= {"head": str(card.head), "classes": list(card.classes), "grafts": list(card.grafts)}
-    told["no pre-trained value"] = [{"part": part.name, "at alpha=0": part.at_zero} for part in unmixed(backbone)]
-    told["official training"] = list(official(str(what))) if preset_called(str(what)) else []
-    return told | {"shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()}}
+    preset = None if card else preset_called(str(what))
+    backbone = build_empty(card.backbone if card else parse_backbone(str(what)))
+    told: dict[str, Any] = {
+        "name": str(what),
+        "backbone": str(backbone.spec),
+        "values": sum(value.numel() for value in backbone.parameters()),
+    }
+    shapes = {name: list(value.shape) for name, value in backbone.state_dict().items()}
+    head, classes = (card.head, card.classes) if card else (None, ())
+    if preset is not None:
+        told["source"] = preset.source
+        head = parse_any_head(preset.head)
+        classes = class_names(preset.classes) if preset.classes else ()
+    if head is not None:
+        told |= {"head": str(head), "outputs": len(classes) or None}
+    whole = None
+    if head is not None and classes:
+        with on_meta():
+            whole = assemble(backbone, head, classes)
+        told["head_values"] = sum(value.numel() for value in whole.head.parameters())
+    if card is not None and head is not None:
+        told |= {"classes": list(classes), "grafts": list(card.grafts)}
+    told["not_mixed"] = [{"part": part.name, "at_alpha_0": part.at_zero} for part in unmixed(whole or backbone)]
+    if preset is not None:
+        told["official_training"] = training(preset)
+    return told | {"shapes": shapes}
 
 
 def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
-    of_preset = model["official training"]
-    yield from of_preset[:2] or [f"{model['name']}  {model['backbone']}"]
-    yield f"size       {model['values']:,} values (--shapes lists them)"
+    from wisetune.build.official import told as official
+
+    of_preset = "source" in model
+    yield f"{model['name']}: {model['source']}" if of_preset else f"{model['name']}  {model['backbone']}"
+    if of_preset:
+        yield f"backbone   {model['backbone']}"
+    of_head = f", and {model['head_values']:,} of the head" if "head_values" in model else ""
+    yield f"size       {model['values']:,} values{of_head} (--shapes lists those of the backbone)"
     if "head" in model:
-        yield f"head       {model['head']}, {len(model['classes'])} classes: {', '.join(model['classes'])}"
-        yield from (f"graft      {graft}" for graft in model["grafts"])
+        named = f", {counted(len(model['classes']), 'class')}: {', '.join(model['classes'])}" if "classes" in model else ""
+        yield f"head       {model['head']}" + (named or (f", {model['outputs']} outputs" if model["outputs"] else ""))
+        yield from (f"graft      {graft}" for graft in model.get("grafts", ()))
     yield "not mixed"
-    for part in model["no pre-trained value"]:
-        yield f"  {part['part']}: no pre-trained value; at alpha=0 it is {part['at alpha=0']}"
-    yield from of_preset[2:]
+    for part in model["not_mixed"]:
+        yield f"  {part['part']}: no pre-trained value; at alpha=0 it is {part['at_alpha_0']}"
+    if of_preset:
+        yield from official(model["name"])
     for name, shape in model["shapes"].items() if shapes else ():
         yield f"  {name}  {shape}"
 

@@ -38,12 +38,15 @@ _TUNED = "the fine-tuned model's, as at every alpha"
 _HEADS = f"{_TUNED} (WiSE-FT), or one trained on the mixed backbone (WiSE-FT-LP)"
 
 
-def unmixed(backbone: Backbone) -> list[Unmixed]:
+def unmixed(model: Model | Backbone) -> list[Unmixed]:
     """What a mix of a start and a fine-tuned model does not mix: the head, and of the backbone what pre-training lacks.
 
     A mix that mixed them would mix initial noise in.
     """
-    return [*(Unmixed(name, _TUNED) for name in backbone.anatomy.fresh), Unmixed(f"{backbone.head_name} (the head)", _HEADS)]
+    backbone = model.backbone if isinstance(model, Model) else model
+    prefixes = model.head_prefixes if isinstance(model, Model) else (f"{backbone.head_name}.",)
+    head = ", ".join(prefix.rstrip(".") for prefix in prefixes)
+    return [*(Unmixed(name, _TUNED) for name in backbone.anatomy.fresh), Unmixed(f"{head} (the head)", _HEADS)]
 
 
 @overload
