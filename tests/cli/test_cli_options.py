@@ -7,9 +7,8 @@ import pytest
 from terminal import refused, wisetune
 
 from wisetune.build.request import Request
-from wisetune.cli.options import _catalogs, _kinds
+from wisetune.cli.options import _kinds, _spec
 from wisetune.fit.finetune import Fit
-from wisetune.fit.pretrain import Pretrain
 from wisetune.nets.point_mae import PointMAESpec
 from wisetune.nets.readout import READOUTS
 from wisetune.points.augment import AUGMENTATIONS
@@ -35,7 +34,7 @@ def test_of_pre_training_what_each_backbone_decides():
 def test_without_a_name_all_that_have_options():
     listed = wisetune("options").out
     names = [name.strip() for line in listed.splitlines()[:-1] for name in line.split(maxsplit=1)[1].split(",")]
-    assert {"fit", "pretrain", "wise-ft-lp", "folder", "corruption", "point-mae"} <= set(names)
+    assert {"fit", "pretrain", "wise-ft-lp", "folder", "corruption", "point-mae", "mlp3", "parts-graph"} <= set(names)
     for name in names:
         done = wisetune("options", name)
         assert (done.code, done.error) == (0, ""), name
@@ -45,7 +44,7 @@ def test_without_a_name_all_that_have_options():
 @pytest.mark.parametrize("name", [name for names in _kinds().values() for name in names])
 def test_every_option_says_what_it_means_and_what_words_it_takes(name):
     noun = next(noun for noun, names in _kinds().items() if name in names)
-    rows = options_of({"fit": Fit, "pretrain": Pretrain}[name] if noun == "training" else _catalogs()[noun].entry(name))
+    rows = options_of(_spec(noun, name))
     assert [row.name for row in rows if not row.means] == []
     lines = wisetune("options", name).out.splitlines()
     for row in rows:
@@ -58,6 +57,10 @@ def test_options_that_are_texts_name_their_words():
     told = {row.name: row.means for kind in (Fit, PointMAESpec) for row in options_of(kind)}
     assert all(word in told["augment"] for word in AUGMENTATIONS)
     assert all(word in told["readout"] for word in READOUTS)
+
+
+def test_an_augmentation_is_not_said_to_be_of_training_where_it_is_voting_s():
+    assert "training clouds" not in wisetune("options", "voting").out
 
 
 @pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("x", "There are: fit, pretrain, ft")])

@@ -27,6 +27,7 @@ from wisetune.data.splits import assign
 from wisetune.data.task import Data, Split
 from wisetune.data.tasks import parse_task
 from wisetune.errors import DataError, UsageError, counted
+from wisetune.nets.heads import HEADS
 from wisetune.nets.model import Model
 from wisetune.nets.save import save_model
 from wisetune.results import Results
@@ -46,7 +47,7 @@ _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "probes": ((str, Path), "a list of tasks, such as ['folder:other']; an empty one for the bundled objects"),
     "fit_options": ((str,), "text, such as 'epochs=30,lr=0.001'"),
     "head_fit_options": ((str,), "text, such as 'epochs=100,lr=0.003'"),
-    "head": ((str,), "'linear' or 'mlp3'"),
+    "head": ((str,), f"one of {', '.join(HEADS)}"),
     "rule": ((str,), "'interval' or 'greedy'"),
     "seed": ((int, np.integer), "a whole number from 0"),
     "out": ((str, Path, type(None)), "the path of a folder, or None"),
@@ -73,7 +74,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         story: what to do; ``ft``, ``lp`` and ``lp-ft`` tune without a sweep.
         probes: tasks on which robustness is measured; the bundled CAD objects if none.
         fit_options, head_fit_options: of full fine-tuning and of training a head, as after ``--fit`` and ``--head-fit`` on the command line.
-        head: ``linear`` or ``mlp3``.
+        head: ``linear``, ``mlp1``, ``mlp2`` or ``mlp3``.
         rule: how alpha is recommended.
         seed: training seed; what is held out of arrays or a folder does not follow from it.
         out: folder of the store, from which an interrupted fit goes on; a temporary one if None.

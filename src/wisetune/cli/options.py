@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wisetune.catalog import Catalog
+    from wisetune.spec import Spec
 
 
 def options(name: str | None = None) -> int:
@@ -14,7 +15,7 @@ def options(name: str | None = None) -> int:
     Parameters
     ----------
     name
-        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a task, a measure, a backbone ...
+        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a task, a measure, a backbone, a head ...
     """
     from wisetune.errors import UsageError, did_you_mean
 
@@ -44,19 +45,34 @@ def _catalogs() -> dict[str, Catalog[Any]]:
 
 def _kinds() -> dict[str, list[str]]:
     """Everything that has options, by what it is."""
-    return {"training": ["fit", "pretrain"], **{noun: catalog.names() for noun, catalog in _catalogs().items()}}
+    return {"training": ["fit", "pretrain"], **{noun: catalog.names() for noun, catalog in _catalogs().items()}, "head": list(_heads())}
+
+
+def _heads() -> dict[str, type[Spec]]:
+    """Heads of classes, and of parts."""
+    from wisetune.nets.create import PARTS_HEADS
+    from wisetune.nets.heads import HEADS
+
+    return {**HEADS, **PARTS_HEADS}
+
+
+def _spec(noun: str, name: str) -> type[Spec]:
+    from wisetune.fit.finetune import Fit
+    from wisetune.fit.pretrain import Pretrain
+
+    if noun == "training":
+        return Fit if name == "fit" else Pretrain
+    return _heads()[name] if noun == "head" else _catalogs()[noun].entry(name)
 
 
 def _print(noun: str, name: str) -> None:
     import inspect
 
     from wisetune.build.request import Request
-    from wisetune.fit.finetune import Fit
-    from wisetune.fit.pretrain import Pretrain
     from wisetune.nets.create import pretrainable
     from wisetune.spec import options_of
 
-    spec = (Fit if name == "fit" else Pretrain) if noun == "training" else _catalogs()[noun].entry(name)
+    spec = _spec(noun, name)
     print(inspect.getdoc(spec) or "")
     rows = options_of(spec)
     print(f"\nOptions, as {rows[0].name}=VALUE,{rows[-1].name}=VALUE:" if rows else "\nIt has no options.")

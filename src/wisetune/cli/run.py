@@ -93,7 +93,7 @@ def run(
     seeds
         How many training seeds (0, 1, ...). Differences between methods need at least 3.
     head
-        linear, or mlp3 (the head of the published classifiers).
+        linear, or mlp1, mlp2, mlp3 (the heads of published classifiers; wisetune options mlp3).
     fit
         Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best, or official for the training
         of the released code; wisetune options fit lists them all.

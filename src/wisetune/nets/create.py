@@ -57,7 +57,8 @@ def create(
         name: a backbone, or its spec (``point-mae:width=192,heads=3``).
         preset: a published setting of the backbone; its sizes are the defaults of ``options``.
         classes: how many, or their names; a preset for one data set knows its own.
-        head: ``mlp3`` or ``linear``, with options if wanted (``mlp3:dropout=0.1``); by default the preset's, else ``mlp3``. With a head of part
+        head: one of ``HEADS`` (``linear``, ``mlp1``, ``mlp2``, ``mlp3``), with options if wanted
+            (``mlp3:dropout=0.1``); by default the preset's, else ``mlp3``. With a head of part
             segmentation (``preset="shapenetpart"``) it is a ``Segmenter``, and classes are the parts.
         reading: ``as_intended`` (default), or ``as_published`` where the released code differs from the paper.
         seed: fresh weights are a pure function of it, and torch's own random state stays as it is.

@@ -13,6 +13,9 @@ from wisetune.spec import Spec, option
 
 _WIDEST = 1 << 13
 """Far above any use. Specs are read from files that nobody vouches for, so none may ask for the whole memory."""
+DROPOUT = "the share of values that are dropped in training"
+"""What the option of this name means, in every head."""
+_HIDDEN = "numbers of the hidden layer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +58,9 @@ class Mlp3Head(Head):
 
     name: ClassVar[str] = "mlp3"
 
-    hidden: int = option(256, least=1, most=_WIDEST)
-    dropout: float = option(0.5, least=0, below=1)
-    second: int | None = option(None, least=1, most=_WIDEST, absent=None)
+    hidden: int = option(256, least=1, most=_WIDEST, means=_HIDDEN)
+    dropout: float = option(0.5, least=0, below=1, means=DROPOUT)
+    second: int | None = option(None, least=1, most=_WIDEST, absent=None, means="numbers of the second hidden layer; none: as many")
 
     def build(self, width: int, classes: int) -> nn.Module:
         """Positions in the Sequential are those of the released code, so that its files load by name."""
@@ -74,8 +77,8 @@ class Mlp2Head(Head):
 
     name: ClassVar[str] = "mlp2"
 
-    hidden: int = option(256, least=1, most=_WIDEST)
-    dropout: float = option(0.5, least=0, below=1)
+    hidden: int = option(256, least=1, most=_WIDEST, means=_HIDDEN)
+    dropout: float = option(0.5, least=0, below=1, means=DROPOUT)
 
     def build(self, width: int, classes: int) -> nn.Module:
         """Positions in the Sequential are those of the released code, so that its files load by name."""

@@ -18,6 +18,7 @@ from torch import nn
 from wisetune.errors import UsageError
 from wisetune.nets._linear import linear
 from wisetune.nets.backbone import Backbone, Groups, Level
+from wisetune.nets.heads import DROPOUT
 from wisetune.points.interpolate import Spread, spread_to
 from wisetune.spec import Spec, option
 
@@ -52,8 +53,8 @@ class PartsHead(Spec):
     climbs: ClassVar[bool] = False
     """Whether it reads levels that have patches of their own."""
 
-    categories: int = option(16, least=1, most=_MOST_CATEGORIES)
-    dropout: float = option(0.5, least=0, below=1)
+    categories: int = option(16, least=1, most=_MOST_CATEGORIES, means="categories of shapes, of which each cloud's is known")
+    dropout: float = option(0.5, least=0, below=1, means=DROPOUT)
 
     @classmethod
     def prefixes(cls, suffix: str = "") -> tuple[str, ...]:
@@ -146,7 +147,7 @@ class Parts(PartsHead):
     name: ClassVar[str] = "parts"
     layers: ClassVar[tuple[str, ...]] = ("label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2")
 
-    leads: bool = False
+    leads: bool = option(False, means="whether the maximum over lead tokens is joined")
 
     def build(self, backbone: Backbone, parts: int) -> PartsModule:
         """Names and widths are those of the released code, so that its files load by name."""

@@ -34,8 +34,8 @@ class GraphParts(PartsHead):
         *("conv1", "conv2", "bn1"),
     )
 
-    fine: int = option(_FINE, least=_NEAR, most=1 << 14)
-    middle: int = option(_MIDDLE, least=_NEAR, most=1 << 14)
+    fine: int = option(_FINE, least=_NEAR, most=1 << 14, means="finer centres, next to the points")
+    middle: int = option(_MIDDLE, least=_NEAR, most=1 << 14, means="centres between these and the patches, some of the finer ones")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -87,7 +87,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "jitter": jitter,
 }
 
-AUGMENTS = f"done to training clouds from left to right, joined by +: {', '.join(AUGMENTATIONS)}"
+AUGMENTS = f"done to clouds from left to right, joined by +: {', '.join(AUGMENTATIONS)}"
 """What an option says of itself that takes such names."""
 
 
