@@ -15,7 +15,7 @@ from wisetune.results import Results
 from wisetune.store import Store
 
 SUMMARY = {"method", "rule", "alpha", "selected_on", "shown_on", "seeds", "before", "after", "linear_probing", "gain"}
-SUMMARY |= {"rival", "conclusion", "sentences", "notes"}
+SUMMARY |= {"rival", "conclusion", "model", "sentences", "notes"}
 PLAN = {"story", "start", "task", "probes", "seeds", "head", "fit", "head_fit", "parameters", "models", "trainings", "mixes", "seconds"}
 
 

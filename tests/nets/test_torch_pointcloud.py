@@ -98,7 +98,7 @@ def test_a_small_file_with_another_class_count():
     report = load_official(model, file)
     assert report.mismatched[0] == ("cls_head_finetune.8.weight", (5, 256), (3, 256))
     assert all(torch.equal(value, source[name]) for name, value in model.backbone.state_dict().items())
-    with pytest.raises(WeightsError, match=r"It looks like act with width=16.* or point-mae with width=16"):
+    with pytest.raises(WeightsError, match=r"It looks like act or point-mae with width=16"):
         load_official(create("point-mae", classes=3, **{**TINY_OPTIONS, "width": 32}), file)
 
 

@@ -155,3 +155,12 @@ def test_fine_tuning_below_linear_probing_is_warned_of() -> None:
     assert "Try a lower rate (--fit lr=...)" in note
     for lp in ((0.601, 0.6), (0.4, 0.6)):
         assert not summary(results(ours=(0.6, 0.6), ft=(0.6, 0.6), lp=lp))["notes"]
+
+
+def test_the_file_is_named_and_another_model_that_the_line_takes_is_not_in_it():
+    kept = summary(results(ours=(0.8, 0.7), ft=(0.8, 0.6)))["model"]
+    assert kept.startswith(f"This file is {_AT}, the model of training seed 0, which has an accuracy of 80.0")
+    assert kept.endswith("on the test split.")
+    other = summary(results(ours=(0.8, 0.7), ft=(0.8, 0.6), lp_ft=(0.801, 0.8)))["model"]
+    assert other.endswith("LP-FT is another model: wisetune run lp-ft with the same options makes its file.")
+    assert summary(results(ours=(0.8, 0.601), ft=(0.801, 0.6)))["model"].endswith("wisetune run ft with the same options makes its file.")

@@ -301,3 +301,4 @@ def _print_summary(found: dict[str, Any], out: Path) -> None:
         print(line)
     print(f"Report: {out / 'report.html'}")
     print(f"Model:  {out / 'model.safetensors'}   (wisetune predict {out} FILE...)")
+    print(f"        {found['model']}")

@@ -17,7 +17,8 @@ def model_card(results: Results, about: Mapping[str, Any]) -> str:
     lines = [
         f"# Point-cloud classifier for {task.name}",
         "",
-        *([f"{of_file(results)}  ", f"Over its {len(study.seeds)} training seeds:  "] if len(study.seeds) > 1 else []),
+        f"{of_file(results)}  ",
+        *([f"Over its {len(study.seeds)} training seeds:  "] if len(study.seeds) > 1 else []),
         *[f"{sentence}  " for sentence in found["sentences"]],
         "",
         "## What it is",

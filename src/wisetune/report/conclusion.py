@@ -8,6 +8,7 @@ for its test numbers alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from wisetune.records import LEAST_SEEDS
 from wisetune.report import board as b
@@ -20,8 +21,15 @@ Changes = Mapping[str, Estimate]
 """By quantity how far one model is above another."""
 
 
-def concluded(board: Board, after: Place, rival: Rival | None) -> str:
-    """What follows for a user: the recommended model, a baseline that is as good, or what it is compared with; empty where nothing is compared.
+class Conclusion(NamedTuple):
+    """The line, empty where nothing is compared; and the baseline that it takes instead of the recommended model, if it does."""
+
+    text: str
+    instead: str | None = None
+
+
+def concluded(board: Board, after: Place, rival: Rival | None) -> Conclusion:
+    """What follows for a user: the recommended model, a baseline that is as good, or what it is compared with.
 
     A baseline that is as good or better on the split that is shown and on validation data goes first. Else the recommended model has to
     show a gain over the reference; and one over linear probing, the cheapest, unless that loses where the recommended model does not.
@@ -29,25 +37,27 @@ def concluded(board: Board, after: Place, rival: Rival | None) -> str:
     ours, than = board.named(after), board.called(board.reference)
     changes = changes_of(board, after, board.reference) if after else {}
     if rival and rival.dominates and rival.on_val:
-        return _rather(board, after, rival)
+        return Conclusion(_rather(board, after, rival), rival.method)
     if after and (same := itself(board, after)):
         cost = f", and {board.called(same)} costs less" if same == "lp" and not _of(changes, 1) + _of(changes, -1) else ""
         against = f" Against {than} {_shown(changes)}{cost}.{_seeds(board, changes)}" if changes else ""
-        return f"Take {board.called(same)}: {ours} is the same model.{against}"
+        return Conclusion(f"Take {board.called(same)}: {ours} is the same model.{against}")
     if not changes:
-        return ""
+        return Conclusion("")
     if _probing_will_do(board, after, changes):
-        return f"Keep linear probing: on these scans no gain of {ours} over linear probing is shown, and nothing costs less."
+        return Conclusion(
+            f"Keep linear probing: on these scans no gain of {ours} over linear probing is shown, and nothing costs less.", "lp"
+        )
     gained, lost = _of(changes, 1), _of(changes, -1)
     if not gained and not lost:
-        return f"Keep {than}: on these scans no gain of {ours} over {than} is shown."
+        return Conclusion(f"Keep {than}: on these scans no gain of {ours} over {than} is shown.", board.reference)
     if gained and lost:
         told = f"Take {ours} only where its gain is worth its loss: against {than} {_shown(changes)}."
     elif gained:
         told = f"Take {ours} rather than {than}: {_shown(changes)}.{_beside(board, after, rival)}"
     else:
         told = f"Keep {than}: of {ours} against {than} {_shown(changes)}, and no gain."
-    return told + _seeds(board, changes)
+    return Conclusion(told + _seeds(board, changes), None if gained else board.reference)
 
 
 def changes_of(board: Board, place: Place, than: str) -> dict[str, Estimate]:

@@ -11,6 +11,8 @@ from wisetune.report.conclusion import concluded
 from wisetune.report.rival import Rival, itself, judged, rival_of, told
 from wisetune.results import Results
 
+_STORIES = ("ft", "lp", "lp-ft")
+"""Baselines that are stories of their own."""
 _SCORES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS, b.CORRUPTED)
 
 
@@ -42,19 +44,27 @@ def summary(results: Results) -> dict[str, Any]:
         "linear_probing": _scores(board, probing),
         "gain": gain,
         "rival": None if rival is None else _rival(rival),
-        "conclusion": conclusion,
-        "sentences": [*filter(None, [conclusion]), *_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
+        "conclusion": conclusion.text,
+        "model": of_file(results),
+        "sentences": [*filter(None, [conclusion.text]), *_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
         "notes": notes(board),
     }
 
 
 def of_file(results: Results) -> str:
-    """The numbers of the one model that a run saves, which is that of the first seed."""
-    board, best, seed = Board(results), results.study.recommended, results.study.seeds[0]
+    """Which model a run saves, and its numbers: the recommended one, of the first seed; and how to have another that the conclusion takes instead."""
+    board, best = Board(results), results.study.recommended
+    after, seed = board.chosen(), next(iter([*results.study.seeds, *board.seeds]), 0)
     scores = _scored(board, {seed: best}) if best else ""
-    return f"This file is the model of training seed {seed}" + (
+    called = f"{board.named({seed: best})}, " if best else ""
+    told = f"This file is {called}the model of training seed {seed}" + (
         f", which has {scores} on the {words.split(board.split)} split." if scores else "."
     )
+    instead = concluded(board, after, rival_of(board, after)).instead
+    if instead is None:
+        return told
+    way = f": wisetune run {instead} with the same options makes its file" if instead in _STORIES else ""
+    return f"{told} {words.capital(board.called(instead))} is another model{way}."
 
 
 def notes(board: Board) -> list[str]:
