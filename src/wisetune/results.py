@@ -70,7 +70,10 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """The alpha that a rule (``greedy`` or ``interval``) chose for one seed on the validation split, every test it made, the reason in words."""
+    """The alpha that a rule (``greedy`` or ``interval``) chose for one seed on the validation split, every test it made, the reason in words.
+
+    ``decided`` is what singled this alpha out of those accepted, or ended the search, in few words; empty in results from before it was kept.
+    """
 
     method: str
     rule: str
@@ -79,6 +82,7 @@ class Chosen:
     stopped_by: str
     why: str
     steps: list[Step]
+    decided: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,16 @@ def test_no_corruption_no_section() -> None:
     assert "## Under corruption" not in markdown(dataclasses.replace(results, rows=rows), "Clean")
 
 
+def test_a_choice_says_what_decided_and_an_old_one_how_its_search_ended() -> None:
+    results = study((0,))
+    for said, told in (("all are equal", "all are equal"), ("", "every alpha was tried")):
+        chosen = [dataclasses.replace(one, stopped_by="end of grid", decided=said) for one in results.chosen]
+        text = markdown(dataclasses.replace(results, chosen=chosen), "Choices").split("## The choice")[1]
+        assert "| method | rule | seed | alpha | what decided |" in text
+        assert f"| WiSE-FT-LP | greedy | 0 | 0.4 | {told} |" in text
+        assert "end of grid" not in text
+
+
 def test_several_runs_are_one_table_each_with_its_recommended_model_and_baselines() -> None:
     few = study((0,))
     counts = {"train": {"bag": 7, "bin": 5}, "test": {"bag": 2}}

@@ -392,7 +392,9 @@ def test_the_tests_of_a_rule_are_told_once_in_short_words_and_few_are_folded() -
     curve = Curve([1, 0.9, 0.8], [0.9, 0.9, 0.7], [0.5, 0.6, 0.7], n=200)
     own = interval_alpha(curve)
     chosen = [
-        dataclasses.replace(one, rule="interval", alpha=own.alpha, why=own.explain(), steps=list(own.steps)) if one.seed == -1 else one
+        dataclasses.replace(one, rule="interval", alpha=own.alpha, why=own.explain(), steps=list(own.steps), decided=own.decided)
+        if one.seed == -1
+        else one
         for one in made.chosen
     ]
     said = dataclasses.replace(made.study, rule="interval")
@@ -402,7 +404,10 @@ def test_the_tests_of_a_rule_are_told_once_in_short_words_and_few_are_folded() -
     shown, folded = part.split("<details")
     table = shown.split("<h4>")[1]
     assert table.startswith("WiSE-FT-LP, interval rule, all seeds together: α&nbsp;=&nbsp;0.9</h4>")
-    assert '<p class="soft">The most robust alpha at which no loss of accuracy against alpha 1 is shown and at most 1 point seen.' in table
+    assert (
+        '<p class="soft">The most robust alpha at which no loss of accuracy against alpha 1 is shown and at most 1 point seen; of equally '
+        in table
+    )
     rows = [re.sub(r"<[^>]*>", "|", row) for row in table.split("<tbody>")[1].split("<tr")[1:]]
     assert [re.search(r"\|([\d.]+)\|", row)[1] for row in rows] == ["1", "0.9", "0.8"]
     assert rows[1].startswith(' class="chosen"')
@@ -413,6 +418,21 @@ def test_the_tests_of_a_rule_are_told_once_in_short_words_and_few_are_folded() -
     first = shown.split("</table>")[0]
     assert re.findall(r'<th scope="col">([^<]*)</th>', first) == ["chosen α", "all seeds", "seed 0", "seed 1", "seed 2"]
     assert '<th scope="row" class="name">WiSE-FT-LP, greedy rule</th><td>–</td><td>0.4</td><td>0.3</td><td>0.4</td>' in first
+
+
+def test_at_ties_the_chosen_row_says_what_decided_also_at_alpha_one() -> None:
+    made = study()
+    for accuracy, told in (
+        ([0.88, 0.96], "|no loss of accuracy is shown; all accepted are equally robust, of these the most accurate|"),
+        ([0.96, 0.96], "|where the rule begins; all accepted are equally robust, and equally accurate, of these the largest alpha|"),
+    ):
+        own = interval_alpha(Curve([1, 0.9], accuracy, [0.875, 0.875], n=16))
+        steps, ours = list(own.steps), made.chosen[1]
+        chosen = [dataclasses.replace(ours, alpha=own.alpha, why=own.explain(), steps=steps, decided=own.decided)]
+        text = without_code(page(dataclasses.replace(made, chosen=chosen, study=dataclasses.replace(made.study, rule="interval"))))
+        rows = re.sub(r"<[^>]*>", "|", text.split(">Which tests decided<")[1].split("</section>")[0])
+        assert told in rows
+        assert "most robust of those" not in rows
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_drop_of_exactly_the_tolerance_is_accepted():
 def test_equal_values_walk_to_the_end_of_the_grid():
     choice = greedy_alpha(curve(GRID, [80] * 11, [70] * 11))
     assert (choice.alpha, choice.stopped_by, len(choice.steps)) == (0.0, "end of grid", 10)
-    assert "every alpha was tried" in choice.explain()
+    assert "Every alpha was tried: none is refused." in choice.explain()
 
 
 def test_small_drops_add_up_only_under_the_previous_reference():
@@ -233,3 +233,28 @@ def test_options_are_checked():
         greedy_alpha(flat, reference="best")
     with pytest.raises(UsageError, match="first_step is 'skipped'"):
         greedy_alpha(flat, first_step="skipped")
+
+
+def test_at_ties_the_reason_is_the_one_that_decided():
+    """Robustness that is the same everywhere did not choose: accuracy did, and where that is the same too, the larger alpha."""
+
+    def decided(accuracy: list[float], robustness: list[float], margin: float = math.inf) -> tuple[float, str]:
+        choice = interval_alpha(curve(GRID[: len(accuracy)], accuracy, robustness, n=16), margin=margin)
+        assert f"Every alpha was tried: {choice.decided}. Chosen: alpha {choice.alpha:g}," in choice.explain()
+        return choice.alpha, choice.decided
+
+    assert decided([50, 50, 50], [70, 80, 75]) == (0.9, "the most robust of those accepted")
+    assert decided([88, 92, 96], [87.5] * 3) == (0.8, "all accepted are equally robust, of these the most accurate")
+    assert decided([96] * 3, [87.5] * 3) == (1, "all accepted are equally robust, and equally accurate, of these the largest alpha")
+    assert decided([90, 92, 96], [70, 80, 80]) == (0.8, "2 of those accepted are equally the most robust, of these the most accurate")
+    told = "3 of those accepted are equally the most robust, 2 of these equally the most accurate, of these the largest alpha"
+    assert decided([50, 52, 54, 54], [70, 80, 80, 80]) == (0.8, told)
+    assert decided([90, 70], [70, 80], margin=1) == (1, "no other is accepted")
+    assert decided([90], [70]) == (1, "no other alpha was measured")
+
+
+def test_rules_say_how_ties_are_broken_and_where_they_ended():
+    assert "; of equally robust ones the most accurate, of these the largest." in interval_alpha(curve([1], [90], [70], n=9)).explain()
+    assert greedy_alpha(curve([1, 0.5], [90, 80], [70, 70])).decided == "accuracy fell too far at alpha 0.5"
+    assert greedy_alpha(curve([1, 0.5], [90, 90], [70, 60])).decided == "robustness fell at alpha 0.5"
+    assert greedy_alpha(curve([1, 0.5], [90, 90], [70, 70])).decided == "none is refused"

@@ -80,4 +80,4 @@ def _pool(curves: Sequence[Curve]) -> Curve:
 
 
 def _chosen(name: str, rule: Rule, seed: int, choice: Choice) -> Chosen:
-    return Chosen(name, rule, seed, choice.alpha, choice.stopped_by, choice.explain(), list(choice.steps))
+    return Chosen(name, rule, seed, choice.alpha, choice.stopped_by, choice.explain(), list(choice.steps), choice.decided)

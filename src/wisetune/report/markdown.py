@@ -11,6 +11,9 @@ from wisetune.report.tables import baselines_table, chosen_table, clean_counted,
 from wisetune.report.verdict import named, notes, summary
 from wisetune.results import Results, Study
 
+_ENDED = {"accuracy": "accuracy fell too far", "robustness": "robustness fell", "end of grid": "every alpha was tried"}
+"""Of results from before ``Chosen.decided``: how the search ended."""
+
 
 def markdown(results: Results, title: str) -> str:
     """Verdict, baselines, sweep, choices and protocol; every accuracy with its interval, all of the splits that are shown."""
@@ -153,7 +156,7 @@ def _along(board: Board) -> Iterable[str]:
         columns = ("alpha", *(f"{board.called(method)}: accuracy" for method in methods), "robustness")
         yield from ("## Along alpha", grid(columns, _sweep(board, methods)))
     if board.results.chosen:
-        yield from ("## The choice, on validation", grid(("method", "rule", "seed", "alpha", "stopped by"), _choices(board)))
+        yield from ("## The choice, on validation", grid(("method", "rule", "seed", "alpha", "what decided"), _choices(board)))
 
 
 def _models(board: Board) -> tuple[Sequence[str], list[Sequence[str]]]:
@@ -183,7 +186,13 @@ def _sweep(board: Board, methods: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _choices(board: Board) -> Iterable[Sequence[str]]:
     for row in chosen_table(board).rows:
-        yield (board.called(row["method"]), row["rule"], str(row["seed"]), words.alpha(row["alpha"]), row["stopped_by"])
+        yield (
+            board.called(row["method"]),
+            row["rule"],
+            str(row["seed"]),
+            words.alpha(row["alpha"]),
+            row["decided"] or _ENDED[row["stopped_by"]],
+        )
 
 
 def _corruptions(board: Board) -> Iterable[Sequence[str]]:

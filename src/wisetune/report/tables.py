@@ -103,9 +103,10 @@ def baselines_table(board: Board) -> Table:
 
 def chosen_table(board: Board) -> Table:
     """What each rule chose for each seed (and for all together) on validation data, and what the chosen model scores on the split that is shown."""
-    columns = ("method", "rule", "seed", "alpha", "stopped_by", *_model_columns())
+    columns = ("method", "rule", "seed", "alpha", "stopped_by", "decided", *_model_columns())
     rows = [
-        {**_of(choice), "alpha": choice.alpha, "stopped_by": choice.stopped_by} | _model_fields(board, board.place_of(choice))
+        {**_of(choice), "alpha": choice.alpha, "stopped_by": choice.stopped_by, "decided": choice.decided}
+        | _model_fields(board, board.place_of(choice))
         for choice in _ordered(board)
     ]
     return Table("chosen", "Alpha chosen on validation, and what it scores", columns, rows, board.where)

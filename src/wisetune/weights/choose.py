@@ -12,6 +12,9 @@ from wisetune.results import Step
 from wisetune.weights.alphas import tidy
 
 Stop = Literal["accuracy", "robustness", "end of grid"]
+_Row = tuple[float, float, float]
+"""Alpha, accuracy, robustness."""
+_ALONE = "no other alpha was measured"
 _DUST = 1e-9
 """Percentage points below which a difference is rounding: 90.0 - 89.9 must count as 0.1."""
 
@@ -73,7 +76,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The alpha a rule chose, what it scores (fractions), why the rule stopped, and every test on the way."""
+    """The alpha a rule chose, what it scores (fractions), why the rule stopped, every test on the way, and in few words what ``decided``."""
 
     alpha: float
     accuracy: float
@@ -83,15 +86,16 @@ class Choice:
     rule: str
     finetuned_accuracy: float
     finetuned_robustness: float
+    decided: str
 
     def explain(self) -> str:
         """The choice in plain words: the rule, one line a test, the result against the fine-tuned model."""
-        ends = {"accuracy": "accuracy fell too far", "robustness": "robustness fell", "end of grid": "every alpha was tried"}
+        end = "Every alpha was tried: " if self.stopped_by == "end of grid" else "Stopped because "
         lines = [
             f"Rule: {self.rule}.",
             f"alpha 1 (fine-tuned): accuracy {_percent(self.finetuned_accuracy)}, robustness {_percent(self.finetuned_robustness)}.",
             *map(_in_words, self.steps),
-            f"Stopped because {ends[self.stopped_by]}. Chosen: alpha {self.alpha:g}, accuracy {_percent(self.accuracy)} "
+            f"{end}{self.decided}. Chosen: alpha {self.alpha:g}, accuracy {_percent(self.accuracy)} "
             f"({_points(100 * (self.accuracy - self.finetuned_accuracy))} against alpha 1), robustness {_percent(self.robustness)} "
             f"({_points(100 * (self.robustness - self.finetuned_robustness))}).",
         ]
@@ -128,6 +132,7 @@ def greedy_alpha(
     finetuned, *candidates = _rows(curve)
     accepted = finetuned
     stopped_by: Stop = "end of grid"
+    decided = "none is refused" if candidates else _ALONE
     steps: list[Step] = []
     for candidate in candidates:
         base = finetuned if reference == "finetuned" else accepted
@@ -142,6 +147,7 @@ def greedy_alpha(
         steps.append(Step(*candidate, change, gain, good, why))
         if not good:
             stopped_by = "accuracy" if falls else "robustness"
+            decided = f"{'accuracy fell too far' if falls else 'robustness fell'} at alpha {candidate[0]:g}"
             break
         accepted = candidate
     rule = (
@@ -149,7 +155,7 @@ def greedy_alpha(
         f"{'alpha 1' if reference == 'finetuned' else 'the alpha before'} and robustness not below that of the alpha before"
         f"{'; the first step is free' if first_step == 'free' else ''}"
     )
-    return Choice(*accepted, stopped_by, tuple(steps), rule, *finetuned[1:])
+    return Choice(*accepted, stopped_by, tuple(steps), rule, *finetuned[1:], decided)
 
 
 def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
@@ -190,11 +196,34 @@ def interval_alpha(curve: Curve, *, margin: float = 1.0) -> Choice:
         steps.append(Step(*candidate, change, gain, good, why, low, high))
         if good:
             kept.append(candidate)
-    # Rounding makes equal robustness equal; a difference of dust must not outweigh accuracy.
-    best = max(kept, key=lambda row: (round(row[2], 11), round(row[1], 11), row[0]))
+    robust = _highest(kept, 2)
+    accurate = _highest(robust, 1)
+    best = max(accurate)
     seen = f" and at most {_worth(margin)} seen" if margin < float("inf") else ""
-    rule = f"interval, the most robust alpha at which no loss of accuracy against alpha 1 is shown{seen}"
-    return Choice(*best, "end of grid", tuple(steps), rule, *finetuned[1:])
+    rule = f"interval, the most robust alpha at which no loss of accuracy against alpha 1 is shown{seen}; of equally robust ones "
+    rule += "the most accurate, of these the largest"
+    decided = _decided(len(kept), len(robust), len(accurate)) if len(rows) > 1 else _ALONE
+    return Choice(*best, "end of grid", tuple(steps), rule, *finetuned[1:], decided)
+
+
+def _highest(rows: Sequence[_Row], column: int) -> list[_Row]:
+    """The rows with the highest value there. Rounding makes equal ones equal: dust must not outweigh what comes next."""
+    top = max(round(row[column], 11) for row in rows)
+    return [row for row in rows if round(row[column], 11) == top]
+
+
+def _decided(accepted: int, robust: int, accurate: int) -> str:
+    """What singled the chosen alpha out: of so many accepted so many are the most robust, and of these so many the most accurate."""
+    if accepted == 1:
+        return "no other is accepted"
+    if robust == 1:
+        return "the most robust of those accepted"
+    ties = "all accepted are equally robust" if robust == accepted else f"{robust} of those accepted are equally the most robust"
+    if accurate == 1:
+        return f"{ties}, of these the most accurate"
+    if accurate == robust:
+        return f"{ties}, and equally accurate, of these the largest alpha"
+    return f"{ties}, {accurate} of these equally the most accurate, of these the largest alpha"
 
 
 def _change(curve: Curve, at: int) -> tuple[float, float]:
@@ -216,7 +245,7 @@ def _one_of(name: str, value: str, words: tuple[str, ...]) -> None:
         raise UsageError(f"{name} is '{value}'; it can be {', '.join(words)}.")
 
 
-def _rows(curve: Curve) -> list[tuple[float, float, float]]:
+def _rows(curve: Curve) -> list[_Row]:
     return list(zip(curve.alphas, curve.accuracy, curve.robustness, strict=True))
 
 
