@@ -394,6 +394,11 @@ def test_spelling(tmp_path, monkeypatch):
         parse_task(5)
     assert parse_task("scans/,seed=3") == Folder("scans/", seed=3)
     assert parse_task("a, b=c") == Folder("a, b=c") == parse_task(str(Folder("a, b=c"))) == parse_task("folder:[a, b=c]")
+    assert parse_task("a, b=c,seed=3") == Folder("a, b=c", seed=3)
+    with pytest.raises(
+        UsageError, match=r"'folder' has no option 'b'.* path 'a, b=c' has one: give it without folder:, or in .* folder:\[a, b=c\]"
+    ):
+        parse_task("folder:a, b=c,seed=3")
     (tmp_path / "scans[1").mkdir()
     assert parse_task("scans[1,seed=3") == Folder("scans[1", seed=3) == parse_task(str(Folder("scans[1", seed=3)))
     assert parse_task("x.npz") == Npz("x.npz") == parse_task("npz:x.npz")

@@ -31,17 +31,30 @@ def parse_task(text: str | Path, **otherwise: Any) -> Task:
     if not isinstance(text, (str, Path)):
         raise UsageError(f"a task is spelled, such as 'folder:scans' or 'scans.npz', but {type(text).__name__} was given.")
     text = str(text).strip()
-    for path in (text, text.partition(",")[0]):
-        if path and Path(path).expanduser().exists():
-            options = quote(path) + text[len(path) :]
-            if Path(path).expanduser().is_dir():
-                return Folder.from_options(options, otherwise=otherwise)
-            if path.lower().endswith(".npz"):
-                return Npz.from_options(options, otherwise=otherwise)
-            raise UsageError(f"'{path}' is a single file of another kind. Give a folder of files, or an .npz of a whole data set.")
-    name = text.partition(":")[0]
+    if path := _path_of(text):
+        options = quote(path) + text[len(path) :]
+        if Path(path).expanduser().is_dir():
+            return Folder.from_options(options, otherwise=otherwise)
+        if path.lower().endswith(".npz"):
+            return Npz.from_options(options, otherwise=otherwise)
+        raise UsageError(f"'{path}' is a single file of another kind. Give a folder of files, or an .npz of a whole data set.")
+    name, _, value = text.partition(":")
     if ":" not in text and name not in TASKS.names():
         raise DataError(
             f"'{text}' is neither a path that is there nor a task. Tasks: {', '.join(TASKS.names())}; for example folder:scans."
         )
-    return TASKS.parse(text, otherwise)
+    try:
+        return TASKS.parse(text, otherwise)
+    except UsageError as error:
+        if "," not in (path := _path_of(value)):
+            raise
+        raise UsageError(
+            f"{error} Options begin at a comma, and the path '{path}' has one: give it without {name}:, or in brackets: {name}:{quote(path)}."
+        ) from None
+
+
+def _path_of(text: str) -> str:
+    """The longest beginning of a text, up to a comma or its end, that is a path that is there; empty where none is."""
+    parts = text.split(",")
+    paths = (",".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((path for path in paths if path and Path(path).expanduser().exists()), "")
