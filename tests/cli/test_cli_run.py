@@ -61,7 +61,11 @@ def test_a_larger_sweep_builds_only_what_is_new():
 
 @pytest.mark.usefixtures("finished", "undrawn")
 def test_another_command_in_a_finished_folder_says_what_it_replaces():
-    assert "are replaced" not in wisetune(*job("wise-ft-lp:alphas=0+0.25+0.5+1,baselines=false")).error
+    sweep = job("wise-ft-lp:alphas=0+0.25+0.5+1,baselines=false")
+    assert "replaced" not in wisetune(*sweep, "--dry-run").error
+    assert "replaced" not in wisetune(*sweep).error
+    dry = wisetune(*job("lp"), "--dry-run")
+    assert dry.error.splitlines()[0].startswith("The report and the model in out would be replaced; ")
     done = wisetune(*job("lp"))
     assert done.error.splitlines()[0].startswith(
         "The report and the model in out are replaced; the models of the command before stay in its store."

@@ -22,6 +22,7 @@ from wisetune.runtime import duration
 
 if TYPE_CHECKING:
     from wisetune.build.job import Finished, Job, Runner
+    from wisetune.cli.session import Session
     from wisetune.data.task import Task
     from wisetune.store.locks import Tell
     from wisetune.store.store import Store
@@ -160,11 +161,8 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
     from wisetune.build.job import Runner
     from wisetune.build.watch import Spent
     from wisetune.build.work import earlier, work
-    from wisetune.cli.session import Session
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
-    from wisetune.fit.finetune import Fit
-    from wisetune.recipe import Tune, digest, walk
     from wisetune.report.verdict import summary
     from wisetune.report.write import write_report
     from wisetune.runtime import device
@@ -189,7 +187,10 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
             _keep_apart(out, task)
         if machine.dry_run:
             with _seen(out / "store", bar.tell) as store:
-                _plan(Runner(job, store, load_task, where, bar), machine)
+                runner = Runner(job, store, load_task, where, bar)
+                if replaced := _session(command, runner).replaces(out, "would be"):
+                    bar.tell(replaced)
+                _plan(runner, machine)
             for warning in job.warnings:
                 bar.tell(warning)
             return 0
@@ -198,12 +199,8 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
             keep_start(store, job.start, weights.load())
             runner = Runner(job, store, load_task, where, bar)
             leaves.said = GOES_ON
-            trees = runner.trees().values()
-            tunes = [node for tree in trees for node in walk(tree) if isinstance(node, Tune)]
-            epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
-            names = {digest(tree): name for tree, name in runner.names.items()}
-            session = Session(command, [*names], epochs, names=names)
-            if replaced := session.replaces(out):
+            session = _session(command, runner)
+            if replaced := session.replaces(out, "are"):
                 bar.tell(replaced)
             session = session.after(out)
             session.write(out)
@@ -226,6 +223,18 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
     else:
         _print_summary(answer, out)
     return 0
+
+
+def _session(command: str, runner: Runner) -> Session:
+    """What the command is to leave in its folder, before it has left anything."""
+    from wisetune.cli.session import Session
+    from wisetune.fit.finetune import Fit
+    from wisetune.recipe import Tune, digest, walk
+
+    tunes = [node for tree in runner.trees().values() for node in walk(tree) if isinstance(node, Tune)]
+    epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
+    names = {digest(tree): name for tree, name in runner.names.items()}
+    return Session(command, [*names], epochs, names=names)
 
 
 def _asked(request: Request, job: Job) -> dict[str, str]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from wisetune.build.watch import NOTHING, Spent
 from wisetune.errors import BadFile, part_of
@@ -84,13 +84,14 @@ class Session:
             f"a stopped one goes on with: {begun}"
         )
 
-    def replaces(self, out: Path) -> str:
+    def replaces(self, out: Path, verb: Literal["are", "would be"]) -> str:
         """What to tell whoever has finished another command in this folder; empty where nothing is replaced."""
         found = Session.read(out)
         if found is None or not found.finished or set(found.models) <= set(self.models):
             return ""
         return (
-            f"The report and the model in {out} are replaced; the models of the command before stay in its store. That was: {found.command}"
+            f"The report and the model in {out} {verb} replaced; the models of the command before stay in its store. "
+            f"That was: {found.command}"
         )
 
     def after(self, out: Path) -> Session:
