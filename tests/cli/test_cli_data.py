@@ -65,13 +65,17 @@ def test_a_folder_without_classes_is_said_to_have_none(world):
     done = wisetune("data", "check", "flat")
     assert done.code == 65
     assert "'flat' has no sub-folders; each class needs one. Lay it out as DIR/class/file" in done.out
+    assert "(docs/data.md, 'Your data', shows how data are laid out)" in done.out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("check", "nowhere"), "'nowhere' is neither a path that is there nor a task. Tasks: demo, folder, npz"),
-        (("check", "mine.safetensors"), "is a single file of another kind. Give a folder of files, or an .npz"),
+        (
+            ("check", "mine.safetensors"),
+            "'mine.safetensors' holds no data set. Give a folder of clouds, with one sub-folder a class, or an .npz",
+        ),
         (("check", "demo:scans"), "is not read from files, so there is nothing to check"),
         (("check", "scans,vall=0.1"), "has no option 'vall'. Did you mean 'val'?"),
         (("check", "scans", "--points", "0"), "--points is 0; it must be at least 1"),

@@ -405,7 +405,7 @@ def test_spelling(tmp_path, monkeypatch):
     assert parse_task("x.npz,labels=coarse,per-class=5") == Npz("x.npz", labels="coarse", per_class=5)
     with pytest.raises(DataError, match="neither a path that is there nor a task"):
         parse_task("scan")
-    with pytest.raises(UsageError, match=r"'x\.ply' is a single file"):
+    with pytest.raises(UsageError, match=r"'x\.ply' is a single cloud\. Give the folder of all, with one sub-folder a class"):
         parse_task("x.ply")
     with pytest.raises(UsageError, match="no task 'folders'"):
         parse_task("folders:scans")

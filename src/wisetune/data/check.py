@@ -91,7 +91,11 @@ def survey(task: Task | str | Path, points: int = 1024) -> Survey:
             + scattered(good)
         )
     except DataError as error:
-        wrong, do = (error.wrong, error.do) if isinstance(error, BadFile) else (str(error), "see docs: data sets")
+        wrong, do = (
+            (error.wrong, error.do)
+            if isinstance(error, BadFile)
+            else (str(error), "docs/data.md, 'Your data', shows how data are laid out")
+        )
         found.append(Finding("error", "layout", (), wrong, do))
     return Survey(overview, sorted(found, key=lambda finding: (finding.severity, finding.kind, finding.files)))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from wisetune.catalog import Catalog
 from wisetune.data.folder import Folder
+from wisetune.data.formats import read_suffixes
 from wisetune.data.npz import Npz
 from wisetune.data.task import Task
 from wisetune.errors import DataError, UsageError
@@ -26,7 +27,7 @@ def parse_task(text: str | Path, **otherwise: Any) -> Task:
 
     Raises:
         DataError: neither a task nor a path that is there.
-        UsageError: no text, an option that does not exist or fit, or a file of another kind.
+        UsageError: no text, an option that does not exist or fit, or a file that is no data set.
     """
     if not isinstance(text, (str, Path)):
         raise UsageError(f"a task is spelled, such as 'folder:scans' or 'scans.npz', but {type(text).__name__} was given.")
@@ -37,7 +38,11 @@ def parse_task(text: str | Path, **otherwise: Any) -> Task:
             return Folder.from_options(options, otherwise=otherwise)
         if path.lower().endswith(".npz"):
             return Npz.from_options(options, otherwise=otherwise)
-        raise UsageError(f"'{path}' is a single file of another kind. Give a folder of files, or an .npz of a whole data set.")
+        if Path(path).suffix.lower() in read_suffixes():
+            raise UsageError(f"'{path}' is a single cloud. Give the folder of all, with one sub-folder a class (DIR/class/file).")
+        raise UsageError(
+            f"'{path}' holds no data set. Give a folder of clouds, with one sub-folder a class, or an .npz of a whole data set."
+        )
     name, _, value = text.partition(":")
     if ":" not in text and name not in TASKS.names():
         raise DataError(
