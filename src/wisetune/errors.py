@@ -20,6 +20,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+UNREADABLE = "unreadable"
+"""The kind of a file that could not be read at all."""
+
 
 class WisetuneError(Exception):
     """A mistake that the user can mend; the command line prints its message without a traceback."""
@@ -40,16 +43,17 @@ class DataError(WisetuneError):
 
 
 class BadFile(DataError):
-    """One file that cannot be read as what it claims to be."""
+    """One file that cannot be read as what it claims to be, or was read and cannot be used: ``kind`` is a word for which."""
 
-    def __init__(self, path: str | Path, wrong: str, do: str = "") -> None:
+    def __init__(self, path: str | Path, wrong: str, do: str = "", kind: str = UNREADABLE) -> None:
         self.path = str(path)
         self.wrong = wrong
         self.do = do
+        self.kind = kind
         super().__init__(f"{self.path}: {wrong}" + (f" ({do})" if do else ""))
 
-    def __reduce__(self) -> tuple[type[BadFile], tuple[str, str, str]]:
-        return type(self), (self.path, self.wrong, self.do)
+    def __reduce__(self) -> tuple[type[BadFile], tuple[str, str, str, str]]:
+        return type(self), (self.path, self.wrong, self.do, self.kind)
 
 
 class WeightsError(WisetuneError):

@@ -20,7 +20,7 @@ def test_a_clean_folder_has_nothing_wrong(world):
     *summary, last = done.out.splitlines()
     assert last == "Nothing wrong or suspicious found in folder:clean,val=0."
     assert summary[:4] == [
-        "clouds      60 (60 .ply); all can be read",
+        "clouds      60 (60 .ply); all can be used",
         "4 classes   ball 15, box 15, plate 15, stick 15",
         "parts       train 36, val 0, test 24",
         "points      min 64, median 64, max 64",

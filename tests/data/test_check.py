@@ -56,13 +56,24 @@ def test_every_bad_file_is_found_and_none_raises(tmp_path):
     (tmp_path / "pole" / "empty.ply").touch()
     (tmp_path / "pole" / "noise.npy").write_bytes(b"\x93NUMPY but no more")
     put(tmp_path, "table/sparse.xyz", cloud("table", 98, points=9))
+    put(tmp_path, "table/spot.xyz", np.ones((80, 3)))
+    (tmp_path / "table" / "line.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n2 0 0\n3 0 1 2\n")
     found = check(tmp_path, points=64)
-    assert kinds(found) == {("error", "unreadable")}
+    assert {finding.files: (finding.severity, finding.kind) for finding in found} == {
+        ("bench/nan.xyz",): ("error", "not finite"),
+        ("pole/empty.ply",): ("error", "unreadable"),
+        ("pole/noise.npy",): ("error", "unreadable"),
+        ("table/sparse.xyz",): ("error", "too few points"),
+        ("table/spot.xyz",): ("error", "one place"),
+        ("table/line.off",): ("error", "no area"),
+    }
     assert {finding.files: finding.message for finding in found} == {
         ("bench/nan.xyz",): "1 of 80 points are not finite (the first is number 1)",
         ("pole/empty.ply",): "is empty (0 bytes)",
         ("pole/noise.npy",): "is not a NumPy array",
         ("table/sparse.xyz",): "holds 9 points; a shape needs at least 16",
+        ("table/spot.xyz",): "all of its 80 points are in one place",
+        ("table/line.off",): "none of its 1 faces has an area",
     }
     assert all(finding.do for finding in found)
 
@@ -255,12 +266,12 @@ def test_a_finding_is_one_line():
 
 
 def test_findings_that_are_alike_are_one_line():
-    torn = [Finding("error", "unreadable", (f"{at}.ply",), f"{at} of 80 points are not finite", "mend it") for at in range(1, 8)]
+    torn = [Finding("error", "not finite", (f"{at}.ply",), f"{at} of 80 points are not finite", "mend it") for at in range(1, 8)]
     pairs = [Finding("error", "leak", (f"{at}.ply", f"{at}.xyz"), "it leaks", "keep one") for at in range(2)]
     labels = [Finding("error", "two labels", (f"{at}.ply",), f"it is labelled 'class {at}'", "keep one") for at in range(2)]
     alone = Finding("warning", "imbalance", (), "'a' has 9 items", "look")
     assert Survey(None, [*torn, *pairs, *labels, alone]).lines() == [
-        "error: unreadable: 7 files: 1 of 80 points are not finite (these numbers are the first one's) "
+        "error: not finite: 7 files: 1 of 80 points are not finite (these numbers are the first one's) "
         "[1.ply, 2.ply, 3.ply, 4.ply, 5.ply and 2 more] (mend it)",
         "error: leak: 2 times: it leaks [0.ply = 0.xyz, 1.ply = 1.xyz] (keep one)",
         "error: two labels: it is labelled 'class 0' [0.ply] (keep one)",
@@ -287,7 +298,7 @@ def test_what_is_there_is_told(tmp_path):
     assert (seen.overview.readable, seen.overview.classes) == (28, {"bench": 9, "pole": 10, "table": 9})
     assert sum(seen.overview.parts.values()) == 28
     lines = {line[:11].strip(): line[12:] for line in seen.overview.lines()}
-    assert lines["clouds"] == "29 (1 .off, 27 .ply, 1 .xyz); 28 can be read"
+    assert lines["clouds"] == "29 (1 .off, 27 .ply, 1 .xyz); 28 can be used"
     assert lines["3 classes"] == "bench 9, pole 10, table 9"
     assert lines["points"] == "min 80, median 80, max 80"
     assert lines["vertices"].startswith("min 8, median 8, max 8")

@@ -70,7 +70,7 @@ class Overview:
         """For a person."""
         count = sum(self.kinds.values())
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.kinds.items())
-        read = "all can be read" if self.readable == count else f"{self.readable:,} can be read"
+        read = "all can be used" if self.readable == count else f"{self.readable:,} can be used"
         classes = [f"{name} {number:,}" for name, number in self.classes.items()]
         if len(classes) > _MOST_CLASSES:
             classes[_MOST_CLASSES:] = [f"and {len(classes) - _MOST_CLASSES} more"]

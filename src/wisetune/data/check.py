@@ -12,16 +12,19 @@ from wisetune.data._overview import Overview
 from wisetune.data.files import FileTask, Item, Opened
 from wisetune.data.findings import Finding, class_sizes, duplicates, scattered
 from wisetune.data.folder import Folder
+from wisetune.data.formats.base import NO_AREA, NOT_FINITE, ONE_PLACE, TOO_FEW
 from wisetune.data.splits import draw
 from wisetune.data.task import Task
 from wisetune.data.tasks import parse_task
-from wisetune.errors import BadFile, DataError, UsageError, WisetuneError, counted
+from wisetune.errors import UNREADABLE, BadFile, DataError, UsageError, WisetuneError, counted
 
 IMBALANCE = 10
 """So many times more items in the largest class than in the smallest are pointed out."""
 
 REPEATS = 0.1
 """Clouds of whose points a larger share are repeats are pointed out: few scanners measure one place twice, many programs pad."""
+_OF_ONE_FILE = (UNREADABLE, TOO_FEW, NOT_FINITE, ONE_PLACE, NO_AREA)
+_LAID_OUT = "docs/data.md, 'Your data', shows how data are laid out"
 _NUMBER = re.compile(r"\d[\d.,]*")
 
 
@@ -37,7 +40,7 @@ class Survey:
         same: dict[tuple[str, str, str, str], list[Finding]] = defaultdict(list)
         for finding in self.findings:
             # Elsewhere a number may be part of a class's name.
-            message = _NUMBER.sub("#", finding.message) if finding.kind == "unreadable" else finding.message
+            message = _NUMBER.sub("#", finding.message) if finding.kind in _OF_ONE_FILE else finding.message
             same[finding.severity, finding.kind, finding.do, message].append(finding)
         return [_together(group) for group in same.values()]
 
@@ -91,11 +94,7 @@ def survey(task: Task | str | Path, points: int = 1024) -> Survey:
             + scattered(good)
         )
     except DataError as error:
-        wrong, do = (
-            (error.wrong, error.do)
-            if isinstance(error, BadFile)
-            else (str(error), "docs/data.md, 'Your data', shows how data are laid out")
-        )
+        wrong, do = (error.wrong, error.do) if isinstance(error, BadFile) else (str(error), _LAID_OUT)
         found.append(Finding("error", "layout", (), wrong, do))
     return Survey(overview, sorted(found, key=lambda finding: (finding.severity, finding.kind, finding.files)))
 
@@ -121,8 +120,8 @@ def _read(task: FileTask, opened: Opened) -> tuple[list[Facts], list[Finding]]:
     good: list[Facts] = []
     for item, shape in task.looked(opened):
         if isinstance(shape, WisetuneError):
-            wrong, do = (shape.wrong, shape.do) if isinstance(shape, BadFile) else (str(shape), "install it")
-            found.append(Finding("error", "unreadable", (item.name,), wrong, do))
+            bad = shape if isinstance(shape, BadFile) else BadFile(item.name, str(shape), "install it")
+            found.append(Finding("error", bad.kind, (item.name,), bad.wrong, bad.do))
         else:
             items.append(item)
             good.append(facts_of(item, shape))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from wisetune.data.formats import Cloud, Shape, places, points_of
+from wisetune.data.formats import TOO_FEW, Cloud, Shape, places, points_of
 from wisetune.data.splits import Part, assign, at_most_per_class, draw, numbered
 from wisetune.data.task import Data, Split, SplitName, Task
 from wisetune.errors import BadFile, DataError, UsageError, WisetuneError, counted
@@ -205,7 +205,7 @@ def too_few(shape: Shape, name: str, to_do: str) -> BadFile | None:
     """What is wrong with a cloud of too few points to have a shape, in training as in prediction; None if it has enough."""
     if isinstance(shape, Cloud) and len(shape.points) < _FEWEST:
         beside = f" beside {shape.nonfinite:,} that {'is' if shape.nonfinite == 1 else 'are'} not finite" if shape.nonfinite else ""
-        return BadFile(name, f"holds {counted(len(shape.points), 'point')}{beside}; a shape needs at least {_FEWEST}", to_do)
+        return BadFile(name, f"holds {counted(len(shape.points), 'point')}{beside}; a shape needs at least {_FEWEST}", to_do, TOO_FEW)
     return None
 
 

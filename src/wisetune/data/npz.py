@@ -83,4 +83,4 @@ class Npz(FileTask):
         try:
             return sound(Cloud(points[:, :3].astype(np.float64)), self.nonfinite)
         except MalformedError as error:
-            raise BadFile(f"{self.path}, cloud {name}", error.wrong, error.do) from None
+            raise BadFile(f"{self.path}, cloud {name}", error.wrong, error.do, error.kind) from None

@@ -19,11 +19,12 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Float64
 
-from wisetune.data.formats.base import Budget, Cloud, MalformedError, Mesh, NonFinite, Shape, places, sound
+from wisetune.data.formats.base import TOO_FEW, Budget, Cloud, MalformedError, Mesh, NonFinite, Shape, places, sound
 from wisetune.errors import BadFile, UsageError, WisetuneError
 from wisetune.points.surface import resample, sample_surface
 
 __all__ = [
+    "TOO_FEW",
     "Budget",
     "Cloud",
     "Mesh",
@@ -104,7 +105,7 @@ def guarded(path: Path) -> Generator[None, None, None]:
             warnings.simplefilter("ignore")
             yield
     except MalformedError as error:
-        raise BadFile(path, error.wrong, error.do) from None
+        raise BadFile(path, error.wrong, error.do, error.kind) from None
     except WisetuneError:
         raise
     except Exception as error:  # whatever numpy, zlib or zipfile raise over arbitrary bytes says one thing

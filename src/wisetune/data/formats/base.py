@@ -9,15 +9,21 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
+from wisetune.errors import UNREADABLE
+
 FARTHEST = 1e12
 """Coordinates beyond this, in any unit, are the bits of something else: no map has them."""
+
+
+TOO_FEW, NOT_FINITE, ONE_PLACE, NO_AREA = "too few points", "not finite", "one place", "no area"
+"""What is wrong with a shape that was read and cannot be used."""
 
 
 class MalformedError(Exception):
     """A reader's answer to bytes that are not what they should be; ``formats.read`` adds the file's name and raises ``BadFile``."""
 
-    def __init__(self, wrong: str, do: str = "export the file again") -> None:
-        self.wrong, self.do = wrong, do
+    def __init__(self, wrong: str, do: str = "export the file again", kind: str = UNREADABLE) -> None:
+        self.wrong, self.do, self.kind = wrong, do, kind
         super().__init__(wrong)
 
 
@@ -175,7 +181,7 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
     """
     points = places(shape)
     if len(points) == 0:
-        raise MalformedError("holds no points", "remove it, or export it again")
+        raise MalformedError("holds no points", "remove it, or export it again", TOO_FEW)
     finite = np.asarray(np.isfinite(points).all(axis=1))
     if not finite.all():
         bad = ~finite
@@ -184,17 +190,17 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
         if bad.any() and (nonfinite != "drop" or not finite.any()):
             wrong = f"{np.count_nonzero(bad):,} of {len(points):,} points are not finite (the first is number {int(np.argmax(bad)) + 1})"
             option = ", or have them dropped: nonfinite=drop" if nonfinite == "refuse" else ""
-            raise MalformedError(wrong, f"remove these points, or export without invalid ones{option}")
+            raise MalformedError(wrong, f"remove these points, or export without invalid ones{option}", NOT_FINITE)
         shape = _without(shape, finite, int(np.count_nonzero(bad)))
         if isinstance(shape, Mesh) and len(shape.faces) == 0:
-            raise MalformedError("every face has a corner that is not finite", "export it again without invalid points")
+            raise MalformedError("every face has a corner that is not finite", "export it again without invalid points", NOT_FINITE)
         points = places(shape)
     if np.abs(points).max() > FARTHEST:
         raise MalformedError(
             f"has a coordinate of {np.abs(points).max():.3g}, beyond {FARTHEST:.0e}", "the file is damaged, or not in this format"
         )
     if np.linalg.norm(np.ptp(points, axis=0)) < 1 / FARTHEST:
-        raise MalformedError(f"all of its {len(points):,} points are in one place", "remove it, or check how it was exported")
+        raise MalformedError(f"all of its {len(points):,} points are in one place", "remove it, or check how it was exported", ONE_PLACE)
     if isinstance(shape, Mesh):
         corners = shape.vertices[shape.faces]
         edges = corners[:, 1:] - corners[:, :1]
@@ -202,7 +208,7 @@ def sound(shape: Shape, nonfinite: NonFinite | None = None) -> Shape:
         # Corners on a line leave rounding of this order, which is no surface to sample.
         if area <= 1e-12 * np.linalg.norm(np.ptp(points, axis=0)) ** 2:
             raise MalformedError(
-                f"none of its {len(shape.faces):,} faces has an area", "check the export: the corners of its faces lie on lines"
+                f"none of its {len(shape.faces):,} faces has an area", "check the export: the corners of its faces lie on lines", NO_AREA
             )
     return shape
 
