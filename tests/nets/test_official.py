@@ -332,3 +332,16 @@ def test_a_part_segmentation_file_gives_its_encoder(shared):
     report = load_official(model, source)
     assert report.coverage == 1
     assert {name.split(".")[0] for name in report.ignored} == {"label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2"}
+
+
+def test_a_layer_that_is_missing_is_told_however_few_its_values():
+    model, whole = create("point-mae", preset="modelnet-1k"), create("point-mae", preset="modelnet-1k", seed=1).state_dict()
+    part = {name: value for name, value in whole.items() if not name.startswith("norm.")}
+    report = load_official(model, part)
+    assert report.coverage > 0.9999
+    assert "99.9% of the backbone's values found" in str(report)
+    assert report.notes == (
+        "2 tensors of the backbone are not in it and fresh, so that this is not the function that was trained: norm.weight, norm.bias",
+    )
+    assert load_official(model, whole).notes == ()
+    assert "100.0% of the backbone's values found" in str(load_official(model, whole))

@@ -6,14 +6,15 @@ A file that does not belong to a model must not load "a little": strict=False in
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import UsageError, WeightsError, counted, first_of
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
@@ -65,7 +66,9 @@ class LoadReport:
 
     def __str__(self) -> str:
         of = f", names of {self.names}" if self.names else ""
-        lines = [f"{self.source}: {self.coverage:.1%} of the backbone's values found (layout {self.layout}, prefix '{self.prefix}'{of})"]
+        lines = [
+            f"{self.source}: {_share(self.coverage)} of the backbone's values found (layout {self.layout}, prefix '{self.prefix}'{of})"
+        ]
         for title, names in (("loaded", self.loaded), ("fresh", self.fresh), ("ignored", self.ignored)):
             lines.append(f"  {title:<10} {len(names):>4}  {_by_part(names)}")
         for name, found, wanted in self.mismatched:
@@ -199,9 +202,20 @@ class _Match:
             mismatched=tuple(self.mismatched),
             coverage=self._coverage(),
             family=self.kin.family if self.kin else "",
-            notes=self.kin.notes if self.kin else (),
+            notes=(*(self.kin.notes if self.kin else ()), *self._missing()),
             names=NAME if self.called else "",
         )
+
+    def _missing(self) -> Iterator[str]:
+        """Few values may be a whole layer: what stays fresh and is not declared to be so is told."""
+        absent = [
+            name for name, _ in self.backbone.named_parameters() if name not in self.loaded and name not in self.backbone.anatomy.fresh
+        ]
+        if absent:
+            yield (
+                f"{counted(len(absent), 'tensor')} of the backbone {'is' if len(absent) == 1 else 'are'} not in it and fresh, so that this is not the "
+                f"function that was trained: {first_of(absent)}"
+            )
 
     def _coverage(self) -> float:
         values = {name: value.numel() for name, value in self.backbone.named_parameters() if name not in self.backbone.anatomy.fresh}
@@ -218,7 +232,9 @@ class _Match:
         coverage = self._coverage()
         if coverage < min_coverage:
             absent = [name for name, _ in self.backbone.named_parameters() if name not in self.loaded]
-            raise self._refusal(f"it has {coverage:.1%} of the backbone's values, not {min_coverage:.1%}; missing: {_by_part(absent)}")
+            raise self._refusal(
+                f"it has {_share(coverage)} of the backbone's values, not {_share(min_coverage)}; missing: {_by_part(absent)}"
+            )
         lost = sum(self.found[key].numel() for key in self.homeless)
         kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefixes))
         if lost > (1 - min_coverage) * (lost + kept):
@@ -259,6 +275,11 @@ def _strip(key: str) -> str:
 def _by_part(names: Iterable[str]) -> str:
     parts = Counter(name.partition(".")[0] for name in names)
     return ", ".join(part if count == 1 else f"{part} ({count})" for part, count in parts.items()) or "-"
+
+
+def _share(part: float) -> str:
+    """In percent; what is not all is never called 100."""
+    return f"{math.floor(part * 1000) / 10:.1f}%"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
