@@ -23,7 +23,7 @@ from wisetune.report import Table, all_tables, summary, words
 from wisetune.report.board import ACCURACY, ROBUSTNESS, Board, Estimate, difference_of, over_seeds
 from wisetune.report.rival import judged
 from wisetune.report.write import csv_text
-from wisetune.results import Chosen, Results, Row, Variant
+from wisetune.results import Chosen, Results, Row, Step, Variant
 
 
 def results(rows: list[Row], chosen: list[Chosen] | None = None) -> Results:
@@ -615,3 +615,30 @@ def test_csv_keeps_precision_and_defuses_formulas() -> None:
     (row,) = csv.DictReader(io.StringIO(csv_text(found)))
     assert row == {"name": "'=cmd()", "value": repr(1 / 3), "list": "0.3 0.4", "none": ""}
     assert len(csv_text(table(study((0,)), "classes")).splitlines()) == len(CLASSES) + 1
+
+
+@pytest.mark.parametrize("rule", ["greedy", "interval"])
+def test_robustness_that_is_the_same_everywhere_is_said_to_have_had_no_say(rule: str) -> None:
+    """Of all alphas, or of those that the interval rule accepts; not where one of them differs, nor for what the test split shows."""
+
+    def told(apart: float | None, split: str = "val", accepted: bool = True) -> str:
+        rows = [
+            placed("wise-ft-lp", alpha, 0, record("probe accuracy", 0.5 if alpha == apart and where == split else 0.875, 16, where, "svm"))
+            for alpha in (0.0, 0.5, 1.0)
+            for where in ("val", "test")
+        ]
+        rows += [
+            placed("wise-ft-lp", alpha, 0, record("accuracy", 0.9, 50, where)) for alpha in (0.0, 0.5, 1.0) for where in ("val", "test")
+        ]
+        steps = [Step(alpha, 0.9, 0.875, 0.0, 0.0, accepted or alpha == 0.0, "") for alpha in (0.5, 0.0)]
+        said = dataclasses.replace(bare(seeds=[0], rule=rule), recommended=Variant("wise-ft-lp", 0.0))
+        made = Results(said, {}, rows, [Chosen("wise-ft-lp", rule, 0, 0.0, "end of grid", "", steps)], [], {}, {})
+        return summary(made)["notes"][0]
+
+    begins = "On validation data robustness is the same, 87.5\u00a0%, at every alpha"
+    assert told(None).startswith(f"{begins}: 16 clouds of the probe cannot tell these models apart, so robustness had no say in the choice")
+    assert told(0.5, "test").startswith(f"{begins}: ")
+    assert "robustness is the same" not in told(0.5)
+    among = told(0.5, accepted=False)
+    assert among.startswith(f"{begins} that the interval rule accepts: ") == (rule == "interval")
+    assert ("robustness is the same" in among) == (rule == "interval")

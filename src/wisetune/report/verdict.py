@@ -9,7 +9,7 @@ from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Place, alpha_words
 from wisetune.report.conclusion import concluded
 from wisetune.report.rival import Rival, itself, judged, rival_of, told
-from wisetune.results import Results
+from wisetune.results import OVER_SEEDS, Results
 
 _STORIES = ("ft", "lp", "lp-ft")
 """Baselines that are stories of their own."""
@@ -69,7 +69,7 @@ def of_file(results: Results) -> str:
 
 def notes(board: Board) -> list[str]:
     """What a reader must know before believing the numbers."""
-    found = list(board.results.study.warnings)
+    found = [*_uninformed(board), *board.results.study.warnings]
     bad = [key for key, lines in board.results.audits.items() if not all(line.get("ok", True) for line in lines)]
     if bad:
         found.append(
@@ -94,6 +94,26 @@ def notes(board: Board) -> list[str]:
     elif board.probed != board.split:
         found.append(f"Not every probe has a test part: robustness is that of their validation parts, {why}.")
     return found
+
+
+def _uninformed(board: Board) -> list[str]:
+    """That robustness was the same wherever the rule could choose, so that it did not choose."""
+    choices = sorted(board.choices(board.headline, board.rule), key=lambda choice: choice.seed != OVER_SEEDS)
+    if not choices:
+        return []
+    found = {alpha: board.mean(b.ROBUSTNESS, board.fixed(board.headline, alpha), "val") for alpha in board.alphas(board.headline)}
+    kept = {1.0, *(step.alpha for step in choices[0].steps if step.accepted)}
+    # The greedy rule tests no further than its first refusal, which equal robustness does not make.
+    accepted = {alpha: one for alpha, one in found.items() if alpha in kept} if board.rule == "interval" else {}
+    for where, here in (("every alpha", found), (f"every alpha that the {board.rule} rule accepts", accepted)):
+        known = [one for one in here.values() if one]
+        if len(known) > 1 and len({round(one.value, 11) for one in known}) == 1:
+            same, measured = f"{words.percent(known[0].value)}{words.NBSP}%", words.clouds(known[0].n, known[0].objects)
+            return [
+                f"On validation data robustness is the same, {same}, at {where}: {measured} of the probe cannot tell these models apart, so "
+                "robustness had no say in the choice of alpha among them. A probe with more scans (--probe) may."
+            ]
+    return []
 
 
 def _unfit(board: Board) -> list[str]:
