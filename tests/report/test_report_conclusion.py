@@ -86,7 +86,7 @@ def test_a_baseline_that_is_as_good_on_both_splits_goes_first() -> None:
     assert concluded(ours=ours, ft=ft, lp_ft=lp) == (
         f"Take LP-FT rather than {_AT}: accuracy and robustness of LP-FT are on average no lower on the test and the validation split, and LP-FT "
         "costs less. No difference in accuracy or robustness is shown between the two. "
-        "Against full fine-tuning a gain of robustness (+10.1 points) is shown, a loss of accuracy is not."
+        "Of LP-FT against full fine-tuning a gain of robustness (+10.1 points) is shown, a loss of accuracy is not."
     )
     lucky = concluded(ours=ours, ft=ft, lp_ft=lp, val={"lp_ft": (0.7, 0.7)})
     assert lucky.startswith(f"Take {_AT} rather than full fine-tuning")
@@ -95,7 +95,7 @@ def test_a_baseline_that_is_as_good_on_both_splits_goes_first() -> None:
 
 def test_a_baseline_that_goes_first_is_said_to_gain_only_what_is_shown() -> None:
     ahead = concluded(ours=(0.8, 0.7), ft=(0.8, 0.6), lp_ft=(0.801, 0.8))
-    assert f"and LP-FT costs less. A gain of robustness (+10.0 points) over {_AT} is shown. Against full fine-tuning" in ahead
+    assert f"and LP-FT costs less. A gain of robustness (+10.0 points) over {_AT} is shown. Of LP-FT against full fine-tuning" in ahead
     few = concluded(ours=(0.8, 0.7), ft=(0.801, 0.8), seeds=1)
     assert few.startswith(f"Take full fine-tuning rather than {_AT}: accuracy and robustness of full fine-tuning are on average no lower")
     assert few.endswith(f"over {_AT} is shown. That is of these models: train with at least 3 seeds before you rely on it.")

@@ -78,7 +78,8 @@ def _rather(board: Board, after: Place, rival: Rival) -> str:
     elif rival.gain:
         told += f" No difference in {words.joined(map(_CALLED.__getitem__, rival.gain), 'or')} is shown between the two."
     changes: Changes = {} if rival.method == board.reference else changes_of(board, board.fixed(rival.method), board.reference)
-    told += f" Against {than} {_shown(changes)}." if changes else ""
+    # Named, as the numbers below are mostly those of the recommended model.
+    told += f" Of {name} against {than} {_shown(changes)}." if changes else ""
     return told + (_seeds(board, changes) or _seeds(board, rival.gain))
 
 
