@@ -152,7 +152,7 @@ def test_fine_tuning_below_linear_probing_is_warned_of() -> None:
     task = DataSet("scans", "", ["a"], {"train": {"a": 40}, "test": {"a": 9}}, {})
     told = dataclasses.replace(made, study=dataclasses.replace(made.study, task=task, fit="fit:epochs=8,lr=0.01"))
     assert "So full fine-tuning, trained on 40 scans by fit:epochs=8,lr=0.01, does not suit" in summary(told)["notes"][0]
-    assert "Try a lower rate (--fit lr=...)" in note
+    assert "too few epochs, too few labelled scans and too high a learning rate. Try more epochs (--fit epochs=...), a lower rate" in note
     for lp in ((0.601, 0.6), (0.4, 0.6)):
         assert not summary(results(ours=(0.6, 0.6), ft=(0.6, 0.6), lp=lp))["notes"]
 
@@ -164,3 +164,21 @@ def test_the_file_is_named_and_another_model_that_the_line_takes_is_not_in_it():
     other = summary(results(ours=(0.8, 0.7), ft=(0.8, 0.6), lp_ft=(0.801, 0.8)))["model"]
     assert other.endswith("LP-FT is another model: wisetune run lp-ft with the same options makes its file.")
     assert summary(results(ours=(0.8, 0.601), ft=(0.801, 0.6)))["model"].endswith("wisetune run ft with the same options makes its file.")
+
+
+def test_a_fine_tuning_that_ended_early_is_told_to_go_on_first() -> None:
+    made = results(seeds=2, ours=(0.8, 0.7), ft=(0.6, 0.6), lp=(0.8, 0.7))
+    made = dataclasses.replace(made, study=dataclasses.replace(made.study, seeds=[0, 1]))
+
+    def told(*losses: float) -> str:
+        log = {f"ft seed {seed}": [{"loss": loss + apart} for loss in losses] for seed, apart in ((0, 0.01), (1, -0.01))}
+        return summary(dataclasses.replace(made, log=log))["notes"][0]
+
+    first = "Try more epochs (--fit epochs=...) first, then a lower rate (--fit lr=...) or more labelled scans."
+    falling = "its loss was still falling when it ended (1.63 to 1.5 in the last epoch)"
+    assert told(1.63, 1.5).endswith(f"carry that on: it was trained for only 2 epochs and {falling}. {first}")
+    assert told(*[2.0] * 9).endswith(f"carry that on: it was trained for only 9 epochs. {first}")
+    assert told(*[2.0] * 9, 1.63, 1.5).endswith(f"carry that on: {falling}. {first}")
+    assert told(1.5).endswith(f"carry that on: it was trained for only 1 epoch. {first}")
+    for flat in ([2.0] * 10, [2.0] * 9 + [1.95], [2.0] * 9 + [2.5]):
+        assert "does not suit these data" in told(*flat)

@@ -421,7 +421,8 @@ def test_a_baseline_that_is_as_good_in_both_is_advised_where_validation_says_so_
     assert conclusion.startswith(
         "Take linear probing rather than WiSE-FT-LP at α\u00a0=\u00a00.5: accuracy and robustness of linear probing are on average no lower on the "
         "test and the validation split, and linear probing costs less. A gain of robustness (+2.2 points) over "
-        "WiSE-FT-LP at α\u00a0=\u00a00.5 is shown. Of linear probing against full fine-tuning a gain of accuracy (+48.2 points) and robustness (+15.0 points) is shown. "
+        "WiSE-FT-LP at α\u00a0=\u00a00.5 is shown. Of linear probing against full fine-tuning a gain of accuracy (+48.2 points) and "
+        "robustness (+15.0 points) is shown. "
         "That is of these models: train with at least 3 seeds"
     )
     (said,) = [one for one in rest if "linear probing" in one.lower()]

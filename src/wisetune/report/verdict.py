@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from wisetune.report import board as b
@@ -13,6 +14,10 @@ from wisetune.results import OVER_SEEDS, Results
 
 _STORIES = ("ft", "lp", "lp-ft")
 """Baselines that are stories of their own."""
+_FEW_EPOCHS = 10
+"""Fewer than these hardly make a fine-tuning."""
+_FALLING = 0.95
+"""A last epoch that leaves less than this of the loss before it was not the last that helps; the end of a cosine changes less."""
 _SCORES: tuple[str, ...] = (b.ACCURACY, b.ROBUSTNESS, b.CORRUPTED)
 
 
@@ -126,11 +131,32 @@ def _unfit(board: Board) -> list[str]:
     ft, lp = board.called("ft"), board.called("lp")
     scans = sum(study.task.counts.get("train", {}).values())
     trained = f"trained on {words.counted(scans, 'scan')}{f' by {study.fit}' if study.fit else ''}" if scans else "as it was trained here"
+    below = f"{words.capital(ft)} is below {lp} in accuracy: {words.difference(behind.value, behind.low, behind.high)} points."
+    epochs, rate, more = "more epochs (--fit epochs=...)", "a lower rate (--fit lr=...)", "more labelled scans"
+    if short := _cut_short(board.results):
+        return [
+            f"{below} So {ft}, {trained}, is no model to judge these data by, and mixes of its weights carry that on: {short}. "
+            f"Try {epochs} first, then {rate} or {more}."
+        ]
     return [
-        f"{words.capital(ft)} is below {lp} in accuracy: {words.difference(behind.value, behind.low, behind.high)} points. So {ft}, {trained}, does "
-        f"not suit these data, and mixes of its weights carry that on. The usual reasons are too few labelled scans and too high a learning rate. "
-        "Try a lower rate (--fit lr=...), another number of epochs (--fit epochs=...) or more labelled scans."
+        f"{below} So {ft}, {trained}, does not suit these data, and mixes of its weights carry that on. The usual reasons are too few epochs, too "
+        f"few labelled scans and too high a learning rate. Try {epochs}, {rate} or {more}."
     ]
+
+
+def _cut_short(results: Results) -> str:
+    """What shows that full fine-tuning ended too early, by its logs, seeds averaged; empty where nothing does or none is there."""
+    logs = [lines for seed in results.study.seeds if (lines := results.log.get(f"ft seed {seed}"))]
+    if not logs:
+        return ""
+    epochs = min(map(len, logs))
+    told = [f"it was trained for only {words.counted(epochs, 'epoch')}"] if epochs < _FEW_EPOCHS else []
+    ends = [[lines[at]["loss"] for lines in logs if len(lines) > 1 and "loss" in lines[at]] for at in (-2, -1)]
+    if all(ends):
+        before, last = (math.fsum(losses) / len(losses) for losses in ends)
+        if last < _FALLING * before:
+            told.append(f"its loss was still falling when it ended ({before:.3g} to {last:.3g} in the last epoch)")
+    return words.joined(told) if told else ""
 
 
 def two_splits(board: Board) -> str:
