@@ -203,6 +203,16 @@ def test_the_time_is_that_of_all_calls_which_did_something(tmp_path, monkeypatch
     assert (again.seconds, again.found) == (first.seconds, 1), "a call that did nothing leaves it alone"
 
 
+def test_the_time_of_a_short_call_that_is_killed_is_kept(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(watch, "monotonic", lambda: now[0])
+    kept, killed = list[Spent](), watch.Watch(Silent())
+    killed.start(Spent(10.0, 1), 2, kept.append)
+    for now[0] in (103.0, 104.0, 109.0, 112.0, 125.0):
+        killed.advance(1, "train")
+    assert kept == [Spent(13.0, 1), Spent(19.0, 1), Spent(35.0, 1)]
+
+
 def test_a_new_measure_is_added_without_training(tmp_path, monkeypatch):
     before = pico.runner(tmp_path, STORY, **QUICK).run()
     monkeypatch.setattr(builder_module, "tune", lambda *_, **__: pytest.fail("trained again"))

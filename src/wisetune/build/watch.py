@@ -8,8 +8,8 @@ from time import monotonic
 
 from wisetune.build.meter import Meter
 
-_KEPT_EVERY_S = 30.0
-"""So much of a call that is killed outright is not counted, or its last epoch."""
+_KEPT_EVERY_S = 5.0
+"""So much of a call that is killed outright is not counted at most, or what it did since it last told of clouds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Watch:
     def advance(self, clouds: float, kind: str) -> None:
         """So many more clouds are done."""
         self._meter.advance(clouds, kind)
-        self._worked = True
-        if monotonic() - self._kept >= _KEPT_EVERY_S:
+        first, self._worked = not self._worked, True
+        if first or monotonic() - self._kept >= _KEPT_EVERY_S:
             self._kept = monotonic()
             self._keep(self.spent())
 
