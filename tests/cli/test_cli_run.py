@@ -306,6 +306,7 @@ def test_data_and_weights_that_cannot_be_used_are_exit_code_65(world, changed, s
         (world / "single/ball" / scan.name).write_bytes(scan.read_bytes())
     (world / "torn.safetensors").write_bytes((world / "mine.safetensors").read_bytes()[:60])
     refused(wisetune(*job(**changed), "--quiet"), 65, said)
+    assert not list((world / "out").rglob("*.safetensors"))
 
 
 @pytest.mark.usefixtures("world", "undrawn")

@@ -148,8 +148,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         with tempfile.TemporaryDirectory() as scratch, self._shown(meter) as shown:
             shown.stage("reading data")
             store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store", tell=shown.tell)
-            keep_start(store, job.start, weights.load())
+            begin = weights.load()
+            # Data that are refused leave no weights behind.
             runner = Runner(job, store, load, where, shown)
+            keep_start(store, job.start, begin)
             shown.expect(work(runner))
             finished = runner.run()
         self.model_, self.results_ = finished.model, finished.results

@@ -196,10 +196,12 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
             return 0
         store = Store(out / "store", tell=bar.tell)
         with store.lock("run"):
-            keep_start(store, job.start, weights.load())
+            begin = weights.load()
+            # Data that are refused leave no weights behind.
             runner = Runner(job, store, load_task, where, bar)
-            leaves.said = GOES_ON
             session = _session(command, runner)
+            keep_start(store, job.start, begin)
+            leaves.said = GOES_ON
             if replaced := session.replaces(out, "are"):
                 bar.tell(replaced)
             session = session.after(out)
