@@ -12,8 +12,9 @@ import pico
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix
+from wisetune.results import Variant
 from wisetune.spec import option
-from wisetune.stories.story import Method, Story, fine_tuning, linear_probing
+from wisetune.stories.story import Story, fine_tuning, linear_probing
 from wisetune.tune.full import Full
 from wisetune.weights.wise import Wise
 
@@ -133,7 +134,7 @@ class Adapting(Story):
     """Adapters beside linear probing and full fine-tuning."""
 
     def recipes(self, setting):
-        return {Method("lp"): linear_probing(setting), Method("ft"): fine_tuning(setting), Method(self.name): adapted(setting)}
+        return {Variant("lp"): linear_probing(setting), Variant("ft"): fine_tuning(setting), Variant(self.name): adapted(setting)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Sweeping(Adapting):
     """The line from the start to adapters, on which these have no value."""
 
     def recipes(self, setting):
-        return {**super().recipes(setting), Method(self.name): Mix((setting.start, adapted(setting)), Wise(0.5))}
+        return {**super().recipes(setting), Variant(self.name): Mix((setting.start, adapted(setting)), Wise(0.5))}
 
 
 def tuned(*tunings, seed=0, spec=pico.SPEC) -> Model:

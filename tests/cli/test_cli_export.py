@@ -62,7 +62,7 @@ def test_the_card_has_the_numbers_of_its_own_seed_and_no_word_for_whoever_runs(f
     (finished / "out/results.json").write_text(json.dumps(both.to_json()))
     assert wisetune("export", "out", "scans.safetensors").code == 0
     card = (finished / "scans.md").read_text().replace("\xa0", " ")
-    assert f"This file is the model of training seed 0, which has an accuracy of {100 * own:.1f} %" in card
+    assert f", the model of training seed 0, which has an accuracy of {100 * own:.1f} %" in card
     assert "Over its 2 training seeds:" in card
     assert "- a leak" in card
     assert "--probe" not in card.partition("## Made with")[0]

@@ -54,7 +54,7 @@ def test_a_model_is_called_in_progress_and_listings_as_in_tables():
 def test_show_repeats_what_the_run_found(first):
     done = wisetune("show", "out")
     assert (done.code, done.error) == (0, "")
-    assert done.out.splitlines() == first.out.splitlines()[:-2]
+    assert done.out.splitlines() == first.out.splitlines()[:-3]
     found = wisetune("show", "out", "--json").json
     assert [*found["sentences"], *found["notes"]] == done.out.splitlines()
     assert {"method", "alpha", "before", "after", "gain"} <= set(found)

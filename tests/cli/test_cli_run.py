@@ -20,13 +20,14 @@ PLAN = {"story", "start", "task", "probes", "seeds", "head", "fit", "head_fit", 
 
 
 def test_findings_and_places_on_stdout_progress_on_stderr(first, finished):
-    *sentences, report, model = first.out.replace("\xa0", " ").splitlines()
+    *sentences, report, model, which = first.out.replace("\xa0", " ").splitlines()
     assert sentences[0].startswith(("Take ", "Keep "))
     assert sentences[1].startswith("WiSE-FT-LP at α = ")
     assert "full fine-tuning has" in sentences[1]
     assert any(line.startswith("One seed: each model was trained once.") for line in sentences)
     assert report == "Report: out/report.html"
     assert model == "Model:  out/model.safetensors   (wisetune predict out FILE...)"
+    assert which.strip().startswith("This file is ")
     assert "% after" in first.error
     assert ": training full fine-tuning, seed 0: epoch 2 of 2, loss " in first.error
     assert ": measuring svm of WiSE-FT at alpha 0.5, seed 0" in first.error
@@ -95,7 +96,7 @@ def test_without_a_probe_that_is_said_once_and_not_before_an_error():
 @pytest.mark.usefixtures("world", "chatty", "undrawn")
 def test_quiet_has_no_progress_but_says_what_must_be_known():
     assert wisetune(*job("lp", head_fit="epochs=1"), "--quiet").error == ""
-    done = wisetune(*job("lp", probe=None), "--quiet", "--dry-run")
+    done = wisetune(*job("lp", probe=None, out="other"), "--quiet", "--dry-run")
     assert done.code == 0
     assert done.error == (
         "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK.\n"

@@ -11,11 +11,11 @@ import pico
 from wisetune.measure.subject import Subject
 from wisetune.measure.svm import Svm
 from wisetune.recipe import Start, digest
-from wisetune.stories.story import Method
+from wisetune.results import Variant
 from wisetune.stories.wise_ft_lp import WiseFtLp
 
 
-def robustness(root, spec, story: WiseFtLp, method: Method) -> list[dict[str, Any]]:
+def robustness(root, spec, story: WiseFtLp, method: Variant) -> list[dict[str, Any]]:
     """By a builder, a store and a bank of its own, under a key of its own, so that nothing can be shared."""
     data, probe = pico.data(), pico.probe()
     builder = pico.builder(root, data, spec=spec)
@@ -32,18 +32,18 @@ def robustness(root, spec, story: WiseFtLp, method: Method) -> list[dict[str, An
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_robustness_does_not_depend_on_the_head(tmp_path, pico_spec, alpha, statistics):
     story = WiseFtLp((alpha,), statistics)
-    kept = robustness(tmp_path / "kept", pico_spec, story, Method("wise-ft", alpha))
-    probed = robustness(tmp_path / "probed", pico_spec, story, Method("wise-ft-lp", alpha))
+    kept = robustness(tmp_path / "kept", pico_spec, story, Variant("wise-ft", alpha))
+    probed = robustness(tmp_path / "probed", pico_spec, story, Variant("wise-ft-lp", alpha))
     assert kept == probed
 
 
 def test_robustness_does_depend_on_alpha(tmp_path):
     story = WiseFtLp((0.0, 0.3))
-    found = [robustness(tmp_path / str(alpha), pico.SPEC, story, Method("wise-ft", alpha)) for alpha in (0.0, 0.3, 1.0)]
+    found = [robustness(tmp_path / str(alpha), pico.SPEC, story, Variant("wise-ft", alpha)) for alpha in (0.0, 0.3, 1.0)]
     assert len({tuple(record["detail"].get("right", "") for record in records) for records in found}) == 3
 
 
 def test_a_warm_head_has_the_same_robustness_too(tmp_path):
     story = dataclasses.replace(WiseFtLp((0.3,)), head="warm")
-    kept, warm = (robustness(tmp_path / name, pico.SPEC, story, Method(name, 0.3)) for name in ("wise-ft", "wise-ft-lp"))
+    kept, warm = (robustness(tmp_path / name, pico.SPEC, story, Variant(name, 0.3)) for name in ("wise-ft", "wise-ft-lp"))
     assert kept == warm
