@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -80,6 +81,11 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
 UNUSED = {"h_encoder.encoder_norms.0", "h_encoder.encoder_norms.1"}
 """Of a pyramid that was built without them: they norm what only Point-M2AE's decoder and part segmentation see."""
 Seen = dict[str, list[torch.Tensor]]
+
+
+def by_rule(*names: str, rule: str):
+    """A case of golden values. Under ``std02`` the tokenizer all but vanishes, so that it says little beside ``fanin``: it is for the slow tests."""
+    return pytest.param((*names, rule), id="-".join((*names, rule)), marks=[pytest.mark.slow] if rule == "std02" else [])
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from net_samples import UNUSED, Seen, fill, golden_file, summary, watch
+from net_samples import UNUSED, Seen, by_rule, fill, golden_file, summary, watch
 
 from wisetune.nets.backbone import Preset, build_empty
 from wisetune.nets.create import BACKBONES
@@ -46,8 +46,7 @@ def preset_of(family: str, name: str) -> Preset:
 
 @pytest.fixture(
     scope="module",
-    params=[(family, tag, rule) for family, tags in CLASSIFIERS.items() for rule in ("fanin", "std02") for tag in tags],
-    ids="-".join,
+    params=[by_rule(family, tag, rule=rule) for family, tags in CLASSIFIERS.items() for rule in ("fanin", "std02") for tag in tags],
 )
 def classifier(request, shared):
     family, tag, rule = request.param

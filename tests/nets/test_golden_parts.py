@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from net_samples import fill, golden_file, schema, summary, watch
+from net_samples import by_rule, fill, golden_file, schema, summary, watch
 from test_golden import TOLERANCE
 
 from wisetune.nets.backbone import build_empty, on_meta
@@ -36,7 +36,7 @@ def test_the_state_dict_is_the_official_one(shared, family):
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == schema(shared, f"{family.replace('-', '_')}-partseg")
 
 
-@pytest.fixture(scope="module", params=[(family, rule) for family in FAMILIES for rule in ("fanin", "std02")], ids="-".join)
+@pytest.fixture(scope="module", params=[by_rule(family, rule=rule) for family in FAMILIES for rule in ("fanin", "std02")])
 def segmenter(request, shared):
     family, rule = request.param
     golden = golden_file(shared, f"{family.replace('-', '_')}-partseg")
