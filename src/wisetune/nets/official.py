@@ -25,6 +25,8 @@ from wisetune.nets.torch_pointcloud import NAME, released, translate, widened
 from wisetune.spec import dashed, spell
 
 _PREFIX = "module."
+_SPARE = 0.01
+"""The share of a file's backbone that may have no place: codes leave something of their own beside a model's tensors."""
 _EARLY_M2AE = (
     "an early Point-M2AE (its issue #5), whose encoder is called MAE_encoder.encoders, .blocks and .norms; not all of its names are known, and "
     "none is guessed: get the file that the authors link now, whose names begin with h_encoder"
@@ -78,7 +80,7 @@ class LoadReport:
 
 
 def load_official(
-    model: Model | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 0.99, family: str | None = None
+    model: Model | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 1.0, family: str | None = None
 ) -> LoadReport:
     """Load a released checkpoint in place, converted to the model's dtype and device.
 
@@ -88,7 +90,8 @@ def load_official(
     Args:
         model: a model, or a backbone alone (heads in the file are then left out).
         source: a file (see ``read_state``) or a state dict.
-        min_coverage: the least share of the backbone's values that the file must have; as much of the file's backbone must have a place.
+        min_coverage: the least share of the backbone's values that the file must have. All, by default: a layer that is missing may have few
+            values and makes another function. Lower, what is missing stays fresh and the report's notes name it.
         family: whose file it is, where the model is to begin with another family's encoder: ``recon`` with a ``point-mae``. What of it has no
             counterpart is left out, and the report's notes say what such weights are not. Without it such a file is refused.
 
@@ -237,7 +240,7 @@ class _Match:
             )
         lost = sum(self.found[key].numel() for key in self.homeless)
         kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefixes))
-        if lost > (1 - min_coverage) * (lost + kept):
+        if lost > max(_SPARE, 1 - min_coverage) * (lost + kept):
             raise self._refusal(f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {_by_part(self.homeless)}")
         self._refuse_half_norms()
         self._refuse_not_finite()
