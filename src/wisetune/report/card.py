@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wisetune.report.verdict import of_file, summary
+from wisetune.report.verdict import summary
 from wisetune.results import Results
 
 
@@ -17,7 +17,7 @@ def model_card(results: Results, about: Mapping[str, Any]) -> str:
     lines = [
         f"# Point-cloud classifier for {task.name}",
         "",
-        f"{of_file(results)}  ",
+        f"{found['model']}  ",
         *([f"Over its {len(study.seeds)} training seeds:  "] if len(study.seeds) > 1 else []),
         *[f"{sentence}  " for sentence in found["sentences"]],
         "",

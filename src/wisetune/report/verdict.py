@@ -30,7 +30,7 @@ def summary(results: Results) -> dict[str, Any]:
     minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` and
     ``selected_on`` are None; without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to
     (``report.rival``), or None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
-    (None without validation data).
+    (None without validation data). ``model`` says which model the run's file is.
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
@@ -50,22 +50,21 @@ def summary(results: Results) -> dict[str, Any]:
         "gain": gain,
         "rival": None if rival is None else _rival(rival),
         "conclusion": conclusion.text,
-        "model": of_file(results),
+        "model": _file(board, conclusion.instead),
         "sentences": [*filter(None, [conclusion.text]), *_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
         "notes": notes(board),
     }
 
 
-def of_file(results: Results) -> str:
+def _file(board: Board, instead: str | None) -> str:
     """Which model a run saves, and its numbers: the recommended one, of the first seed; and how to have another that the conclusion takes instead."""
-    board, best = Board(results), results.study.recommended
-    after, seed = board.chosen(), next(iter([*results.study.seeds, *board.seeds]), 0)
+    study = board.results.study
+    seed, best = next(iter([*study.seeds, *board.seeds]), 0), study.recommended
     scores = _scored(board, {seed: best}) if best else ""
     called = f"{board.named({seed: best})}, " if best else ""
     told = f"This file is {called}the model of training seed {seed}" + (
         f", which has {scores} on the {words.split(board.split)} split." if scores else "."
     )
-    instead = concluded(board, after, rival_of(board, after)).instead
     if instead is None:
         return told
     way = f": wisetune run {instead} with the same options makes its file" if instead in _STORIES else ""
