@@ -84,15 +84,21 @@ def test_warm_up_takes_at_most_half_of_a_short_training():
     assert Fit(lr=1e-8).schedule.lr_final == 1e-8
 
 
-def test_what_decays_follows_the_fields_rule(monkeypatch, pico_data):
-    groups = []
+@pytest.fixture
+def groups(monkeypatch):
+    """The parameter groups of the optimiser that a training makes."""
+    found = []
 
     class Recorded(torch.optim.AdamW):
         def __init__(self, params, **options):
-            groups.extend(params)
+            found.extend(params)
             super().__init__(params, **options)
 
     monkeypatch.setattr(loop.torch.optim, "AdamW", Recorded)
+    return found
+
+
+def test_what_decays_follows_the_fields_rule(groups, pico_data):
     model = model_of(pico.TOKEN_SPEC, Mlp3Head(hidden=8))
     run(model, dataclasses.replace(QUICK, weight_decay=0.3), pico_data)
     names = {id(value): name for name, value in model.named_parameters()}
@@ -371,15 +377,7 @@ def test_the_loss_smooths_as_it_was_asked(pico_data):
     assert run(copy.deepcopy(model), fit, pico_data, Linear())[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_recons_group_is_its_class_token_with_its_place_and_the_head(monkeypatch, pico_data):
-    groups = []
-
-    class Recorded(torch.optim.AdamW):
-        def __init__(self, params, **options):
-            groups.extend(params)
-            super().__init__(params, **options)
-
-    monkeypatch.setattr(loop.torch.optim, "AdamW", Recorded)
+def test_recons_group_is_its_class_token_with_its_place_and_the_head(groups, pico_data):
     spec = ReConSpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(8, 8, 8), initial="fan-in")
     model = model_of(spec, Mlp3Head(hidden=8))
     run(model, dataclasses.replace(QUICK, group=("cls", "head."), group_lr=10.0, group_decay=0.05), pico_data)

@@ -50,6 +50,7 @@ def check_zip(path: Path, file: BinaryIO) -> None:
                 raise BadFile(path, f"it declares {inside} bytes inside a file of {path.stat().st_size}", "get it again from its source")
             with archive.open(pickles[0]) as opcodes:
                 _count(path, opcodes, 1)
+    # With NotImplementedError zipfile answers a way of compression that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError, struct.error) as error:
         raise BadFile(path, f"its zip directory cannot be read: {error}", "it is damaged: get it again") from None
 
