@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 if TYPE_CHECKING:
     from wisetune.data.task import Data
-    from wisetune.nets.point_mae import PointMAESpec
+    from wisetune.nets.families.point_mae import PointMAESpec
 
 
 @pytest.fixture(scope="session")

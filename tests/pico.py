@@ -16,10 +16,10 @@ from wisetune.build.meter import Silent
 from wisetune.data.task import Data, Split
 from wisetune.fit.finetune import Fit
 from wisetune.measure.svm import Svm
+from wisetune.nets.families.point_m2ae import PointM2AESpec
+from wisetune.nets.families.point_mae import PointMAE, PointMAESpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead
-from wisetune.nets.point_m2ae import PointM2AESpec
-from wisetune.nets.point_mae import PointMAE, PointMAESpec
 from wisetune.points.normalise import normalise
 from wisetune.recipe import Start
 from wisetune.results import Results

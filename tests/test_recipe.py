@@ -7,8 +7,8 @@ from typing import ClassVar
 import pytest
 
 from wisetune.fit.finetune import Fit
+from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.heads import LinearHead, Mlp3Head
-from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words, made_in_words, parents, to_json, tree_in_words, walk
 from wisetune.spec import Spec, option
 from wisetune.tune.full import Full

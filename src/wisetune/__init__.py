@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from wisetune.data.tasks import parse_task
     from wisetune.errors import WisetuneError
     from wisetune.nets.create import create
-    from wisetune.nets.official import LoadReport, load_official
-    from wisetune.nets.pretrained import resolve
-    from wisetune.nets.save import save_model
+    from wisetune.nets.files.official import LoadReport, load_official
+    from wisetune.nets.files.pretrained import resolve
+    from wisetune.nets.files.save import save_model
     from wisetune.tune.saved import load_model
     from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
     from wisetune.weights.mix import mix

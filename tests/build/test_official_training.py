@@ -16,8 +16,8 @@ from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit
 from wisetune.fit.words import in_words
 from wisetune.nets.create import BACKBONES, named
+from wisetune.nets.files.pretrained import Pretrained
 from wisetune.nets.heads import parse_head
-from wisetune.nets.pretrained import Pretrained
 
 USUAL = "epochs=30,lr=0.001,drop-path=0.1"
 SCAN = named()["recon-scanobjectnn"]

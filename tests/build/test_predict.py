@@ -12,10 +12,10 @@ import pico
 from wisetune.build.predict import Predictor
 from wisetune.data.formats import write
 from wisetune.errors import BadFile, WeightsError
+from wisetune.nets.files.save import save_model
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.nets.parts import Parts
-from wisetune.nets.save import save_model
 from wisetune.nets.segmenter import Segmenter
 
 

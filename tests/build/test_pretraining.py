@@ -13,7 +13,7 @@ from wisetune.data.formats import write
 from wisetune.data.tasks import parse_task
 from wisetune.errors import DataError, UsageError
 from wisetune.fit.pretrain import Pretrain
-from wisetune.nets.save import read_card
+from wisetune.nets.files.save import read_card
 
 SIZE = 130
 """Points of a file: enough for the pool that views are drawn from."""

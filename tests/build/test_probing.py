@@ -19,8 +19,8 @@ from wisetune.data.npz import Npz
 from wisetune.data.task import Data, Task
 from wisetune.errors import DataError, UsageError
 from wisetune.measure.svm import Svm
+from wisetune.nets.files.save import save_backbone
 from wisetune.nets.model import Model
-from wisetune.nets.save import save_backbone
 from wisetune.records import difference_interval, wilson
 
 RANDOM = f"random:[{SPEC}]"

@@ -13,7 +13,7 @@ from terminal import SWEEP, Done, job, save_folder, save_npz, wisetune
 
 import pico
 from wisetune.build import bar
-from wisetune.nets.save import save_backbone
+from wisetune.nets.files.save import save_backbone
 
 
 @pytest.fixture(autouse=True)

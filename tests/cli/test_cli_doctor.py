@@ -6,7 +6,7 @@ import pytest
 from terminal import built, job, refused, wisetune
 
 from wisetune._version import __version__
-from wisetune.nets.pretrained import PRETRAINED
+from wisetune.nets.files.pretrained import PRETRAINED
 
 
 def test_a_sound_installation():

@@ -9,7 +9,7 @@ from terminal import refused, wisetune
 from wisetune.build.request import Request
 from wisetune.cli.options import _kinds, _spec
 from wisetune.fit.finetune import Fit
-from wisetune.nets.point_mae import PointMAESpec
+from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.readout import READOUTS
 from wisetune.points.augment import AUGMENTATIONS
 from wisetune.spec import dashed, options_of

@@ -9,7 +9,7 @@ from terminal import job, refused, wisetune
 
 import pico
 from wisetune.data.formats import write
-from wisetune.nets.save import load_model, save_model
+from wisetune.nets.files.save import load_model, save_model
 
 
 @pytest.fixture(scope="session")

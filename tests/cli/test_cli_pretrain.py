@@ -12,7 +12,7 @@ from terminal import job, refused, wisetune
 
 from wisetune.build import bar
 from wisetune.fit import loop
-from wisetune.nets.save import load_backbone, read_card
+from wisetune.nets.files.save import load_backbone, read_card
 from wisetune.store import Store, states
 
 PICO = "point-mae:points=64,groups=8,group-size=8,width=16,depth=2,heads=2,tokenizer=8+8+8,class-token=false,readout=max+mean"

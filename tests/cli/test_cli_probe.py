@@ -11,7 +11,7 @@ import pytest
 import pico
 from wisetune.build import probing
 from wisetune.cli import main
-from wisetune.nets.save import save_backbone
+from wisetune.nets.files.save import save_backbone
 
 
 @pytest.fixture(autouse=True)

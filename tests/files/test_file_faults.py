@@ -16,7 +16,7 @@ from wisetune.data.simulate import save_npz
 from wisetune.data.write import write_folder
 from wisetune.errors import StorageError
 from wisetune.files import clean, write_bytes, write_json
-from wisetune.nets.save import save_backbone
+from wisetune.nets.files.save import save_backbone
 
 WRITERS: dict[str, Callable[[Path, int], object]] = {
     "write_bytes": lambda path, number: write_bytes(path, bytes([number]) * 1000),

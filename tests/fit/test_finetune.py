@@ -16,10 +16,10 @@ from pico import CPU, FIT, HEAD_FIT, bits
 from wisetune.errors import DataError, TrainingError, UsageError
 from wisetune.fit import finetune, loop
 from wisetune.fit.finetune import Fit, Labelled, set_drop_path, smoothed, tune
+from wisetune.nets.families.recon import ReConSpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
-from wisetune.nets.recon import ReConSpec
 from wisetune.nets.transformer import DropPath
 from wisetune.points.redraw import redraw
 from wisetune.runtime import torch_generator

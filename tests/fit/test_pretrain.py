@@ -11,8 +11,8 @@ from pico import FAMILIES, PYRAMID, SPEC, TOKEN_SPEC, bits
 from wisetune.errors import UsageError
 from wisetune.fit import pretrain as module
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
-from wisetune.nets.act import ACTSpec
 from wisetune.nets.backbone import build_empty
+from wisetune.nets.families.act import ACTSpec
 from wisetune.runtime import torch_generator
 
 OPTIONS = {"epochs": 8, "batch": 8, "warmup": 1.0, "decoder_depth": 1}

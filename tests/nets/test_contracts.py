@@ -9,18 +9,18 @@ import pickle
 
 import pytest
 import torch
-from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 
+from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 from wisetune.errors import DataError
-from wisetune.nets.act import ACTSpec
 from wisetune.nets.backbone import build_empty
 from wisetune.nets.create import BACKBONES, class_names, fresh_backbone, fresh_head
+from wisetune.nets.families.act import ACTSpec
+from wisetune.nets.families.maskpoint import MaskPointSpec
+from wisetune.nets.families.point_bert import PointBERTSpec
+from wisetune.nets.families.point_m2ae import PointM2AESpec
+from wisetune.nets.families.recon import ReConSpec
 from wisetune.nets.heads import LinearHead, Mlp3Head
-from wisetune.nets.maskpoint import MaskPointSpec
 from wisetune.nets.model import Model
-from wisetune.nets.point_bert import PointBERTSpec
-from wisetune.nets.point_m2ae import PointM2AESpec
-from wisetune.nets.recon import ReConSpec
 from wisetune.nets.transformer import Block
 from wisetune.recipe import Start, digest
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from net_samples import TINY, TINY_OPTIONS, cloud, same_state
 
+from net_samples import TINY, TINY_OPTIONS, cloud, same_state
 from wisetune.errors import UsageError
 from wisetune.nets.create import BACKBONES, class_names, create, fresh_backbone, fresh_head, named, parse_any_head, parse_backbone
+from wisetune.nets.families.point_mae import PRESETS, PointMAE, PointMAESpec
 from wisetune.nets.heads import LinearHead, Mlp3Head, parse_head
-from wisetune.nets.point_mae import PRESETS, PointMAE, PointMAESpec
 from wisetune.nets.readout import readout
 from wisetune.runtime import seed_of
 
@@ -185,5 +185,5 @@ def test_occo_says_that_nothing_was_released(asked):
 def test_a_backbone_that_is_not_used_is_not_imported(asked):
     script = f"import sys, wisetune; wisetune.create({asked}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert "wisetune.nets.point_mae" in loaded
-    assert {f"wisetune.nets.{name.replace('-', '_')}" for name in BACKBONES.names()} & set(loaded) == {"wisetune.nets.point_mae"}
+    assert "wisetune.nets.families.point_mae" in loaded
+    assert {f"wisetune.nets.families.{name.replace('-', '_')}" for name in BACKBONES.names()} & set(loaded) == {"wisetune.nets.families.point_mae"}

@@ -7,8 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from net_samples import cloud, fill, schema
 
+from net_samples import cloud, fill, schema
 from wisetune.errors import BadFile, DataError, UsageError, WeightsError
 from wisetune.nets.backbone import on_meta
 from wisetune.nets.dvae import NEIGHBOURS, DVAETokenizer, PatchGraph, load_dvae

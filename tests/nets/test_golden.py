@@ -9,8 +9,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from net_samples import UNUSED, Seen, by_rule, fill, golden_file, summary, watch
 
+from net_samples import UNUSED, Seen, by_rule, fill, golden_file, summary, watch
 from wisetune.nets.backbone import Preset, build_empty
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import parse_head

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from net_samples import by_rule, fill, golden_file, schema, summary, watch
 from test_golden import TOLERANCE
 
+from net_samples import by_rule, fill, golden_file, schema, summary, watch
 from wisetune.nets.backbone import build_empty, on_meta
 from wisetune.nets.create import BACKBONES, assemble, parse_any_head
 from wisetune.nets.segmenter import Segmenter

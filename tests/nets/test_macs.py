@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from net_samples import TINY_OPTIONS
-
 from wisetune.nets.create import create
 from wisetune.nets.macs import macs
 

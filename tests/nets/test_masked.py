@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from net_samples import TINY_PLAIN, cloud
 
+from net_samples import TINY_PLAIN, cloud
 from wisetune.errors import UsageError
 from wisetune.nets.masked import MaskedAutoencoder, Projector, chamfer, contrast, hide
 from wisetune.points.neighbours import gather

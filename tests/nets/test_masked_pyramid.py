@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from net_samples import cloud, fill, same_state
 
+from net_samples import cloud, fill, same_state
 from wisetune.errors import UsageError
+from wisetune.nets.families.point_m2ae import LEVELS, PointM2AESpec
 from wisetune.nets.masked import Hidden, chamfer, hide
 from wisetune.nets.masked_pyramid import MaskedPyramid
-from wisetune.nets.point_m2ae import LEVELS, PointM2AESpec
 from wisetune.points.interpolate import spread_to
 
 SPEC = PointM2AESpec(

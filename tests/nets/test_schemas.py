@@ -7,15 +7,15 @@ import re
 
 import pytest
 import torch
-from net_samples import schema
 
+from net_samples import schema
 from wisetune.nets.backbone import Masking, build_empty
 from wisetune.nets.create import BACKBONES
+from wisetune.nets.families.point_m2ae import PointM2AESpec
+from wisetune.nets.families.point_mae import PRESETS
 from wisetune.nets.heads import parse_head
 from wisetune.nets.model import Model
 from wisetune.nets.plain import PlainSpec
-from wisetune.nets.point_m2ae import PointM2AESpec
-from wisetune.nets.point_mae import PRESETS
 
 CLASSIFIERS = [
     ("point-mae", "modelnet-1k", "point_mae-cls-modelnet1k"),

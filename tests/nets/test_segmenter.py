@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from torch import nn
 
+from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.measure.subject import Subject
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.create import create
+from wisetune.nets.families.point_mae import PointMAE, PointMAESpec
 from wisetune.nets.features import FeatureBank
+from wisetune.nets.files.official import load_official
+from wisetune.nets.files.save import load_backbone, load_model, save_model
 from wisetune.nets.macs import macs
-from wisetune.nets.official import load_official
 from wisetune.nets.parts import Parts, PointMap, Propagation
 from wisetune.nets.parts_graph import EdgeClimb
-from wisetune.nets.point_mae import PointMAE, PointMAESpec
-from wisetune.nets.save import load_backbone, load_model, save_model
 from wisetune.nets.segmenter import Segmenter
 from wisetune.points.interpolate import spread_to
 from wisetune.points.neighbours import gather

@@ -7,8 +7,8 @@ import pytest
 import pico
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit
+from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.heads import Mlp3Head
-from wisetune.nets.point_mae import PointMAESpec
 from wisetune.recipe import Mix, Start, Tune, digest, walk
 from wisetune.report.words import MARKS, MORE_MARKS
 from wisetune.results import Variant

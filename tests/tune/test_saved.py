@@ -16,7 +16,7 @@ from adapter import Adapter, Factor, Scaled, tuned
 from pico import bits
 from wisetune import load_model, resolve, save_model
 from wisetune.errors import UsageError, WeightsError
-from wisetune.nets import save
+from wisetune.nets.files import save
 from wisetune.nets.heads import HEADS, LinearHead
 from wisetune.spec import option
 from wisetune.tune.full import Full

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wisetune.errors import TrainingError, UsageError
-from wisetune.nets.point_mae import PointMAESpec
+from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.weights.batchnorm import drawn_batches, reestimate
 from wisetune.weights.wise import Wise
 

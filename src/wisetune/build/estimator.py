@@ -27,9 +27,9 @@ from wisetune.data.splits import assign
 from wisetune.data.task import Data, Split
 from wisetune.data.tasks import parse_task
 from wisetune.errors import DataError, UsageError, counted
+from wisetune.nets.files.save import save_model
 from wisetune.nets.heads import HEADS
 from wisetune.nets.model import Model
-from wisetune.nets.save import save_model
 from wisetune.results import Results
 from wisetune.runtime import device as device_of
 from wisetune.store.store import Store

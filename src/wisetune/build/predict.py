@@ -14,8 +14,8 @@ from wisetune.data.files import FileTask, too_few
 from wisetune.data.folder import Folder, files_below
 from wisetune.data.formats import Cloud, NonFinite, Shape, read
 from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.nets.files.save import read_card
 from wisetune.nets.parts import PartsHead
-from wisetune.nets.save import read_card
 from wisetune.points.content import content_key
 from wisetune.tune.saved import load_model
 

@@ -26,7 +26,7 @@ from wisetune.errors import UsageError, WisetuneError, counted, naming, part_of
 from wisetune.files import write_text
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.backbone import BackboneSpec, build_empty
-from wisetune.nets.save import save_backbone
+from wisetune.nets.files.save import save_backbone
 from wisetune.points.content import signature
 from wisetune.runtime import stamp
 from wisetune.spec import digest_of

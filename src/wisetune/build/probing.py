@@ -27,8 +27,8 @@ from wisetune.measure.subject import Subject
 from wisetune.measure.svm import FOLDS, Svm
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
+from wisetune.nets.files.pretrained import PRETRAINED, Pretrained, Random, resolve
 from wisetune.nets.model import Model
-from wisetune.nets.pretrained import PRETRAINED, Pretrained, Random, resolve
 from wisetune.points.augment import rotate
 from wisetune.records import difference_interval, mean_interval, paired_difference, wilson
 from wisetune.results import Probed, Probing

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wisetune.build.job import Job
     from wisetune.measure.corruption import Corruption
     from wisetune.measure.measure import Measure
-    from wisetune.nets.pretrained import Pretrained
+    from wisetune.nets.files.pretrained import Pretrained
     from wisetune.stories.story import Story
 
 Rule = Literal["interval", "greedy"]
@@ -68,7 +68,7 @@ def weights_of(request: Request) -> Pretrained:
         UsageError: there are none of this name.
         BadFile, WeightsError: they cannot be used.
     """
-    from wisetune.nets.pretrained import resolve
+    from wisetune.nets.files.pretrained import resolve
 
     return resolve(request.start, request.backbone, family=request.family)
 

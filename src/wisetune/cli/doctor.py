@@ -26,7 +26,7 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
     from wisetune.cli.listing import store_of
     from wisetune.cli.session import Session
     from wisetune.errors import DataError
-    from wisetune.nets.pretrained import PRETRAINED, resolve
+    from wisetune.nets.files.pretrained import PRETRAINED, resolve
     from wisetune.points.neighbours import patches
     from wisetune.runtime import device, stamp
     from wisetune.store.store import Store
@@ -81,7 +81,7 @@ def _damage(file: Path, read: Callable[[Path], object]) -> BadFile | None:
 
 
 def _weights(path: Path) -> None:
-    from wisetune.nets.save import load_backbone, read_card
+    from wisetune.nets.files.save import load_backbone, read_card
 
     if not read_card(path).grafts:  # a file imports nothing by itself, so what was grafted may not be there to read it
         load_backbone(path)

@@ -102,7 +102,7 @@ def _model(what: Path) -> dict[str, Any]:
     from wisetune.build.official import training
     from wisetune.nets.backbone import build_empty, on_meta
     from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
-    from wisetune.nets.save import read_card
+    from wisetune.nets.files.save import read_card
     from wisetune.weights.mix import unmixed
 
     card = read_card(what) if what.is_file() else None

@@ -77,7 +77,7 @@ def export(run: Path, out: Path, *, half: bool = False, force: bool = False) -> 
     from wisetune.build.request import NO_PROBE
     from wisetune.errors import UsageError
     from wisetune.files import write_bytes
-    from wisetune.nets.save import read_card, save_model
+    from wisetune.nets.files.save import read_card, save_model
     from wisetune.report.card import model_card
     from wisetune.tune.saved import load_model
 

@@ -294,7 +294,7 @@ def _plan(runner: Runner, machine: Machine) -> None:
 def _save_model(finished: Finished, out: Path, start: str) -> None:
     """``OUT/model.safetensors``: the recommended model, with what prediction must do to a cloud."""
     from wisetune.build.predict import frame_of, told
-    from wisetune.nets.save import save_model
+    from wisetune.nets.files.save import save_model
     from wisetune.recipe import describe, digest
 
     facts = {

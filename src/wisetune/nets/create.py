@@ -24,13 +24,8 @@ from wisetune.nets.parts_graph import GraphParts
 from wisetune.nets.segmenter import Segmenter
 from wisetune.runtime import drawing
 
-_MACHINERY = (
-    *("backbone", "grafts", "heads", "linear_max", "masked", "masked_pyramid", "model", "parts", "parts_graph", "plain", "readout"),
-    *("macs", "segmenter", "tokenizer", "transformer"),
-    *("checkpoint", "create", "dvae", "features", "kin", "official", "official_fits", "pretrained", "save", "torch_pointcloud"),
-)
-BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets", BackboneSpec, machinery=_MACHINERY)
-"""The catalog of backbones: each module here that is not machinery is one entry."""
+BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets.families", BackboneSpec)
+"""The catalog of backbones: each module of ``families`` is one entry."""
 
 PARTS_HEADS: dict[str, type[PartsHead]] = {cls.name: cls for cls in (Parts, PyramidParts, GraphParts)}
 _DEFAULT_HEAD = "mlp3"

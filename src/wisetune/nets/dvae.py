@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets._edges import EDGE_GROUPS, EDGE_SLOPE, edge_map, over_edges
 from wisetune.nets.backbone import Groups, on_meta
-from wisetune.nets.checkpoint import read_state
+from wisetune.nets.files.checkpoint import read_state
+from wisetune.nets.files.torch_pointcloud import translate
 from wisetune.nets.model import check_clouds
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.torch_pointcloud import translate
 from wisetune.points.neighbours import NeighbourRule, cut, nearest_neighbours
 from wisetune.points.sampling import SamplingRule
 

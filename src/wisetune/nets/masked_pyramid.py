@@ -16,8 +16,8 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Backbone, Groups, build_empty
+from wisetune.nets.families.point_m2ae import PointM2AE, PointM2AESpec, Visible
 from wisetune.nets.masked import Hidden, Masked, chamfer, to_points
-from wisetune.nets.point_m2ae import PointM2AE, PointM2AESpec, Visible
 from wisetune.nets.readout import Tokens
 from wisetune.nets.transformer import Transformer
 from wisetune.points.interpolate import spread_to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wisetune.nets import save
+from wisetune.nets.files import save
 from wisetune.nets.model import Model
 from wisetune.tune.tunings import TUNINGS
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from net_samples import TINY_OPTIONS, cloud
 
+from net_samples import TINY_OPTIONS, cloud
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.create import create, parse_backbone, with_options
+from wisetune.nets.files.official import load_official
+from wisetune.nets.files.pretrained import resolve
 from wisetune.nets.model import Model
-from wisetune.nets.official import load_official
-from wisetune.nets.pretrained import resolve
 
 LAYOUTS = {
     "act": ("ACT_encoder.", {"proj_head.0.weight": (4, 4), "dvae_tokenizer.encoder.a": (3,), "ACT_decoder.norm.weight": (16,)}),

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 import safetensors.torch
 import torch
-from bad_files import Call, patched_size, saved
 
+from weight_faults import Call, patched_size, saved
 from wisetune.errors import BadFile, WeightsError
 from wisetune.nets.create import BACKBONES, create
+from wisetune.nets.files.official import load_official
 from wisetune.nets.model import Model
-from wisetune.nets.official import load_official
 
 FAMILIES = BACKBONES.names()
 SAME_NAMES = [{"act", "point-mae"}, {"maskpoint", "point-bert"}]

@@ -23,8 +23,8 @@ from wisetune import runtime
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.files import write_bytes
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty, on_meta
-from wisetune.nets.checkpoint import kind_of
 from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
+from wisetune.nets.files.checkpoint import kind_of
 from wisetune.nets.grafts import told, unexplained
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from wisetune.errors import UsageError, WeightsError, counted, first_of
 from wisetune.nets.backbone import Backbone
-from wisetune.nets.checkpoint import Checkpoint, read_state
 from wisetune.nets.create import BACKBONES
-from wisetune.nets.kin import Kin, kin_of, way
+from wisetune.nets.files.checkpoint import Checkpoint, read_state
+from wisetune.nets.files.kin import Kin, kin_of, way
+from wisetune.nets.files.torch_pointcloud import NAME, released, translate, widened
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
-from wisetune.nets.torch_pointcloud import NAME, released, translate, widened
 from wisetune.spec import dashed, spell
 
 _PREFIX = "module."

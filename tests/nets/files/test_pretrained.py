@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 
+from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 from wisetune.errors import BadFile, UsageError, WeightsError
-from wisetune.nets import pretrained
 from wisetune.nets.create import create, fresh_backbone
+from wisetune.nets.families.point_mae import PRESETS
+from wisetune.nets.files import pretrained
+from wisetune.nets.files.pretrained import PRETRAINED, resolve
+from wisetune.nets.files.save import content_digest, save_backbone, save_model
 from wisetune.nets.masked import MaskedAutoencoder
-from wisetune.nets.point_mae import PRESETS
-from wisetune.nets.pretrained import PRETRAINED, resolve
-from wisetune.nets.save import content_digest, save_backbone, save_model
 
 
 @pytest.fixture

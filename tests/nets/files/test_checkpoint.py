@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from bad_files import Call, members, patched_size, saved, zipped
 
+from weight_faults import Call, members, patched_size, saved, zipped
 from wisetune.errors import BadFile
-from wisetune.nets._archive import LEGACY_START
-from wisetune.nets.checkpoint import read_state
+from wisetune.nets.files._archive import LEGACY_START
+from wisetune.nets.files.checkpoint import read_state
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 

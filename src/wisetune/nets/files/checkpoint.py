@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from wisetune.errors import BadFile
-from wisetune.nets._archive import LEGACY_START, check_legacy, check_zip
+from wisetune.nets.files._archive import LEGACY_START, check_legacy, check_zip
 
 BUDGET = 2 << 30
 """Bytes of the largest file that is read; ten times the largest released checkpoint of this field."""

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from wisetune.nets.backbone import Backbone
+from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.model import Model
-from wisetune.nets.point_mae import PointMAESpec
 
 TINY = PointMAESpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10))
 TINY_PLAIN = PointMAESpec(

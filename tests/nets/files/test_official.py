@@ -7,13 +7,13 @@ import re
 
 import pytest
 import torch
-from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, schema
 
+from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, schema
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
+from wisetune.nets.families.point_mae import PointMAESpec
+from wisetune.nets.files.official import identify, load_official
 from wisetune.nets.masked import MaskedAutoencoder
-from wisetune.nets.official import identify, load_official
-from wisetune.nets.point_mae import PointMAESpec
 
 
 @pytest.fixture

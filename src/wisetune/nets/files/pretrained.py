@@ -21,10 +21,10 @@ from torch import Tensor
 
 from wisetune.errors import UsageError, WeightsError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
-from wisetune.nets.checkpoint import kind_of, read_state
 from wisetune.nets.create import fresh_backbone, named, parse_backbone
-from wisetune.nets.official import LoadReport, identify, load_official
-from wisetune.nets.save import KEY, content_digest, load_backbone, read_card
+from wisetune.nets.files.checkpoint import kind_of, read_state
+from wisetune.nets.files.official import LoadReport, identify, load_official
+from wisetune.nets.files.save import KEY, content_digest, load_backbone, read_card
 from wisetune.spec import Spec
 
 PRETRAINED = {"point-mae-mini": "point-mae-mini.safetensors"}

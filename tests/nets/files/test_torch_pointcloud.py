@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from net_samples import TINY_OPTIONS, schema
 
+from net_samples import TINY_OPTIONS, schema
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.create import create
-from wisetune.nets.official import identify, load_official
-from wisetune.nets.pretrained import resolve
-from wisetune.nets.torch_pointcloud import released, translate, widened
+from wisetune.nets.files.official import identify, load_official
+from wisetune.nets.files.pretrained import resolve
+from wisetune.nets.files.torch_pointcloud import released, translate, widened
 
 FILE = Path(__file__).parent / "torch_pointcloud_names.json"
 DECODER = r"(label_conv|propagations?_?\d?|convs\d|bns\d|token_prop|rec_head|decoder)\."

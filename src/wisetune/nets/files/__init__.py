@@ -1,0 +1,1 @@
+"""Weights files: released ones of every layout, and those that wisetune writes."""
