@@ -32,17 +32,17 @@ _HOMES = {
     "Choice": "weights.choose",
     "Classifier": "build.estimator",
     "Curve": "weights.choose",
-    "LoadReport": "nets.official",
+    "LoadReport": "nets.files.official",
     "WisetuneError": "errors",
     "create": "nets.create",
     "greedy_alpha": "weights.choose",
     "interval_alpha": "weights.choose",
     "load_model": "tune.saved",
-    "load_official": "nets.official",
+    "load_official": "nets.files.official",
     "mix": "weights.mix",
     "parse_task": "data.tasks",
-    "resolve": "nets.pretrained",
-    "save_model": "nets.save",
+    "resolve": "nets.files.pretrained",
+    "save_model": "nets.files.save",
 }
 
 __all__ = [

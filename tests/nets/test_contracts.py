@@ -21,7 +21,7 @@ from wisetune.nets.families.point_m2ae import PointM2AESpec
 from wisetune.nets.families.recon import ReConSpec
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
-from wisetune.nets.transformer import Block
+from wisetune.nets.transformer import Block, Transformer
 from wisetune.recipe import Start, digest
 
 PROJECTED = {**TINY_OPTIONS, "readout": "projected"}
@@ -176,7 +176,9 @@ def test_state_dict_round_trip(model, points):
     assert all(key.startswith("inner.") for key in outer.state_dict())
     fresh.load_state_dict(outer.state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):
-        other.load_state_dict({key: value for key, value in model.state_dict().items() if not key.startswith(model.backbone.anatomy.norm)})
+        other.load_state_dict(
+            {key: value for key, value in model.state_dict().items() if not key.startswith(model.backbone.anatomy.norms[-1])}
+        )
 
 
 def test_everything_is_in_the_state_dict(model):
@@ -230,14 +232,17 @@ def test_anatomy_names_what_is_there(model):
     backbone = model.backbone
     modules, parameters = dict(backbone.named_modules()), dict(backbone.named_parameters())
     anatomy = backbone.anatomy
-    assert isinstance(modules[anatomy.norm], torch.nn.LayerNorm)
-    assert anatomy.tokenizer in modules
-    assert set(anatomy.fresh) <= set(parameters)
+    assert all(isinstance(modules[norm], torch.nn.LayerNorm) for norm in anatomy.norms)
+    assert {*anatomy.fresh, *anatomy.class_token} <= set(parameters)
+    for stage in anatomy.stages:
+        assert {stage.tokenizer, stage.tokens, stage.position} <= set(modules)
+        assert isinstance(modules[stage.blocks], Transformer)
+        assert {site.width for site in stage.sites} == {stage.width}
     blocks = {name for name, module in modules.items() if isinstance(module, Block)}
     assert {site.block for site in anatomy.sites} == blocks
     assert len(blocks) == len(anatomy.sites)
     for site in anatomy.sites:
-        for part in (site.norm1, site.attn, site.qkv, site.proj, site.norm2, site.mlp):
+        for part in (value for field, value in dataclasses.asdict(site).items() if field not in ("block", "width")):
             assert part.startswith(site.block + ".")
             assert part in modules
         assert modules[site.qkv].out_features == 3 * site.width

@@ -186,4 +186,6 @@ def test_a_backbone_that_is_not_used_is_not_imported(asked):
     script = f"import sys, wisetune; wisetune.create({asked}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "wisetune.nets.families.point_mae" in loaded
-    assert {f"wisetune.nets.families.{name.replace('-', '_')}" for name in BACKBONES.names()} & set(loaded) == {"wisetune.nets.families.point_mae"}
+    assert {f"wisetune.nets.families.{name.replace('-', '_')}" for name in BACKBONES.names()} & set(loaded) == {
+        "wisetune.nets.families.point_mae"
+    }

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wisetune.nets.transformer import Block, DropPath
+from wisetune.nets.transformer import Around, Block, DropPath
 
 
 def computed_and_dropped(block: Block, x: torch.Tensor, rate: float) -> torch.Tensor:
@@ -22,7 +22,7 @@ def test_a_block_with_drop_path(rate, seed):
     x = torch.randn(6, 5, 8, dtype=torch.float64, requires_grad=True)
     outward = torch.randn(6, 5, 8, dtype=torch.float64)
     found = []
-    for forward in (block, lambda x: computed_and_dropped(block, x, rate)):
+    for forward in (lambda x: block(x, Around(None)), lambda x: computed_and_dropped(block, x, rate)):
         torch.manual_seed(seed)
         tokens = forward(x)
         found.append((tokens, *torch.autograd.grad(tokens, (x, *block.parameters()), outward)))

@@ -25,6 +25,9 @@ Groups = tuple[torch.Tensor, ...]
 """What a backbone derives from clouds without weights: tensors with the batch first, computed once for all weights."""
 
 
+_PARTS = ("norm1", "attn", "attn.qkv", "attn.attend", "attn.proj", "residual_attn", "norm2", "mlp", "mlp.fc1", "mlp.fc2", "residual_mlp")
+
+
 @dataclasses.dataclass(frozen=True)
 class Site:
     """One transformer block's parts by dotted name from the backbone, where a tuning may graft."""
@@ -33,25 +36,57 @@ class Site:
     norm1: str
     attn: str
     qkv: str
+    attend: str
     proj: str
+    residual_attn: str
     norm2: str
     mlp: str
+    fc1: str
+    fc2: str
+    residual_mlp: str
     width: int
 
     @classmethod
     def of(cls, block: str, width: int) -> Site:
         """That of a block with the field's names."""
-        return cls(block, *(f"{block}.{part}" for part in ("norm1", "attn", "attn.qkv", "attn.proj", "norm2", "mlp")), width=width)
+        return cls(block, *(f"{block}.{part}" for part in _PARTS), width=width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stack of blocks and what comes before it, by dotted name: a plain backbone has one, a pyramid one a level."""
+
+    tokenizer: str
+    """The small PointNet of a patch."""
+    tokens: str
+    """What gives the patches' tokens in the blocks' width: the tokenizer, or a map after it."""
+    position: str
+    blocks: str
+    """The ``Transformer``."""
+    sites: tuple[Site, ...]
+
+    @property
+    def width(self) -> int:
+        """Of its tokens."""
+        return self.sites[0].width
 
 
 @dataclasses.dataclass(frozen=True)
 class Anatomy:
-    """Where a backbone's parts are. ``fresh`` names parameters without a pre-trained counterpart: they have no value at alpha = 0."""
+    """Where a backbone's parts are, from the points up."""
 
-    sites: tuple[Site, ...]
-    norm: str
-    tokenizer: str
+    stages: tuple[Stage, ...]
+    norms: tuple[str, ...]
+    """What norms the tokens that leave the backbone; the last is that of the tokens that a classifier sees."""
+    class_token: tuple[str, ...]
+    """The parameters of a class token and its position, where there is one."""
     fresh: tuple[str, ...]
+    """Parameters without a pre-trained counterpart: they have no value at alpha = 0."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Of every block."""
+        return tuple(site for stage in self.stages for site in stage.sites)
 
 
 @dataclasses.dataclass(frozen=True)

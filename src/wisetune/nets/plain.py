@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Site
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Site, Stage
 from wisetune.nets.official_fits import Reading
-from wisetune.nets.readout import READS, Tokens, lead, readout
+from wisetune.nets.readout import READS, Tokens, by_role, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Block, Transformer, initialise
+from wisetune.nets.transformer import Around, Block, Transformer, initialise
 from wisetune.points.neighbours import NeighbourRule, cut
 from wisetune.spec import option
 
@@ -170,9 +170,17 @@ class Plain(Backbone):
 
     @property
     def anatomy(self) -> Anatomy:
-        """One site a block."""
-        sites = (Site.of(f"blocks.blocks.{block}", self.width) for block in range(self.spec.depth))
-        return Anatomy(tuple(sites), norm="norm", tokenizer="encoder", fresh=self.fresh if self.leads else ())
+        """One stage, one site a block."""
+        stage = Stage(
+            "encoder",
+            tokens="encoder" if self.spec.token_width is None else "reduce_dim",
+            position="pos_embed",
+            blocks="blocks",
+            sites=tuple(Site.of(f"blocks.blocks.{block}", self.width) for block in range(self.spec.depth)),
+        )
+        return Anatomy(
+            (stage,), norms=("norm",), class_token=("cls_token", "cls_pos") if self.leads else (), fresh=self.fresh if self.leads else ()
+        )
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """Patch centres ``[b, g, 3]`` and the patches' points relative to them ``[b, g, k, 3]``."""
@@ -180,8 +188,8 @@ class Plain(Backbone):
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens after the last norm."""
-        tokens = self.norm(self.blocks(*self._embed(groups)))
-        return Tokens(lead=tokens[:, : self.leads], patch=tokens[:, self.leads :])
+        (tokens,) = self.blocks(*self._embed(groups))
+        return by_role(self.norm(tokens), self.leads, groups[0].shape[1])
 
     def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
         """The same patches at every depth."""
@@ -190,18 +198,21 @@ class Plain(Backbone):
     def levels(self, groups: Groups) -> tuple[Level, ...]:
         """Tokens after each third of the blocks, each normed by the last norm; lead tokens as they come out of the blocks."""
         thirds = [math.ceil(self.spec.depth * (level + 1) / LEVELS) - 1 for level in range(LEVELS)]
-        after = self.blocks.after(thirds, *self._embed(groups))
-        return tuple(Level(groups[0], Tokens(x[:, : self.leads], self.norm(x)[:, self.leads :])) for x in after)
+        count = groups[0].shape[1]
+        found = (
+            (by_role(x, self.leads, count), by_role(self.norm(x), self.leads, count)) for x in self.blocks(*self._embed(groups), thirds)
+        )
+        return tuple(Level(groups[0], dataclasses.replace(normed, lead=raw.lead)) for raw, normed in found)
 
-    def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Float[torch.Tensor, "b t d"]]:
-        """What enters the blocks: lead tokens before those of patches, and the positions of all."""
+    def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Around]:
+        """What enters the blocks: lead tokens before those of patches, and what is around them."""
         centres, offsets = groups
         tokens, position = self.encoder(offsets), self.pos_embed(centres)
         if self.spec.token_width is not None:
             tokens = self.reduce_dim(tokens)
         tokens = torch.cat([*(token.expand(len(tokens), -1, -1) for token in self._lead("token")), tokens], dim=1)
         position = torch.cat([*(place.expand(len(tokens), -1, -1) for place in self._lead("pos")), position], dim=1)
-        return tokens, position
+        return tokens, Around(position, centres=centres, leads=self.leads)
 
     def _lead(self, part: str) -> list[nn.Parameter]:
         return [self.get_parameter(f"{name}_{part}") for name in self.leading[: self.leads]]

@@ -14,10 +14,17 @@ from wisetune.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """A backbone's output by role: ``lead`` (class token and the like) before ``patch`` (one a patch of the input)."""
+    """A backbone's output by role: ``lead`` (class token and the like), ``patch`` (one a patch of the input), ``extra`` (a tuning's prompts)."""
 
     lead: Float[torch.Tensor, "b l d"]
     patch: Float[torch.Tensor, "b g d"]
+    extra: Float[torch.Tensor, "b e d"] | None = None
+
+
+def by_role(x: Float[torch.Tensor, "b t d"], leads: int, patches: int) -> Tokens:
+    """Tokens as they leave blocks, which stand in this order."""
+    behind = leads + patches
+    return Tokens(x[:, :leads], x[:, leads:behind], x[:, behind:] if x.shape[1] > behind else None)
 
 
 def lead(tokens: Tokens) -> Float[torch.Tensor, "b f"]:

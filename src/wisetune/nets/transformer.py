@@ -1,8 +1,12 @@
-"""The pre-norm transformer of Point-MAE and its kin; positions are added before every block."""
+"""The pre-norm transformer of Point-MAE and its kin; positions are added before every block.
+
+Modules without weights of their own (``Residual``, ``Attend``) are there to be hooked: what a tuning needs to see passes through a call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +16,52 @@ from torch import nn
 from wisetune.nets._linear import Linear, linear_gelu
 
 
+class Around(NamedTuple):
+    """What blocks know beside their tokens, which stand in the order lead, patches, extra. Extra ones are a tuning's; they may come and go."""
+
+    position: Float[torch.Tensor, "b t d"] | None
+    """Of as many of the first tokens as it has; those behind them have no place. None: nothing is added."""
+    near: Shaped[torch.Tensor, "b t t"] | None = None
+    """Which tokens each of the first ones attends to, as a mask or as what is added to scores; extra ones are near to all."""
+    centres: Float[torch.Tensor, "b g 3"] | None = None
+    """Where the patches are."""
+    leads: int = 0
+
+    def placed(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
+        """Tokens with their positions."""
+        if self.position is None:
+            return x
+        count = self.position.shape[1]
+        return x + self.position if count == x.shape[1] else torch.cat([x[:, :count] + self.position, x[:, count:]], dim=1)
+
+    def beside(self, count: int) -> tuple[Shaped[torch.Tensor, "b t t"], ...]:
+        """``near`` for so many tokens, where there is one."""
+        if self.near is None:
+            return ()
+        more = count - self.near.shape[1]
+        return (widened(self.near, more, more),)
+
+
+def widened(near: Shaped[torch.Tensor, "*b t s"], rows: int, columns: int) -> Shaped[torch.Tensor, "*b _ _"]:
+    """A mask, or what is added to scores, with so many more rows and columns behind, near to everything."""
+    if rows == columns == 0:
+        return near
+    return F.pad(near, (0, columns, 0, rows), value=float(near.dtype == torch.bool))
+
+
 class DropPath(nn.Module):
     """A residual branch that is left out for whole samples with probability ``rate`` while training (Huang et al. 2016, stochastic depth)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.few = True
+        """Whether on the CPU a branch is computed for those samples alone that it is not left out of."""
 
     def forward(
         self, x: Float[torch.Tensor, "b t d"], branch: Callable[..., torch.Tensor], beside: torch.Tensor | None = None
     ) -> Float[torch.Tensor, "b t d"]:
-        """``x`` and the branch, scaled so that its expectation stays. On the CPU a branch that is left out is not computed.
+        """``x`` and the branch, scaled so that its expectation stays.
 
         ``beside`` is what the branch looks at beside ``x``, with the batch first; it is called with one argument where there is none.
         """
@@ -31,11 +70,41 @@ class DropPath(nn.Module):
             return x + branch(x, *seen)
         kept = torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(1 - self.rate)
         scale = 1 / (1 - self.rate)
-        if x.device.type != "cpu" or torch.compiler.is_compiling():  # which samples are kept is nothing that a device could wait to hear
+        if (
+            not self.few or x.device.type != "cpu" or torch.compiler.is_compiling()
+        ):  # which samples are kept is nothing that a device could wait to hear
             return x + branch(x, *seen) * (kept * scale)[:, None, None]
         rows = kept.nonzero().squeeze(1)
         few = (part.index_select(0, rows) for part in (x, *seen))
         return x.index_add(0, rows, branch(*few), alpha=scale)
+
+
+class Residual(nn.Module):
+    """One residual branch, left out at times by a drop path that the branches of a block share: the place where a graft finds what enters one."""
+
+    def __init__(self, drop_path: DropPath) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+
+    def forward(
+        self, x: Float[torch.Tensor, "b t d"], branch: Callable[..., torch.Tensor], beside: torch.Tensor | None = None
+    ) -> Float[torch.Tensor, "b t d"]:
+        """As ``DropPath``."""
+        return self.drop_path(x, branch, beside)
+
+
+class Attend(nn.Module):
+    """Softmax attention itself, without weights: the place where a graft finds keys and values."""
+
+    def forward(
+        self,
+        q: Float[torch.Tensor, "b h t e"],
+        k: Float[torch.Tensor, "b h s e"],
+        v: Float[torch.Tensor, "b h s e"],
+        mask: Shaped[torch.Tensor, "b 1 t s"] | None,
+    ) -> Float[torch.Tensor, "b h t e"]:
+        """Of each query the values, weighed by their keys."""
+        return F.scaled_dot_product_attention(q, k, v, mask)
 
 
 class Attention(nn.Module):
@@ -45,13 +114,14 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = Linear(width, 3 * width, bias=False)
+        self.attend = Attend()
         self.proj = Linear(width, width)
 
     def forward(self, x: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None) -> Float[torch.Tensor, "b t d"]:
         """Attention over tokens; of each token over those that are ``near`` it where that is given, as a mask or as what is added to scores."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mask = near if near is None else near[:, None]
-        return self.proj(F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2))
+        return self.proj(self.attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -69,19 +139,21 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm block: attention, then MLP, each on a residual branch."""
+    """Pre-norm block: attention, then MLP, each on a residual branch; positions are added to the tokens that enter."""
 
     def __init__(self, width: int, heads: int, drop_path: float = 0.0, mlp_ratio: int = 4) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.drop_path = DropPath(drop_path)
+        self.residual_attn, self.residual_mlp = Residual(self.drop_path), Residual(self.drop_path)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, mlp_ratio * width)
         self.attn = Attention(width, heads)
 
-    def forward(self, x: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None) -> Float[torch.Tensor, "b t d"]:
-        """The block's tokens; ``near`` as in ``Attention``."""
-        return self.drop_path(self.drop_path(x, self._attend, near), self._transform)
+    def forward(self, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
+        """The block's tokens."""
+        x = self.residual_attn(around.placed(x), self._attend, *around.beside(x.shape[1]))
+        return self.residual_mlp(x, self._transform)
 
     def _attend(self, x: torch.Tensor, *near: torch.Tensor) -> torch.Tensor:
         return self.attn(self.norm1(x), *near)
@@ -99,24 +171,18 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block(width, heads, rate) for rate in rates)
 
     def forward(
-        self, x: Float[torch.Tensor, "b t d"], position: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None
-    ) -> Float[torch.Tensor, "b t d"]:
-        """``position`` is added to the tokens before every block, as in Point-BERT's code and all that follow it; ``near`` as in ``Attention``."""
-        *_, last = self.after((len(self.blocks) - 1,), x, position, near)
-        return last
+        self, x: Float[torch.Tensor, "b t d"], around: Around, kept: Sequence[int] | None = None
+    ) -> tuple[Float[torch.Tensor, "b _ d"], ...]:
+        """The tokens after each of these blocks, which are counted from 0 and ascend; by itself after the last alone.
 
-    def after(
-        self,
-        kept: Collection[int],
-        x: Float[torch.Tensor, "b t d"],
-        position: Float[torch.Tensor, "b t d"],
-        near: Shaped[torch.Tensor, "b t t"] | None = None,
-    ) -> Iterator[Float[torch.Tensor, "b t d"]]:
-        """The tokens after each of these blocks, which are counted from 0 and ascend; the rest as ``forward``."""
-        seen = () if near is None else (near,)
+        Positions are added before every block, as in Point-BERT's code and all that follow it.
+        """
+        kept = (len(self.blocks) - 1,) if kept is None else kept
+        found: list[torch.Tensor] = []
         for index, block in enumerate(self.blocks):
-            x = block(x + position, *seen)
-            yield from (x for wanted in kept if wanted == index)
+            x = block(x, around)
+            found += [x for wanted in kept if wanted == index]
+        return tuple(found)
 
 
 def initialise(module: nn.Module) -> None:

@@ -23,12 +23,12 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site, Stage
 from wisetune.nets.official_fits import Reading, official_fit
 from wisetune.nets.parts import PyramidParts
-from wisetune.nets.readout import READS, Tokens, readout
+from wisetune.nets.readout import READS, Tokens, by_role, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Transformer, initialise
+from wisetune.nets.transformer import Around, Transformer, initialise
 from wisetune.points.neighbours import gather, patches
 from wisetune.spec import option
 
@@ -173,14 +173,23 @@ class PointM2AE(Backbone):
 
     @property
     def anatomy(self) -> Anatomy:
-        """One site a block, level by level from the points up, each with its level's width."""
-        levels = enumerate(zip(self.spec.widths, self.spec.depths, strict=True))
-        sites = [
-            Site.of(f"h_encoder.encoder_blocks.{level}.blocks.{block}", width) for level, (width, depth) in levels for block in range(depth)
-        ]
-        final = self.spec.norm == "final"
-        norm = "norm" if final else f"h_encoder.encoder_norms.{LEVELS - 1}"
-        return Anatomy(tuple(sites), norm=norm, tokenizer="h_encoder.token_embed", fresh=("norm.weight", "norm.bias") if final else ())
+        """One stage a level, from the points up, each with its level's width."""
+        at = "h_encoder."
+        stages = tuple(
+            Stage(
+                f"{at}token_embed.{level}",
+                tokens=f"{at}token_embed.{level}",
+                position=f"{at}encoder_pos_embeds.{level}",
+                blocks=f"{at}encoder_blocks.{level}",
+                sites=tuple(Site.of(f"{at}encoder_blocks.{level}.blocks.{block}", width) for block in range(depth)),
+            )
+            for level, (width, depth) in enumerate(zip(self.spec.widths, self.spec.depths, strict=True))
+        )
+        if self.spec.norm == "final":
+            return Anatomy(stages, norms=("norm",), class_token=(), fresh=("norm.weight", "norm.bias"))
+        return Anatomy(
+            stages, norms=tuple(f"{at}encoder_norms.{level}" for level in self.h_encoder.encoder_norms), class_token=(), fresh=()
+        )
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """Of each level the patch centres ``[b, g, 3]``; the first level's points relative to them ``[b, g, k, 3]``, above it the patches' indices."""
@@ -201,7 +210,7 @@ class PointM2AE(Backbone):
         else:
             tokens = self._states(groups)[-1]
         norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
-        return Tokens(lead=tokens[:, :0], patch=norm(tokens))
+        return by_role(norm(tokens), 0, groups[-2].shape[1])
 
     def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
         """Each level's patches."""
@@ -222,18 +231,18 @@ class PointM2AE(Backbone):
         self._refuse_one_norm()
         states = enumerate(zip(groups[0::2], self._states(groups), strict=True))
         norms = self.h_encoder.encoder_norms
-        return tuple(Level(places, Tokens(tokens[:, :0], norms[str(level)](tokens))) for level, (places, tokens) in states)
+        return tuple(Level(places, by_role(norms[str(level)](tokens), 0, places.shape[1])) for level, (places, tokens) in states)
 
     def _refuse_one_norm(self) -> None:
         if self.spec.norm != "each":
             raise UsageError(f"'{self.spec}' has no norm for each level; part segmentation needs norm=each, as in preset='shapenetpart'.")
 
     def _states(self, groups: Groups) -> list[Float[torch.Tensor, "b _ _"]]:
-        """Tokens of each level, from the points up."""
+        """Tokens of each level, from the points up, extra ones behind those of patches; these are no member of a patch above."""
         centres, members = groups[0::2], groups[1::2]
         states: list[torch.Tensor] = []
         for level, places in enumerate(centres):
-            inside = gather(states[-1], members[level]) if states else members[0]
+            inside = gather(states[-1][:, : centres[level - 1].shape[1]], members[level]) if states else members[0]
             near = torch.cdist(places, places) < self.spec.radii[level]
             states.append(self._attend(level, self.h_encoder.token_embed[level](inside), places, near))
         return states
@@ -278,14 +287,15 @@ class PointM2AE(Backbone):
                 near = (far & ~(filled[:, :, None] & filled[:, None])).to(some.dtype) * _NEVER
             else:
                 near = filled[:, None].expand(-1, filled.shape[1], -1)
-            some = self._attend(level, some, at, near)
+            some = self._attend(level, some, at, near)[:, : filled.shape[1]]
             tokens = made.index_put((rows, columns), some[filled])
             found.append(Visible(here, filled, some))
         return tuple(found)
 
     def _attend(self, level: int, tokens: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:
         pyramid = self.h_encoder
-        return pyramid.encoder_blocks[level](tokens, pyramid.encoder_pos_embeds[level](places), near)
+        (tokens,) = pyramid.encoder_blocks[level](tokens, Around(pyramid.encoder_pos_embeds[level](places), near, places))
+        return tokens
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
         """The vector that a head sees; as published the maximum of ``mean+max`` leaves the first patch out."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets._linear import Linear
@@ -21,7 +21,7 @@ from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
 from wisetune.nets.plain import Plain, PlainSpec, small
 from wisetune.nets.readout import READS
-from wisetune.nets.transformer import Block, Mlp
+from wisetune.nets.transformer import Around, Block, Mlp
 from wisetune.spec import option
 
 GLOBALS = ("cls", "img", "text")
@@ -54,14 +54,15 @@ class TwoStreams(Block):
         self.mlp_contrast = Mlp(width, 4 * width)
         self.attn_contrast = CrossAttention(width, heads)
 
-    def forward(self, x: Float[torch.Tensor, "b t d"], near: Shaped[torch.Tensor, "b t t"] | None = None) -> Float[torch.Tensor, "b t d"]:
-        """The block's tokens, the global ones first; attention is not local here."""
-        assert near is None
+    def forward(self, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
+        """The block's tokens, the global ones first; attention is not local here. Extra tokens are of the patches' stream."""
+        assert around.near is None
+        x = around.placed(x)
         lead, patch = self.norm1_contrast(x[:, : len(GLOBALS)]), self.norm1(x[:, len(GLOBALS) :])
         # The global tokens look at the patches before these attend to each other.
-        lead, patch = self.drop_path(lead, self.attn_contrast, patch), self.drop_path(patch, self.attn)
+        lead, patch = self.drop_path(lead, self.attn_contrast, patch), self.residual_attn(patch, self.attn)
         lead, patch = self.norm2_contrast(lead), self.norm2(patch)
-        return torch.cat([self.drop_path(lead, self.mlp_contrast), self.drop_path(patch, self.mlp)], dim=1)
+        return torch.cat([self.drop_path(lead, self.mlp_contrast), self.residual_mlp(patch, self.mlp)], dim=1)
 
 
 @dataclasses.dataclass(frozen=True)
