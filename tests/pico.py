@@ -26,6 +26,8 @@ from wisetune.results import Results
 from wisetune.runtime import generator, seed_of
 from wisetune.store import Store
 from wisetune.stories.story import Setting
+from wisetune.tune.tuning import Tuning
+from wisetune.tune.tunings import TUNINGS
 
 POINTS = 64
 SPEC = PointMAESpec(
@@ -210,3 +212,9 @@ def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
 def timeless(results: Results) -> Results:
     """Results without what differs from run to run: how long it took, and what was there already."""
     return dataclasses.replace(results, study=dataclasses.replace(results.study, seconds=None, found=0))
+
+
+def tuning(name: str) -> Tuning:
+    """A tuning of the catalog, no wider than ``SPEC``."""
+    kind = TUNINGS.entry(name)
+    return kind(**({"rank": 4} if "rank" in {field.name for field in dataclasses.fields(kind)} else {}))

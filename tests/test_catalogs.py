@@ -58,7 +58,7 @@ def plain(kind: type[Spec]) -> Spec:
 def test_the_entries_are_these():
     assert {noun: catalog.names() for noun, catalog in CATALOGS.items()} == {
         "story": ["ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"],
-        "tuning": ["full", "linear"],
+        "tuning": ["adapter", "adaptformer", "bitfit", "dapt", "full", "idpt", "linear", "lora", "prefix", "ssf", "vpt"],
         "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
         "task": ["demo", "folder", "npz"],
@@ -138,6 +138,8 @@ def others(value: Any, hint: Any) -> list[Any]:
     if isinstance(value, tuple):
         if not value:
             return [("head.",)]
+        if isinstance(value[0], str):
+            return [value[:1], value[1:]]
         doubled = tuple(2 * item for item in value)
         return [tuple(item + 1 for item in value), tuple(item / 2 for item in value), doubled, (0.25, 1.0), value[:1]]
     return [value + "x", "max+mean", "jitter", "0.01", "shared", "sphere", "y"]
@@ -156,7 +158,8 @@ OPTIONS = [(entry, field.name) for entry in ALL for field in dataclasses.fields(
 @pytest.mark.parametrize(("entry", "option"), OPTIONS)
 def test_every_option_enters_the_digest_and_the_spelling(entry, option):
     spec = plain(kind_of(entry))
-    spec = dataclasses.replace(spec, **BESIDE.get(option, {}))
+    beside = {name: value for name, value in BESIDE.get(option, {}).items() if not entry.startswith("tuning ")}
+    spec = dataclasses.replace(spec, **beside)
     hint = typing.get_type_hints(type(spec))[option]
     changed = None
     for value in others(getattr(spec, option), hint):
@@ -204,8 +207,9 @@ def test_a_tuning_trains_something_and_keeps_features_only_with_the_backbone(nam
     from wisetune.nets.heads import LinearHead
     from wisetune.nets.model import Model
 
-    tuning = plain(TUNINGS.entry(name))
+    tuning = pico.tuning(name)
     model = Model(pico.backbone(), LinearHead().build(32, 4))
+    tuning.graft_into(model)
     chosen = tuning.parameters(model)
     assert chosen
     assert {id(value) for value in chosen.values()} == {id(value) for value in model.parameters() if value.requires_grad}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pico
-from adapter import Adapter, Forgetful, Loose, Reading, Scaled, ScaledProbe
+from my_tunings import Adapter, Forgetful, Loose, Reading, Scaled, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build.builder import backbone_of
 from wisetune.build.grafts import grafts_of
@@ -104,8 +104,8 @@ def test_initial_values_follow_from_the_seed(tmp_path):
 
 def test_it_is_an_entry_by_its_address():
     catalog: Catalog = TUNINGS
-    assert catalog.parse("adapter:Adapter:rank=3") == Adapter(3)
-    assert str(Adapter(3)) == "adapter:Adapter:rank=3"
+    assert catalog.parse("my_tunings:Adapter:rank=3") == Adapter(3)
+    assert str(Adapter(3)) == "my_tunings:Adapter:rank=3"
 
 
 TUNED = Tune(ADAPTED, Full(), LinearHead(), DATA.training_digest, QUICK, head_from="start")
@@ -116,7 +116,7 @@ TUNED = Tune(ADAPTED, Full(), LinearHead(), DATA.training_digest, QUICK, head_fr
 def test_the_recipe_tells_what_the_backbone_notes(tmp_path, recipe):
     noted = build(tmp_path, recipe).backbone.grafts
     assert grafts_of(recipe) == noted
-    assert tuple(graft.tuning for graft in noted) == (() if recipe == START else ("adapter:Adapter:rank=2",))
+    assert tuple(graft.tuning for graft in noted) == (() if recipe == START else ("my_tunings:Adapter:rank=2",))
 
 
 def test_an_option_with_which_nothing_is_grafted_is_no_graft(tmp_path):
@@ -131,9 +131,9 @@ def test_an_option_with_which_nothing_is_grafted_is_no_graft(tmp_path):
 
 
 def test_a_tuning_whose_buffer_would_not_be_stored_is_refused_before_it_trains(tmp_path):
-    with pytest.raises(UsageError, match=r"'adapter:Forgetful' grafts the buffer 'norm.table'.*persistent=True"):
+    with pytest.raises(UsageError, match=r"'my_tunings:Forgetful' grafts the buffer 'norm.table'.*persistent=True"):
         build(tmp_path, dataclasses.replace(ADAPTED, tuning=Forgetful()))
-    with pytest.raises(UsageError, match=r"'adapter:Loose' grafts the tensor 'norm.factor.by'.*a parameter or a buffer"):
+    with pytest.raises(UsageError, match=r"'my_tunings:Loose' grafts the tensor 'norm.factor.by'.*a parameter or a buffer"):
         build(tmp_path, dataclasses.replace(ADAPTED, tuning=Loose()))
     assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
 

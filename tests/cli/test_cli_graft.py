@@ -9,7 +9,7 @@ from terminal import built, job, refused, wisetune
 
 
 def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
-    done = wisetune(*job("adapter:Adapting"))
+    done = wisetune(*job("my_tunings:Adapting"))
     assert done.code == 0, done.error
     scans = sorted(map(str, (world / "scans/test").rglob("*.ply")))
     asked = wisetune("predict", "out", *scans, "--json")
@@ -17,14 +17,14 @@ def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     assert wisetune("export", "out", "scans.safetensors").code == 0
     assert wisetune("predict", "scans.safetensors", *scans, "--json").json == asked.json
     for words in (job(from_="scans.safetensors", out="next"), ("probe", "scans.safetensors", "--on", "npz:others.npz")):
-        refused(wisetune(*words), 65, "scans.safetensors holds a model into which adapter:Adapter:rank=2 grafted")
+        refused(wisetune(*words), 65, "scans.safetensors holds a model into which my_tunings:Adapter:rank=2 grafted")
     # As in another process.
-    monkeypatch.delitem(sys.modules, "adapter")
+    monkeypatch.delitem(sys.modules, "my_tunings")
     for words in (("predict", "out", *scans), ("export", "out", "again.safetensors")):
-        refused(wisetune(*words), 65, "its tuning is 'adapter:Adapter', from outside wisetune", "wisetune --import adapter ...")
-        assert "adapter" not in sys.modules
+        refused(wisetune(*words), 65, "its tuning is 'my_tunings:Adapter', from outside wisetune", "wisetune --import my_tunings ...")
+        assert "my_tunings" not in sys.modules
     assert not (world / "again.safetensors").exists()
-    again = wisetune("--import", "adapter", "predict", "out", *scans, "--json")
+    again = wisetune("--import", "my_tunings", "predict", "out", *scans, "--json")
     assert (again.code, again.json) == (0, asked.json)
 
 
@@ -45,5 +45,5 @@ def test_a_module_that_is_not_there(words, says):
 @pytest.mark.usefixtures("world")
 def test_a_sweep_to_the_start_is_refused_before_anything_is_trained():
     for words in ([], ["--dry-run"]):
-        refused(wisetune(*job("adapter:Sweeping"), *words), 2, "mixes backbones with different grafts: point-mae#", "has none; ")
+        refused(wisetune(*job("my_tunings:Sweeping"), *words), 2, "mixes backbones with different grafts: point-mae#", "has none; ")
     assert built() == {}

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import pico
-from adapter import Adapter, Factor, Scaled, tuned
+from my_tunings import Adapter, Factor, Scaled, tuned
 from pico import bits
 from wisetune import load_model, resolve, save_model
 from wisetune.errors import UsageError, WeightsError
@@ -78,7 +78,7 @@ def test_without_grafts_a_file_says_nothing_of_them(tmp_path):
 def test_options_that_came_after_a_file_mean_what_was_done_before(tmp_path, monkeypatch):
     model = tuned(Scaled(1.0))
     save_model(tmp_path / "m", model)
-    rewrite(tmp_path / "m", grafts=["adapter:Scaled"])
+    rewrite(tmp_path / "m", grafts=["my_tunings:Scaled"])
     assert torch.equal(logits(load_model(tmp_path / "m")), logits(model))
     later = {"name": "linear", "__annotations__": {"after": int}, "after": option(3, absent=2)}
     monkeypatch.setitem(HEADS, "linear", dataclasses.dataclass(frozen=True)(type("Later", (LinearHead,), later)))
@@ -89,23 +89,23 @@ def test_options_that_came_after_a_file_mean_what_was_done_before(tmp_path, monk
     ("grafts", "says"),
     [
         (["antigravity:Adapter"], "its tuning is 'antigravity:Adapter', from outside wisetune, .* import antigravity first"),
-        (["adapter:Nothing"], "the module 'adapter' has no class 'Nothing'"),
-        (["adapter:Bottleneck"], "is not a tuning"),
-        (["adapter:Adapter:rnk=3"], "Did you mean 'rank'"),
-        (["lora"], "there is no tuning 'lora'"),
+        (["my_tunings:Nothing"], "the module 'my_tunings' has no class 'Nothing'"),
+        (["my_tunings:Bottleneck"], "is not a tuning"),
+        (["my_tunings:Adapter:rnk=3"], "Did you mean 'rank'"),
+        (["loras"], "there is no tuning 'loras'"),
         (
-            ["adapter:Adapter:rank=2"],
+            ["my_tunings:Adapter:rank=2"],
             r"is not the point-mae that it says: 'blocks.blocks.0.adapter.down.weight' is \(3, 16\), not \(2, 16\)",
         ),
-        (["adapter:Scaled"], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
+        (["my_tunings:Scaled"], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
         (["full"], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
         ([], r"'blocks.blocks.0.adapter.down.bias' is \(3,\), not None"),
-        (["adapter:Adapter:rank=3"] * 2, "grafts in the place of 'blocks.blocks.0.adapter', which the backbone had before. Graft once"),
-        (["adapter:Adapter:rank=10000000000000"], r"is \(3, 16\), not \(10000000000000, 16\)"),
-        (["adapter:Adapter:rank=" + "9" * 18], "rank=9*' cannot be grafted .Storage size calculation overflowed"),
-        (["adapter:Adapter:rank=" + "9" * 30], "rank=9*' cannot be grafted .empty"),
-        (["adapter:Broken"], r"'adapter:Broken' cannot be grafted \(out of order\)"),
-        (["adapter:Broken:kind=MemoryError"], r"cannot be grafted \(out of order\)"),
+        (["my_tunings:Adapter:rank=3"] * 2, "grafts in the place of 'blocks.blocks.0.adapter', which the backbone had before. Graft once"),
+        (["my_tunings:Adapter:rank=10000000000000"], r"is \(3, 16\), not \(10000000000000, 16\)"),
+        (["my_tunings:Adapter:rank=" + "9" * 18], "rank=9*' cannot be grafted .Storage size calculation overflowed"),
+        (["my_tunings:Adapter:rank=" + "9" * 30], "rank=9*' cannot be grafted .empty"),
+        (["my_tunings:Broken"], r"'my_tunings:Broken' cannot be grafted \(out of order\)"),
+        (["my_tunings:Broken:kind=MemoryError"], r"cannot be grafted \(out of order\)"),
         (3, "does not say what model it holds"),
         ([3], "there is no tuning '3'"),
     ],
@@ -119,13 +119,13 @@ def test_a_file_that_lies_about_its_grafts(path, grafts, says):
 
 def test_where_a_plain_backbone_is_needed_such_a_file_is_refused(path):
     for read in (resolve, save.load_backbone, save.load_model):
-        with pytest.raises(WeightsError, match=r"into which adapter:Adapter:rank=3 grafted.*read by wisetune.load_model"):
+        with pytest.raises(WeightsError, match=r"into which my_tunings:Adapter:rank=3 grafted.*read by wisetune.load_model"):
             read(path)
 
 
 def test_what_no_file_could_give_back_is_not_written(tmp_path):
     model = tuned(Adapter())
-    with pytest.raises(UsageError, match=r"adapter:Adapter:rank=2 was put into this backbone .* Save the whole model"):
+    with pytest.raises(UsageError, match=r"my_tunings:Adapter:rank=2 was put into this backbone .* Save the whole model"):
         save.save_backbone(tmp_path / "b", model.backbone)
     for by_hand in (tuned(), model):
         by_hand.backbone.norm.factor = Factor(0.5)

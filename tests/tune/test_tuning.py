@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from adapter import Adapter, Bottleneck, Factor, tuned
+from my_tunings import Adapter, Bottleneck, Factor, tuned
 from wisetune.errors import UsageError
 from wisetune.nets.model import Model
 from wisetune.tune.full import Full

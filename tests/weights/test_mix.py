@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import pico
-from adapter import Adapter, Scaled, tuned
+from my_tunings import Adapter, Scaled, tuned
 from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.create import BACKBONES, create
 from wisetune.nets.heads import LinearHead
@@ -208,11 +208,11 @@ def by_hand(*tunings) -> Model:
 @pytest.mark.parametrize(
     ("start", "end", "says"),
     [
-        (tuned, lambda: tuned(Adapter()), "the start has nothing grafted into it, and the fine-tuned model adapter:Adapter:rank=2"),
-        (lambda: tuned(Scaled()), tuned, "the start has adapter:Scaled:by=0.5 grafted into it, and the fine-tuned model nothing"),
-        (lambda: tuned(Scaled(2.0)), lambda: tuned(Scaled()), "has adapter:Scaled:by=2.0 grafted into it, and"),
+        (tuned, lambda: tuned(Adapter()), "the start has nothing grafted into it, and the fine-tuned model my_tunings:Adapter:rank=2"),
+        (lambda: tuned(Scaled()), tuned, "the start has my_tunings:Scaled:by=0.5 grafted into it, and the fine-tuned model nothing"),
+        (lambda: tuned(Scaled(2.0)), lambda: tuned(Scaled()), "has my_tunings:Scaled:by=2.0 grafted into it, and"),
         (tuned, by_hand, "the fine-tuned model 'blocks.blocks.0.adapter'"),
-        (lambda: tuned(Scaled()), lambda: by_hand(Scaled()), "the fine-tuned model adapter:Scaled:by=0.5, 'blocks.blocks.0.adapter'"),
+        (lambda: tuned(Scaled()), lambda: by_hand(Scaled()), "the fine-tuned model my_tunings:Scaled:by=0.5, 'blocks.blocks.0.adapter'"),
     ],
 )
 @pytest.mark.parametrize("alpha", [0.0, 0.5])

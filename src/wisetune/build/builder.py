@@ -103,6 +103,9 @@ class Builder:
             assert isinstance(recipe.tuning, Tuning)
             with drawing(recipe.seed, "graft"):
                 recipe.tuning.graft_into(model)
+            if recipe.head_from == "fresh":
+                model = self._headed(recipe, model)
+                ungrafted |= {key for key in model.state_dict() if model.unreleased(key) is not None}
             model.to(self.bank.device)
         before = _copy(model.state_dict())
         stored = self.store.load(name)
@@ -132,7 +135,7 @@ class Builder:
         return backbone
 
     def _skeleton(self, recipe: Tune | Mix) -> Model:
-        """The model before this node's work: the parent's backbone, and the head that this node begins with."""
+        """The model before this node's work: the parent's backbone, and its head unless this node has a fresh one."""
         if isinstance(recipe, Mix):
             return copy.deepcopy(self.model(recipe.parts[-1]))
         parent = self.model(recipe.start)
@@ -141,10 +144,13 @@ class Builder:
                 raise UsageError(f"{describe(recipe)} begins with its parent's head, but {describe(recipe.start)} has none.")
             _check_classes(recipe, parent, self.data(recipe.task).classes)
             return copy.deepcopy(parent)
+        return Model(copy.deepcopy(parent.backbone), nn.Identity())
+
+    def _headed(self, recipe: Tune, model: Model) -> Model:
+        """The model with a fresh head, which sees what the backbone gives with all that was grafted into it."""
         assert isinstance(recipe.head, Head)
         classes = self.data(recipe.task).classes
-        head = fresh_head(recipe.head, parent.backbone, len(classes), recipe.seed)
-        return Model(copy.deepcopy(parent.backbone), head.to(self.bank.device), recipe.head, classes)
+        return Model(model.backbone, fresh_head(recipe.head, model.backbone, len(classes), recipe.seed), recipe.head, classes)
 
     def _train(self, recipe: Tune, name: str, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.tuning, Tuning)

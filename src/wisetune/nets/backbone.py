@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets.official_fits import OfficialFit
-from wisetune.nets.readout import Tokens, readout
+from wisetune.nets.readout import Tokens, grafted_readout
 from wisetune.points.sampling import SamplingRule
 from wisetune.spec import Spec
 
@@ -223,12 +223,12 @@ class Backbone(nn.Module):
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:
         """The vector that a head or a probe sees, by the readout's name."""
-        return readout(self.readout, self.leads).of(tokens)
+        return grafted_readout(self.readout, self.leads).of(tokens)
 
     @property
     def feature_width(self) -> int:
         """Length of that vector."""
-        found = readout(self.readout, self.leads)
+        found = grafted_readout(self.readout, self.leads)
         return (found.fixed + found.each * self.leads) * self.width
 
     def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Tokens:

@@ -62,6 +62,17 @@ def peak_total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     return torch.cat([tokens.lead.amax(dim=1), total(tokens)], dim=-1)
 
 
+def lead_extra_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """First lead token, the mean over extra ones, and the maximum over patches: what the classifiers of IDPT and DAPT see."""
+    return torch.cat([tokens.lead[:, 0], extra(tokens), tokens.patch.amax(dim=1)], dim=-1)
+
+
+def extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """The mean over extra tokens."""
+    assert tokens.extra is not None
+    return tokens.extra.mean(dim=1)
+
+
 class Readout(NamedTuple):
     """A readout, and the length of its result in units of the backbone's width: ``fixed``, and ``each`` more for each lead token."""
 
@@ -80,8 +91,28 @@ READOUTS: dict[str, Readout] = {
     "leads-max+total": Readout(peak_total, 2),
 }
 
+EXTRA = "extra"
+"""What a readout looks at that a tuning declares: extra tokens, by themselves, behind another readout (``total+extra``), or ``lead+extra+max``."""
+
 READS = f"what a head sees of the tokens: {', '.join(READOUTS)}"
 """Of the option of this name."""
+
+
+def with_extra(name: str) -> str:
+    """The readout that sees what this one does, and extra tokens."""
+    return "lead+extra+max" if name == "lead+max" else f"{name}+{EXTRA}"
+
+
+def grafted_readout(name: str, leads: int) -> Readout:
+    """The readout of a name, of a backbone that may have extra tokens; errors as ``readout``."""
+    if name == "lead+extra+max":
+        return Readout(lead_extra_max, 3)
+    if name == EXTRA:
+        return Readout(extra, 1)
+    if name.endswith(f"+{EXTRA}"):
+        base = readout(name.removesuffix(f"+{EXTRA}"), leads)
+        return base._replace(of=lambda tokens: torch.cat([base.of(tokens), extra(tokens)], dim=-1), fixed=base.fixed + 1)
+    return readout(name, leads)
 
 
 def readout(name: str, leads: int) -> Readout:

@@ -5,4 +5,4 @@ from __future__ import annotations
 from wisetune.catalog import Catalog
 from wisetune.tune.tuning import Tuning
 
-TUNINGS: Catalog[Tuning] = Catalog("tuning", "wisetune.tune", Tuning, machinery=("saved", "tuning", "tunings"))
+TUNINGS: Catalog[Tuning] = Catalog("tuning", "wisetune.tune", Tuning, machinery=("graft", "saved", "tuning", "tunings"))

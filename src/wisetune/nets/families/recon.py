@@ -57,10 +57,11 @@ class TwoStreams(Block):
     def forward(self, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
         """The block's tokens, the global ones first; attention is not local here. Extra tokens are of the patches' stream."""
         assert around.near is None
+        assert around.centres is not None
         x = around.placed(x)
         lead, patch = self.norm1_contrast(x[:, : len(GLOBALS)]), self.norm1(x[:, len(GLOBALS) :])
-        # The global tokens look at the patches before these attend to each other.
-        lead, patch = self.drop_path(lead, self.attn_contrast, patch), self.residual_attn(patch, self.attn)
+        # The global tokens look at the patches, and at no extra token, before these attend to each other.
+        lead, patch = self.drop_path(lead, self.attn_contrast, patch[:, : around.centres.shape[1]]), self.residual_attn(patch, self.attn)
         lead, patch = self.norm2_contrast(lead), self.norm2(patch)
         return torch.cat([self.drop_path(lead, self.mlp_contrast), self.residual_mlp(patch, self.mlp)], dim=1)
 

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wisetune import runtime
 from wisetune.errors import BadFile, UsageError, WeightsError
@@ -185,15 +185,15 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
         )
     backbone = build_empty(card.backbone)
     model: Model | Backbone = backbone
+    if graft is not None:
+        for tuning in card.grafts:
+            _regraft(path, Model(backbone, nn.Identity()), tuning, graft)
     if card.head is not None:
         try:
             with on_meta():
                 model = assemble(backbone, card.head, card.classes).eval()
         except UsageError as error:  # a head that cannot read this backbone
             raise WeightsError(f"{path} does not say what model it holds: {error}") from None
-    if graft is not None and isinstance(model, Model):
-        for tuning in card.grafts:
-            _regraft(path, model, tuning, graft)
     with safetensors.safe_open(path, "pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         found = {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}

@@ -1,0 +1,101 @@
+"""Tokens and keys beside a backbone's own, and how much of them attention sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from wisetune.nets.transformer import Around, widened
+from wisetune.tune.graft import Graft
+
+
+class Seen(Graft):
+    """At an attention: how much the last ``count`` keys weigh, which are a tuning's. At share 0 they are not there."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.partly = False
+        self.register_load_state_dict_post_hook(_look)
+
+    def before(self, _module: nn.Module, inputs: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...] | None:
+        """Of queries, keys, values and mask, with the logarithm of the share on what is added to these keys' scores."""
+        if not self.partly:
+            return None
+        q, k, v, mask = inputs
+        assert q is not None
+        assert k is not None
+        bias = torch.zeros(k.shape[-2], dtype=q.dtype, device=q.device)
+        bias = torch.cat([bias[: -self.count], bias[-self.count :] + self.share.log()]).expand(len(q), 1, q.shape[-2], -1)
+        if mask is not None:
+            bias = bias.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else bias + mask
+        return q, k, v, bias
+
+
+class Shown(Seen):
+    """At the last norm: how much of the last ``count`` tokens a readout sees, which are a tuning's."""
+
+    def after(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor | None:
+        """Of normed tokens."""
+        if not self.partly:
+            return None
+        return torch.cat([output[:, : -self.count], output[:, -self.count :] * self.share], dim=1)
+
+
+def _look(seen: nn.Module, _: object) -> None:
+    """A share that was read decides once what every call would have to ask the device."""
+    assert isinstance(seen, Seen)
+    seen.partly = not seen.share.is_meta and bool(seen.share != 1)
+
+
+class Keys(Seen):
+    """Keys and values of their own, before those of the tokens (Li & Liang 2021)."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__(count)
+        self.keys, self.values = nn.Parameter(torch.empty(count, width)), nn.Parameter(torch.empty(count, width))
+        nn.init.trunc_normal_(self.keys, std=0.02)
+        nn.init.trunc_normal_(self.values, std=0.02)
+
+    def before(self, _module: nn.Module, inputs: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...] | None:
+        """Of queries, keys, values and mask; attention is a sum, in which it is the same whether they stand first or last."""
+        q, k, v, mask = inputs
+        assert q is not None
+        assert k is not None
+        assert v is not None
+        mine = (part.unflatten(-1, (k.shape[1], -1)).transpose(0, 1).expand(len(k), -1, -1, -1) for part in (self.keys, self.values))
+        k, v = (torch.cat([there, more], dim=2) for there, more in zip((k, v), mine, strict=True))
+        more = (q, k, v, mask if mask is None else widened(mask, 0, self.count))
+        return super().before(_module, more) or more
+
+
+class Prompts(nn.Module):
+    """Tokens and their positions, behind those of the patches (Jia et al. 2022)."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Parameter(torch.empty(1, count, width)), nn.Parameter(torch.empty(1, count, width))
+        nn.init.trunc_normal_(self.tokens, std=0.02)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Into a block, or into all of them."""
+        x, around, *rest = inputs
+        return joined(x, self.tokens), placed(around, self.positions), *rest
+
+    def leave(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        """Out of a block."""
+        return output[:, : -self.tokens.shape[1]]
+
+
+def joined(x: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+    """Tokens, and more of them behind."""
+    return torch.cat([x, more.expand(len(x), -1, -1)], dim=1)
+
+
+def placed(around: Around, more: torch.Tensor) -> Around:
+    """Positions, and those of more tokens behind."""
+    assert around.position is not None
+    return around._replace(position=joined(around.position, more))

@@ -1,0 +1,31 @@
+"""AdaptFormer: an adapter in parallel to the MLP."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from wisetune.nets.model import Model
+from wisetune.spec import option
+from wisetune.tune._bottleneck import Bottleneck
+from wisetune.tune.graft import Grafting
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptFormer(Grafting):
+    """``x' + MLP(LN x') + s U relu(D x')``, of the values that enter the MLP's branch before their norm (Chen et al., NeurIPS 2022, eq. 2)."""
+
+    name: ClassVar[str] = "adaptformer"
+
+    rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
+    scale: float = option(0.1, above=0, means="how much it counts")
+    dropout: float = option(0.1, least=0, below=1, means="the share of the bottleneck's values that are dropped in training")
+
+    def graft(self, model: Model) -> None:
+        """A bottleneck beside each block's second branch, drop path and all."""
+        for site in model.backbone.anatomy.sites:
+            self.refuse_wide(self.rank, site.width, site.block)
+            graft = self.put(model, site.residual_mlp, Bottleneck(site.width, self.rank, F.relu, self.dropout, self.scale))
+            model.backbone.get_submodule(site.residual_mlp).register_forward_hook(graft.parallel)

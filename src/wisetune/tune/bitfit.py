@@ -1,0 +1,25 @@
+"""BitFit: what is added trains, what is multiplied does not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from wisetune.spec import option
+from wisetune.tune.graft import Grafting
+
+
+@dataclasses.dataclass(frozen=True)
+class BitFit(Grafting):
+    """Biases train (Ben Zaken et al., ACL 2022): of the blocks, or of everything, the tokenizer's BatchNorm too. Queries and keys have none here."""
+
+    name: ClassVar[str] = "bitfit"
+
+    biases: Literal["blocks", "all"] = option(
+        "blocks", means="of the blocks, or all of them: the tokenizer's, of positions and the last norm too"
+    )
+
+    def trains(self, name: str) -> bool:
+        """Names that end in bias, and the head."""
+        inside = self.biases == "all" or "blocks." in name
+        return name.startswith("head.") or (inside and name.endswith(".bias"))

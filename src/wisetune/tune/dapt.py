@@ -1,0 +1,137 @@
+"""DAPT: adapters that a token's own scale opens, whose work makes prompts, and scale and shift everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from wisetune.nets._linear import Linear, linear
+from wisetune.nets.model import Model
+from wisetune.nets.readout import EXTRA, with_extra
+from wisetune.nets.transformer import Block
+from wisetune.spec import option
+from wisetune.tune._affine import Affine
+from wisetune.tune._tokens import Seen, Shown, joined
+from wisetune.tune.graft import Graft, Grafting
+
+
+class DynamicAdapter(Graft):
+    """``relu(w LN(z) + b) * [U gelu(D LN(z) + d) + u]`` (Zhou et al., CVPR 2024, eq. 5 and 6): the first factor is one number a token.
+
+    All that its gradient needs is computed again from ``z``. Where that factor is nothing for every token, so is every gradient here (``open_share``).
+    """
+
+    def __init__(self, width: int, rank: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.scale = nn.LayerNorm(width), nn.Linear(width, 1)
+        self.down, self.up, self.drop = Linear(width, rank), Linear(rank, width), nn.Dropout(dropout)
+        nn.init.zeros_(self.scale.bias)
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, z: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
+        """What it adds to what the MLP gives."""
+        x = self.norm(z)
+        inside = self.drop(F.gelu(self.down(x)))
+        return F.relu(self.scale(x)) * linear(inside, self.up.weight * self.share, self.up.bias * self.share)
+
+    def summed(self, z: Float[torch.Tensor, "b t d"]) -> tuple[Float[torch.Tensor, "b t d"], Float[torch.Tensor, "b d"]]:
+        """The same, and the mean over tokens of its GELU, of which a prompt is made."""
+        added = self(z)
+        return added, F.gelu(added).mean(dim=1)
+
+
+class DynamicBlock(nn.Module):
+    """What one block gets: an adapter beside its MLP, and a prompt made of the adapter's work, which joins the tokens behind it."""
+
+    def __init__(self, width: int, rank: int, dropout: float) -> None:
+        super().__init__()
+        self.adapter = DynamicAdapter(width, rank, dropout)
+        self.affine = Affine(width)
+        self._made: torch.Tensor | None = None
+
+    def adapt(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        """Of the MLP; the prompt waits until the block is done."""
+        again = torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()
+        made = checkpoint(self.adapter.summed, inputs[0], use_reentrant=False) if again else self.adapter.summed(inputs[0])
+        added, mean = made
+        self._made = self.affine(mean)
+        return output + added
+
+    def lengthen(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        """Of the block: its tokens and the prompt."""
+        made, self._made = self._made, None
+        assert made is not None
+        return joined(output, made.unsqueeze(1))
+
+
+class Once(Graft):
+    """Positions that enter once, before the first block, as the released code has it, where the backbone learnt them before each."""
+
+    def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Into all blocks; at share 0 positions enter before each."""
+        x, around, *rest = inputs
+        assert around.position is not None
+        return x + self.share * around.position, around._replace(position=(1 - self.share) * around.position), *rest
+
+
+@dataclasses.dataclass(frozen=True)
+class DAPT(Grafting):
+    """Dynamic adapters, prompts made of their work, and SSF's scale and shift (Zhou et al., CVPR 2024, section 3).
+
+    Each block's prompt stays to the end. As published positions are added once and not before each block, so that the tuning begins from another
+    function than was pre-trained. In a pyramid prompts are their level's.
+    """
+
+    name: ClassVar[str] = "dapt"
+
+    rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
+    dropout: float = option(0.2, least=0, below=1, means="the share of the bottleneck's values that are dropped in training")
+    readout: Literal["all", "prompts", "tokens"] = option(
+        "all", means="a head sees what it would, and the mean of prompts; the class token and that mean; or what it would"
+    )
+
+    def graft(self, model: Model) -> None:
+        """Adapters, prompts, scale and shift."""
+        backbone, anatomy = model.backbone, model.backbone.anatomy
+        for stage in anatomy.stages:
+            if self.reading == "as_published":
+                once = self.put(model, stage.blocks, Once())
+                backbone.get_submodule(stage.blocks).register_forward_pre_hook(once.enter)
+            for number, site in enumerate(stage.sites):
+                self.refuse_wide(self.rank, site.width, site.block)
+                self._scale(model, site.norm1, site.width, "after_norm")
+                self._scale(model, site.qkv, 3 * site.width, "kept_behind")
+                self._scale(model, site.proj, site.width, "after")
+                self._scale(model, site.norm2, site.width, "after_norm")
+                self._scale(model, site.fc1, 4 * site.width, "kept_behind")
+                self._scale(model, site.fc2, site.width, "after")
+                block = backbone.get_submodule(site.block)
+                assert isinstance(block, Block)
+                mine = self.put(model, site.block, DynamicBlock(site.width, self.rank, self.dropout))
+                block.drop_path.few = False  # the prompt is made of every cloud's tokens
+                backbone.get_submodule(site.mlp).register_forward_hook(mine.adapt)
+                block.register_forward_hook(mine.lengthen)
+                if number:
+                    seen = self.put(model, site.attend, Seen(number))
+                    backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
+            self._scale(model, stage.tokens, stage.width, "after")
+        last = anatomy.norms[-1]
+        self._scale(model, last, anatomy.stages[-1].width, "after_norm")
+        if self.readout != "tokens":
+            shown = Shown(len(anatomy.stages[-1].sites))
+            backbone.get_submodule(last).get_submodule(self.slot).add_module("shown", shown)
+            backbone.get_submodule(last).register_forward_hook(shown.after)
+            lead = f"lead+{EXTRA}" if backbone.leads else EXTRA
+            backbone.readout = with_extra(backbone.readout) if self.readout == "all" else lead
+
+    def _scale(self, model: Model, place: str, width: int, way: str) -> None:
+        affine = self.put(model, place, Affine(width))
+        model.backbone.get_submodule(place).register_forward_hook(getattr(affine, way))

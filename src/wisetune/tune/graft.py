@@ -1,0 +1,80 @@
+"""What the tunings share that put small modules into a frozen backbone: what trains, what rests, and how much of a graft counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.nets.model import Model
+from wisetune.spec import option
+from wisetune.tune.tuning import Tuning
+
+Reading = Literal["as_intended", "as_published"]
+M = TypeVar("M", bound=nn.Module)
+
+
+class Graft(nn.Module):
+    """Base of what is grafted. ``share`` of what it does counts: 1 as it was trained, 0 as if it was not there.
+
+    Between these it is what WiSE-FT is to whole weights. Where a graft is a change of weights (low rank, scale and shift) it is exactly the line
+    between them; where it is not (adapters, prompts) it is that part of what the graft adds.
+    """
+
+    share: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("share", torch.ones(()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Grafting(Tuning):
+    """Base of tunings of a frozen backbone: what is grafted trains, with the head and, if wanted, the class token.
+
+    Grafts stand under a name of their own, which is the tuning's class's (``slot``). As published the whole model is in training mode: the frozen
+    tokenizer's BatchNorm goes by the batch and its statistics drift, and frozen blocks are left out by drop path.
+    """
+
+    class_token: bool = option(True, means="whether a class token and its position train too, as the published name filters have it")
+    reading: Reading = option("as_intended", means="what is frozen rests, or as published is in training mode as a whole")
+
+    @property
+    def slot(self) -> str:
+        """The attribute under which its modules stand, in whatever they are grafted into."""
+        return type(self).__name__.lower()
+
+    def put(self, model: Model, place: str, graft: M) -> M:
+        """``graft`` at a part of the backbone, under the slot, for whoever hooks it."""
+        model.backbone.get_submodule(place).add_module(self.slot, graft)
+        return graft
+
+    def refuse_wide(self, rank: int, width: int, place: str) -> None:
+        """Raise where a bottleneck would be none."""
+        if rank > width:
+            raise UsageError(
+                f"'{self}' has rank={rank}, and {place} is {width} wide: a bottleneck as wide as what it stands beside saves nothing. Give a rank "
+                f"of at most {width}."
+            )
+
+    def trains(self, name: str) -> bool:
+        """What it grafted, and the head."""
+        return name.startswith("head.") or self.slot in name.split(".")
+
+    def parameters(self, model: Model) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name; all others are frozen in place."""
+        chosen = super().parameters(model)
+        for name in model.backbone.anatomy.class_token if self.class_token else ():
+            chosen[f"backbone.{name}"] = value = model.backbone.get_parameter(name)
+            value.requires_grad_(True)
+        return chosen
+
+    def in_training(self, model: Model) -> list[nn.Module]:
+        """The grafts and the head; as published everything."""
+        if self.reading == "as_published":
+            return [model]
+        grafts = (module for name, module in model.backbone.named_modules() if name.rpartition(".")[2] == self.slot)
+        return [*grafts, model.head]

@@ -1,0 +1,91 @@
+"""IDPT: a prompt that each cloud makes for itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import nn
+
+from wisetune.errors import UsageError
+from wisetune.nets._linear import linear
+from wisetune.nets.model import Model
+from wisetune.nets.readout import EXTRA, with_extra
+from wisetune.spec import option
+from wisetune.tune._edges import EdgeConv
+from wisetune.tune._tokens import Seen, Shown, joined, placed
+from wisetune.tune.graft import Grafting
+
+
+class DynamicPrompt(nn.Module):
+    """Three edge convolutions over the patches' tokens, a map of all three, and the maximum over tokens (Zha et al., ICCV 2023, section 3.3)."""
+
+    def __init__(self, width: int, neighbours: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(EdgeConv(width, neighbours) for _ in range(3))
+        self.conv, self.norm = nn.Conv1d(3 * width, width, 1, bias=False), nn.BatchNorm1d(width)
+        self.position = nn.Parameter(torch.empty(1, 1, width))
+        nn.init.trunc_normal_(self.position, std=0.02)
+
+    def forward(self, x: Float[torch.Tensor, "b g d"]) -> Float[torch.Tensor, "b 1 d"]:
+        """The prompt of each cloud."""
+        found = []
+        for edges in self.edges:
+            x = edges(x)
+            found.append(x)
+        mapped = linear(torch.cat(found, dim=-1), self.conv.weight.flatten(1))
+        return F.leaky_relu(self.norm(mapped.transpose(1, 2)), 0.2).amax(dim=2).unsqueeze(1)
+
+    def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Into the block before which the prompt is made."""
+        x, around, *rest = inputs
+        assert around.centres is not None
+        patches = x[:, around.leads : around.leads + around.centres.shape[1]]
+        return joined(x, self(patches)), placed(around, self.position), *rest
+
+    def stay(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """In each block after it."""
+        x, around, *rest = inputs
+        return x, placed(around, self.position), *rest
+
+
+@dataclasses.dataclass(frozen=True)
+class IDPT(Grafting):
+    """One prompt, made of the tokens that enter a late block, beside them from there on; the head sees it too.
+
+    As published its position is left as it was drawn, since a filter of names misses it. In a pyramid it is made of the last level's tokens.
+    """
+
+    name: ClassVar[str] = "idpt"
+
+    layer: int | None = option(None, least=0, means="the block that it enters first, counted from 0; none: the last")
+    neighbours: int = option(20, least=1, most=1 << 10, means="of each token, in the space of tokens")
+    readout: Literal["all", "prompt"] = option("all", means="a head sees what it would, and the prompt; or the prompt alone")
+
+    def graft(self, model: Model) -> None:
+        """A prompt, and its way through the blocks after it."""
+        backbone = model.backbone
+        stage = backbone.anatomy.stages[-1]
+        first = len(stage.sites) - 1 if self.layer is None else self.layer
+        if first >= len(stage.sites):
+            raise UsageError(
+                f"'{self}' enters block {first}, and {backbone.spec.name} has blocks 0 to {len(stage.sites) - 1}. Give one of these."
+            )
+        prompt = self.put(model, stage.blocks, DynamicPrompt(stage.width, self.neighbours))
+        for number, site in enumerate(stage.sites[first:]):
+            seen = self.put(model, site.attend, Seen(1))
+            backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
+            backbone.get_submodule(site.block).register_forward_pre_hook(prompt.stay if number else prompt.enter)
+        shown = self.put(model, backbone.anatomy.norms[-1], Shown(1))
+        backbone.get_submodule(backbone.anatomy.norms[-1]).register_forward_hook(shown.after)
+        backbone.readout = EXTRA if self.readout == "prompt" else with_extra(backbone.readout)
+
+    def parameters(self, model: Model) -> dict[str, nn.Parameter]:
+        """The parameters that train; as published not the prompt's position."""
+        chosen = super().parameters(model)
+        if self.reading == "as_published":
+            chosen.pop(next(name for name in chosen if name.endswith(f".{self.slot}.position"))).requires_grad_(False)
+        return chosen

@@ -1,0 +1,43 @@
+"""LoRA: thin matrices beside linear maps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+
+from wisetune.nets.model import Model
+from wisetune.spec import option
+from wisetune.tune._low_rank import LowRank
+from wisetune.tune.graft import Grafting
+
+_THIRD = {"q": 0, "k": 1, "v": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora(Grafting):
+    """``W x + (alpha / r) B A x`` (Hu et al., ICLR 2022, eq. 3), on queries and values by themselves; it folds into the weights."""
+
+    name: ClassVar[str] = "lora"
+
+    rank: int = option(32, least=1, most=1 << 10, means="columns of the thin matrices")
+    alpha: float | None = option(None, above=0, means="the product counts alpha / rank; none: as it is")
+    at: tuple[Literal["q", "k", "v", "qkv", "proj", "fc1", "fc2"], ...] = option(
+        ("q", "v"), means="maps, of q, k, v (each by itself), qkv (as one), proj, fc1, fc2"
+    )
+
+    def graft(self, model: Model) -> None:
+        """A pair of matrices for each map of each block."""
+        scale = 1.0 if self.alpha is None else self.alpha / self.rank
+        for site in model.backbone.anatomy.sites:
+            thirds = tuple(slice(_THIRD[part] * site.width, (_THIRD[part] + 1) * site.width) for part in self.at if part in _THIRD)
+            wanted: dict[str, tuple[slice, ...]] = {getattr(site, part): (slice(None),) for part in self.at if part not in _THIRD}
+            if thirds:
+                wanted[site.qkv] = (*thirds, *wanted.get(site.qkv, ()))
+            for place, rows in wanted.items():
+                linear = model.backbone.get_submodule(place)
+                assert isinstance(linear, torch.nn.Linear)
+                self.refuse_wide(self.rank, min(linear.in_features, linear.out_features), place)
+                graft = self.put(model, place, LowRank(linear.in_features, linear.out_features, self.rank, scale, rows))
+                linear.register_forward_hook(graft.after)

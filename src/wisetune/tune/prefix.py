@@ -1,0 +1,26 @@
+"""Prefix tuning: keys and values beside those of the tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from wisetune.nets.model import Model
+from wisetune.spec import option
+from wisetune.tune._tokens import Keys
+from wisetune.tune.graft import Grafting
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefix(Grafting):
+    """``k' = [P_k; k], v' = [P_v; v]`` in every block (Li & Liang, ACL 2021). There are no more tokens than before, and it has no place."""
+
+    name: ClassVar[str] = "prefix"
+
+    length: int = option(50, least=1, most=1 << 12, means="keys and values of each block")
+
+    def graft(self, model: Model) -> None:
+        """Keys and values at each attention."""
+        for site in model.backbone.anatomy.sites:
+            graft = self.put(model, site.attend, Keys(self.length, site.width))
+            model.backbone.get_submodule(site.attend).register_forward_pre_hook(graft.before)

@@ -1,0 +1,42 @@
+"""Visual prompt tuning: tokens beside those of the patches."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from wisetune.nets.model import Model
+from wisetune.spec import option
+from wisetune.tune._tokens import Prompts, Seen
+from wisetune.tune.graft import Grafting
+
+
+@dataclasses.dataclass(frozen=True)
+class VPT(Grafting):
+    """Prompts and their positions (Jia et al., ECCV 2022): new ones before each block, thrown away behind it (deep), or one set (shallow).
+
+    As ported to point clouds by IDPT's authors: behind the patches, and each with a position that trains. In a pyramid the prompts of a block have its
+    width, and shallow ones are the first level's.
+    """
+
+    name: ClassVar[str] = "vpt"
+
+    prompts: int = option(10, least=1, most=1 << 12, means="how many, of each block or at all")
+    deep: bool = option(True, means="new ones for every block, or one set before the first")
+
+    def graft(self, model: Model) -> None:
+        """Prompts before each block, or before all."""
+        anatomy = model.backbone.anatomy
+        for site in anatomy.sites if self.deep else anatomy.stages[0].sites:
+            seen = self.put(model, site.attend, Seen(self.prompts))
+            model.backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
+        if not self.deep:
+            stage = anatomy.stages[0]
+            prompts = self.put(model, stage.blocks, Prompts(self.prompts, stage.width))
+            model.backbone.get_submodule(stage.blocks).register_forward_pre_hook(prompts.enter)
+            return
+        for site in anatomy.sites:
+            prompts = self.put(model, site.block, Prompts(self.prompts, site.width))
+            block = model.backbone.get_submodule(site.block)
+            block.register_forward_pre_hook(prompts.enter)
+            block.register_forward_hook(prompts.leave)
