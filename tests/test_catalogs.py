@@ -57,7 +57,7 @@ def plain(kind: type[Spec]) -> Spec:
 
 def test_the_entries_are_these():
     assert {noun: catalog.names() for noun, catalog in CATALOGS.items()} == {
-        "story": ["ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"],
+        "story": ["compare", "ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"],
         "tuning": ["adapter", "adaptformer", "bitfit", "dapt", "full", "idpt", "linear", "lora", "prefix", "ssf", "vpt"],
         "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
@@ -139,7 +139,7 @@ def others(value: Any, hint: Any) -> list[Any]:
         if not value:
             return [("head.",)]
         if isinstance(value[0], str):
-            return [value[:1], value[1:]]
+            return [value[:1], value[1:], ("vpt",)]
         doubled = tuple(2 * item for item in value)
         return [tuple(item + 1 for item in value), tuple(item / 2 for item in value), doubled, (0.25, 1.0), value[:1]]
     return [value + "x", "max+mean", "jitter", "0.01", "shared", "sphere", "y"]

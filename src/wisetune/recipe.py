@@ -182,7 +182,7 @@ def _called(node: Mapping[str, Any]) -> str:
     if node["node"] == "mix":
         alpha = f" at alpha {float(node['merge']['alpha']):g}" if node["merge"]["spec"] == "wise" else ""
         if _is_wise(node):
-            return f"{NAMES['wise-ft']}{alpha}"
+            return f"{NAMES['wise-ft']}{_of(node['parts'][-1])}{alpha}"
         return f"{node['merge']['spec']}{alpha} of {' and '.join(map(_called, node['parts']))}"
     tuning, parent = node["tuning"]["spec"], node["start"]
     rate = f" (lr {node['fit']['lr']})" if "lr" in node["fit"] else ""
@@ -192,9 +192,16 @@ def _called(node: Mapping[str, Any]) -> str:
         return NAMES["lp"]
     if tuning == "full" and _tuned(parent, "linear") and node["head_from"] == "start":
         return f"{NAMES['lp-ft']}{rate}"
-    if tuning == "linear" and (_tuned(parent, "full") or _is_wise(parent)):
-        return f"{NAMES['wise-ft-lp']} at alpha {float(parent['merge']['alpha']) if parent['node'] == 'mix' else 1:g}"
+    if tuning == "linear" and (_is_wise(parent) or (parent["node"] == "tune" and parent["start"]["node"] == "start")):
+        tuned, alpha = (parent["parts"][-1], float(parent["merge"]["alpha"])) if parent["node"] == "mix" else (parent, 1)
+        return f"{NAMES['wise-ft-lp']}{_of(tuned)} at alpha {alpha:g}"
     return tuning if parent["node"] == "start" else f"{tuning} of {_called(parent)}"
+
+
+def _of(tuned: Mapping[str, Any]) -> str:
+    """How the fine-tuned end of a line was tuned, where that is not as a whole."""
+    tuning = tuned["tuning"]["spec"]
+    return "" if tuning == "full" else f" of {tuning}"
 
 
 def _tuned(node: Mapping[str, Any], tuning: str) -> bool:
@@ -203,8 +210,8 @@ def _tuned(node: Mapping[str, Any], tuning: str) -> bool:
 
 
 def _is_wise(node: Mapping[str, Any]) -> bool:
-    """Whether it is a start mixed with full fine-tuning from that start."""
+    """Whether it is a start mixed with what was tuned from that start."""
     if node["node"] != "mix" or node["merge"]["spec"] != "wise" or len(node["parts"]) != 2:
         return False
     start, tuned = node["parts"]
-    return _tuned(tuned, "full") and tuned["start"] == start
+    return tuned["node"] == "tune" and tuned["start"] == start

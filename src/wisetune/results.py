@@ -157,6 +157,7 @@ class Study:
     seconds: float | None = None
     trainings: int = 0
     found: int = 0
+    tuning: str = "full"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,7 +177,8 @@ class Spec:
                 raise UsageError(f"'{cls.name}' has no option '{word}'.{did_you_mean(word, known)} Options: {option_names(cls)}.")
             if key in given:
                 raise UsageError(f"'{cls.name}' was given '{dashed(key)}' twice; give it once.")
-            given[key] = _read(_unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
+            texts = hints[key] == tuple[str, ...] and value.count("[") == 1  # then the bracket is that of one of them
+            given[key] = _read(value if texts else _unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
         if filed:
             given = {name: field.metadata["absent"] for name, field in fields.items() if "absent" in field.metadata} | given
         given = {name: value for name, value in otherwise.items() if name in fields} | given
@@ -326,20 +327,21 @@ def spell(value: Any) -> str:
     if isinstance(value, float):
         return str(value).replace("e+", "e")  # a plus sign joins the items of a tuple
     if isinstance(value, tuple):
-        return "+".join(spell(item) for item in value)
+        return "+".join(quote(item, ",[]=+") if isinstance(item, str) else spell(item) for item in value)
     return "none" if value is None else str(value)
 
 
-def quote(text: str) -> str:
-    """A text as the value of an option: read back, it is the same text, whatever it holds."""
+def quote(text: str, marks: str = ",[]=") -> str:
+    """A text as the value of an option, or as one of several in it: read back, it is the same text, whatever it holds."""
     if _uneven(text) or any(escape in text for escape in _ESCAPES.values()):
         text = "".join(_ESCAPES.get(letter, letter) for letter in text)
-    return f"[{text}]" if any(mark in text for mark in ",[]=") or text != text.strip() else text
+    return f"[{text}]" if any(mark in text for mark in marks) or text != text.strip() else text
 
 
 def _unquote(text: str) -> str:
     text = text.strip()
-    text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    whole = text.startswith("[") and text.endswith("]") and not _uneven(text[1:-1])
+    text = text[1:-1] if whole else text
     return re.sub("|".join(_ESCAPES.values()), lambda found: chr(int(found[0][1:], 16)), text)
 
 
@@ -392,7 +394,8 @@ def _read(text: str, hint: Any, where: str) -> Any:
             raise UsageError(_not_a_word(text, hint, where))
         return text
     if origin is tuple:
-        return tuple(_read(part, arguments[0], where) for part in text.split("+") if part)
+        parts = map(_unquote, _split(text, "+")) if arguments[0] is str else (part for part in text.split("+") if part)
+        return tuple(_read(part, arguments[0], where) for part in parts)
     if hint is bool:
         if text.lower() not in _WORDS:
             raise UsageError(f"{where} is '{text}'; it can be true or false.")

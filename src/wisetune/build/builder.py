@@ -190,7 +190,10 @@ class Builder:
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)
         self.meter.stage(f"mixing {self.called(recipe)}")
-        states = [mixable(self.model(part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts]
+        backbones = [self.model(part).backbone for part in recipe.parts]
+        states = [
+            mixable(each, is_start=isinstance(part, Start), like=backbones[-1]) for each, part in zip(backbones, recipe.parts, strict=True)
+        ]
         merged = recipe.merge.merge(states)
         alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None
         lines = audit(states, merged, alpha)
@@ -219,8 +222,9 @@ def backbone_of(recipe: Recipe) -> Recipe:
             return backbone_of(recipe.start)
         case Mix(merge=Wise(alpha=1.0), task=None):
             return backbone_of(recipe.parts[-1])
-        case Mix(merge=Wise(alpha=0.0), task=None, parts=(Start(backbone=BackboneSpec() as spec) as start, _)) if _complete(spec):
-            return start
+        case Mix(merge=Wise(alpha=0.0), task=None, parts=(Start(backbone=BackboneSpec() as spec) as start, tuned)) if _complete(spec):
+            # Grafts that count for nothing may still have changed what a head looks at.
+            return recipe if grafts_of(tuned) else start
         case _:
             return recipe
 

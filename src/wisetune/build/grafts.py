@@ -6,6 +6,7 @@ import functools
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty, on_meta
+from wisetune.nets.grafts import scale
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, walk
@@ -32,14 +33,19 @@ def check_grafts(recipe: Recipe) -> None:
     """Every tuning in a recipe can graft what it grafts, and every mix is of parts with the same grafts.
 
     Raises:
-        UsageError: something cannot be grafted, or one part has a graft that another lacks, which has no value between them; copied to all of the
-            line it would be none.
+        UsageError: something cannot be grafted, or one part has a graft that another lacks and that counts by no share: it has no value between
+            them, and copied to all of the line it would be none.
     """
     for node in walk(recipe):
         grafts_of(node)
-        if isinstance(node, Mix) and len({grafts_of(part) for part in node.parts}) > 1:
+        if isinstance(node, Mix) and not _mixes(*map(grafts_of, node.parts)):
             parts = "; ".join(f"{describe(part)} has {_words(grafts_of(part))}" for part in node.parts)
             raise UsageError(f"{describe(node)} mixes backbones with different grafts: {parts}. Mix models with the same ones.")
+
+
+def _mixes(*parts: tuple[Grafted, ...]) -> bool:
+    """Whether each has the last one's grafts, or its first ones and lacks only such as count by a share."""
+    return all(parts[-1][: len(part)] == part and scale(parts[-1][len(part) :]) for part in parts)
 
 
 @functools.cache

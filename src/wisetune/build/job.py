@@ -32,11 +32,12 @@ from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, in_words, walk
 from wisetune.records import EDITION
-from wisetune.results import Cloud, DataSet, Results, Row, Study, Variant
+from wisetune.results import Cloud, DataSet, Results, Row, Study, Variant, Words
 from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Left, Store
-from wisetune.stories.story import WORDS, Setting, Story
+from wisetune.stories.story import WORDS, Setting, Story, words_of
+from wisetune.tune.full import FULL
 from wisetune.tune.tuning import Tuning
 
 _WORST = 6
@@ -78,6 +79,13 @@ class Job:
     """What the weights were called when they were asked for: the page says it."""
     warnings: tuple[str, ...] = ()
     """What whoever reads the page should know first."""
+    tuning: Tuning = FULL
+    """How the start is tuned, where the story does not say it."""
+
+    @property
+    def words(self) -> dict[str, Words]:
+        """What pages say of the methods."""
+        return WORDS | words_of(self.tuning) | self.story.words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +141,9 @@ class Runner:
     def _tunings(self) -> list[tuple[Tuning, Fit]]:
         """What trains in the story's trees, and how, each once."""
         job = self.job
-        plain = Setting(job.start, "", job.head, job.fit, job.gentle_fit, job.head_fit, job.seeds[0], complete=self.complete)
+        plain = Setting(
+            job.start, "", job.head, job.fit, job.gentle_fit, job.head_fit, job.seeds[0], complete=self.complete, tuning=job.tuning
+        )
         nodes = (node for tree in job.story.recipes(plain).values() for node in walk(tree) if isinstance(node, Tune))
         return list(
             dict.fromkeys((node.tuning, node.fit) for node in nodes if isinstance(node.tuning, Tuning) and isinstance(node.fit, Fit))
@@ -202,7 +212,7 @@ class Runner:
     @functools.cached_property
     def names(self) -> dict[Recipe, str]:
         """What the job's models are called, in the words of its tables: ``fine-tuning, low rate, seed 0``."""
-        words, found = WORDS | self.job.story.words, dict[Recipe, str]()
+        words, found = self.job.words, dict[Recipe, str]()
         for (seed, (method, at)), tree in self.trees().items():
             name = words[method].name if method in words else method
             alpha = "" if at is None else f" at alpha {at:g}"
@@ -283,6 +293,7 @@ class Runner:
             complete=self.complete,
             fit_task=self._task_of(job.fit, job.gentle_fit),
             head_task=self._task_of(job.head_fit),
+            tuning=job.tuning,
         )
 
     def _task_of(self, *fits: Fit) -> str | None:
@@ -358,6 +369,7 @@ class Runner:
             seeds=list(job.seeds),
             head=str(job.head),
             fit=str(job.fit),
+            tuning=str(job.tuning),
             gentle_fit=str(job.gentle_fit),
             head_fit=str(job.head_fit),
             rule=job.rule,
@@ -372,7 +384,7 @@ class Runner:
             warnings=list(self.warnings),
             command=command,
             reproduce=[command] if command else [],
-            methods={name: words for name, words in (WORDS | job.story.words).items() if name in names},
+            methods={name: words for name, words in job.words.items() if name in names},
         )
 
     def _described(self, text: str, spec: str = "") -> DataSet:

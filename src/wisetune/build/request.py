@@ -29,6 +29,7 @@ _OPTIONS = {
     "fit": "--fit",
     "head_fit": "--head-fit",
     "corruption": "--corruption",
+    "tuning": "--tuning",
 }
 """How fields of a request are called on the command line."""
 _DEFAULT_PROBE = "robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with"
@@ -59,6 +60,7 @@ class Request:
     corruption: str = "items=300"
     rule: Rule = "interval"
     family: str | None = None
+    tuning: str = "full"
 
 
 def weights_of(request: Request) -> Pretrained:
@@ -89,6 +91,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
     from wisetune.measure.svm import Svm
     from wisetune.nets.heads import parse_head
     from wisetune.recipe import Start
+    from wisetune.tune.tunings import TUNINGS
 
     def of(field: str) -> AbstractContextManager[None]:
         return naming(_OPTIONS[field] if typed else "")
@@ -118,6 +121,8 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
             measures.append(MEASURES.parse(text))
     with of("head"):
         head = parse_head(request.head)
+    with of("tuning"):
+        tuning = TUNINGS.parse(request.tuning)
     with of("corruption"):
         corruption = _corruption(request.corruption)
     return Job(
@@ -133,6 +138,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         rule=request.rule,
         corruption=corruption,
         source=request.start,
+        tuning=tuning,
         warnings=(
             *(() if request.probes else (NO_PROBE if typed else NO_PROBES,)),
             *(f"{weights.source}: {note}." for note in (weights.report.notes if weights.report else ())),

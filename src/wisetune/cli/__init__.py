@@ -41,6 +41,7 @@ app = App(
 _COMMANDS = {
     "demo": ("run:demo", "The main job on data and weights that ship with wisetune, offline."),
     "run": ("run:run", "Tune a pre-trained model on your data, measure gain and loss, write the evidence."),
+    "compare": ("compare:compare", "Ways to tune, at the same budget: what each gains, forgets and costs."),
     "pretrain": ("pretrain:pretrain", "A backbone from your own unlabelled shapes."),
     "probe": ("probe:probe", "How good a backbone's frozen features are, beside random ones."),
     "predict": ("models:predict", "The class of files, by a run's recommended model."),

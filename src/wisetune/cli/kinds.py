@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 Task = Annotated[str, Parameter(metavar="TASK")]
 Tasks = Annotated[tuple[str, ...], Parameter(metavar="TASK...")]
+Tunings = Annotated[tuple[str, ...], Parameter(metavar="TUNING...", consume_multiple=True)]
 Measures = Annotated[tuple[str, ...], Parameter(metavar="MEASURE...")]
 Formats = Annotated[tuple[str, ...], Parameter(metavar="FORMAT...")]
 Weights = Annotated[str, Parameter(metavar="WEIGHTS")]

@@ -39,8 +39,9 @@ def _catalogs() -> dict[str, Catalog[Any]]:
     from wisetune.measure.measures import MEASURES
     from wisetune.nets.create import BACKBONES
     from wisetune.stories.stories import STORIES
+    from wisetune.tune.tunings import TUNINGS
 
-    return {catalog.noun: catalog for catalog in (STORIES, TASKS, MEASURES, BACKBONES)}
+    return {catalog.noun: catalog for catalog in (STORIES, TUNINGS, TASKS, MEASURES, BACKBONES)}
 
 
 def _kinds() -> dict[str, list[str]]:

@@ -47,6 +47,9 @@ class Machine:
     """Say what would be done, how large it is and about how long it takes; train nothing."""
 
 
+HERE = Machine()
+
+
 def run(
     story: str,
     *,
@@ -60,11 +63,12 @@ def run(
     probe_c: Word = Request.probe_c,
     seeds: Count = 1,
     head: Word = Request.head,
+    tuning: Word = Request.tuning,
     fit: Options = Request.fit,
     head_fit: Options = Request.head_fit,
     corruption: Options = Request.corruption,
     rule: Annotated[Literal["interval", "greedy"], Parameter(metavar="RULE")] = Request.rule,
-    machine: Machine = Machine(),
+    machine: Machine = HERE,
 ) -> int:
     """Tune a pre-trained model on your data, measure what it gains and what it forgets, and write the evidence to --out.
 
@@ -95,8 +99,10 @@ def run(
         How many training seeds (0, 1, ...). Differences between methods need at least 3.
     head
         linear, or mlp1, mlp2, mlp3 (the heads of published classifiers; wisetune options mlp3).
+    tuning
+        How the backbone is tuned: full, or a small part of it or beside it, such as lora:rank=8 or dapt; wisetune options tuning lists them.
     fit
-        Options of full fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best, or official for the training
+        Options of fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best, or official for the training
         of the released code; wisetune options fit lists them all.
     head_fit
         Options of training a head on frozen features, of the same kind.
@@ -116,17 +122,18 @@ def run(
         probes=probe,
         probe_c=probe_c,
         measures=measure,
-        seeds=_seeds(seeds),
+        seeds=seeds_of(seeds),
         head=head,
+        tuning=tuning,
         fit=fit,
         head_fit=head_fit,
         corruption=corruption,
         rule=rule,
     )
-    return _job(request, out, machine)
+    return carry_out(request, out, machine)
 
 
-def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: CountOrNone = None, machine: Machine = Machine()) -> int:
+def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: CountOrNone = None, machine: Machine = HERE) -> int:
     """The main job on data and weights that ship with wisetune, offline: scans of furniture, and what their tuning costs elsewhere.
 
     Parameters
@@ -141,16 +148,18 @@ def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: Count
         Where and how to run.
     """
     on = DEMO.on if labelled is None else f"{DEMO.on},labelled={labelled}"
-    return _job(replace(DEMO, on=on, seeds=_seeds(seeds)), out, machine)
+    return carry_out(replace(DEMO, on=on, seeds=seeds_of(seeds)), out, machine)
 
 
-def _seeds(count: int) -> tuple[int, ...]:
+def seeds_of(count: int) -> tuple[int, ...]:
+    """So many training seeds, from 0 on."""
     if count < 1:
         raise UsageError(f"--seeds is {count}; it must be at least 1.")
     return tuple(range(count))
 
 
-def _job(request: Request, out: Path, machine: Machine) -> int:
+def carry_out(request: Request, out: Path, machine: Machine) -> int:
+    """What a command asks for, to its end."""
     with if_stopped(DRY if machine.dry_run else NOT_BEGUN) as leaves:
         return _work_on(request, out, machine, leaves)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from wisetune.nets.backbone import Backbone, build_empty
+from wisetune.nets.backbone import Backbone, Grafted, build_empty
+
+SHARE = ".share"
+"""What the name of a buffer ends in by which a graft counts: at 0 as if it was not there. What has none has no value where it is not."""
 
 
 def parts(module: nn.Module) -> dict[str, nn.Module | Tensor]:
@@ -20,6 +24,17 @@ def unexplained(backbone: Backbone) -> tuple[str, ...]:
     """Names of the parts of a backbone that neither its spec builds nor a tuning noted to have grafted."""
     known = {*parts(build_empty(backbone.spec)), *(name for graft in backbone.grafts for name in graft.names)}
     return tuple(name for name in parts(backbone) if name not in known)
+
+
+def absent(backbone: Backbone, like: Backbone) -> dict[str, Tensor]:
+    """What stands in a backbone's state for the grafts that another has beside its own: their shares, which are 0."""
+    mine = backbone.state_dict()
+    return {name: torch.zeros_like(value) for name, value in like.state_dict().items() if name.endswith(SHARE) and name not in mine}
+
+
+def scale(grafts: tuple[Grafted, ...]) -> bool:
+    """Whether each of these counts by a share, so that a backbone without them is one in which they count for nothing."""
+    return all(not graft.names or any(name.endswith(SHARE) for name in graft.names) for graft in grafts)
 
 
 def told(backbone: Backbone) -> str:

@@ -8,8 +8,9 @@ from typing import ClassVar
 from wisetune.recipe import NAMES, Mix, Recipe, Start, Tune
 from wisetune.results import Variant, Words
 from wisetune.spec import Spec
-from wisetune.tune.full import Full
+from wisetune.tune.full import FULL
 from wisetune.tune.linear import Linear
+from wisetune.tune.tuning import Tuning
 from wisetune.weights.wise import Wise
 
 WORDS = {
@@ -21,6 +22,11 @@ WORDS = {
 """Of the methods that several stories have."""
 
 
+def words_of(tuning: Tuning) -> dict[str, Words]:
+    """What is said of fine-tuning where it is not that of everything."""
+    return {} if tuning == FULL else {"ft": Words(str(tuning), (type(tuning).__doc__ or "").splitlines()[0])}
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What a story is told about.
@@ -29,7 +35,8 @@ class Setting:
     is ``fit`` with a low learning rate, the plainest way to keep a backbone. ``complete`` says that every part of the start has a pre-trained
     value (no fresh class token): then alpha = 0 is the start itself.
     ``fit_task`` and ``head_task`` are the digests of what ``fit`` (and ``gentle_fit``) and ``head_fit`` train and select on where they ask for
-    other clouds than the task's (more points to draw from, the test part to select on); None is ``task``.
+    other clouds than the task's (more points to draw from, the test part to select on); None is ``task``. ``tuning`` is how the start is tuned
+    where a story does not say it; its baselines are always whole fine-tunings.
     """
 
     start: Start
@@ -42,6 +49,7 @@ class Setting:
     complete: bool = True
     fit_task: str | None = None
     head_task: str | None = None
+    tuning: Tuning = FULL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,19 +83,24 @@ def linear_probing(setting: Setting, start: Recipe | None = None) -> Tune:
 
 
 def fine_tuning(setting: Setting) -> Tune:
-    """Everything trains, from a fresh head."""
-    return Tune(setting.start, Full(), setting.head, setting.fit_task or setting.task, setting.fit, setting.seed)
+    """What the setting's tuning trains, by itself everything, from a fresh head."""
+    return tuning(setting, setting.tuning)
+
+
+def tuning(setting: Setting, how: Tuning) -> Tune:
+    """The start tuned so, from a fresh head."""
+    return Tune(setting.start, how, setting.head, setting.fit_task or setting.task, setting.fit, setting.seed)
 
 
 def gentle_tuning(setting: Setting) -> Tune:
     """Full fine-tuning with a low learning rate."""
-    return Tune(setting.start, Full(), setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed)
+    return Tune(setting.start, FULL, setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed)
 
 
 def probing_then_tuning(setting: Setting) -> Tune:
     """LP-FT (Kumar et al. 2022): fine-tuning, gently, from the head that linear probing found."""
     probed = linear_probing(setting)
-    return Tune(probed, Full(), setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed, head_from="start")
+    return Tune(probed, FULL, setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed, head_from="start")
 
 
 def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:
@@ -98,7 +111,7 @@ def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:
     tuned = fine_tuning(setting)
     if alpha == 1.0:
         return tuned
-    inside = alpha != 0.0
+    inside = alpha != 0.0 and setting.tuning.moves_statistics
     return Mix((setting.start, tuned), Wise(alpha), setting.task if reestimate and inside else None)
 
 

@@ -19,6 +19,11 @@ class BitFit(Grafting):
         "blocks", means="of the blocks, or all of them: the tokenizer's, of positions and the last norm too"
     )
 
+    @property
+    def moves_statistics(self) -> bool:
+        """Biases in front of a BatchNorm move what enters it."""
+        return self.biases == "all" or super().moves_statistics
+
     def trains(self, name: str) -> bool:
         """Names that end in bias, and the head."""
         inside = self.biases == "all" or "blocks." in name

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.features import FeatureBank
-from wisetune.nets.grafts import told, unexplained
+from wisetune.nets.grafts import absent, scale, told, unexplained
 from wisetune.nets.model import Model
 from wisetune.weights.alphas import tidy
 from wisetune.weights.batchnorm import reestimate_on
@@ -147,16 +147,20 @@ def _headed(start: Model | Backbone) -> str:
     return "give the model with the head that it was tuned with, as wisetune.load_model('tuned.safetensors') reads it."
 
 
-def mixable(backbone: Backbone, *, is_start: bool) -> State:
-    """A backbone's state; of a start without the parts that have no pre-trained value (``unmixed``), which would mix initial noise in."""
+def mixable(backbone: Backbone, *, is_start: bool, like: Backbone | None = None) -> State:
+    """A backbone's state; of a start without the parts that have no pre-trained value (``unmixed``), which would mix initial noise in.
+
+    Grafts that it lacks and the backbone ``like`` has count for nothing in it.
+    """
     fresh = set(backbone.anatomy.fresh) if is_start else set()
-    return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
+    own = {key: value for key, value in backbone.state_dict().items() if key not in fresh}
+    return own if like is None else own | absent(backbone, like)
 
 
 def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: HeadRule, missing: Missing, clouds: Clouds | None) -> Model:
     begun = start.backbone if isinstance(start, Model) else start
     _check_grafts(begun, finetuned.backbone)
-    before = mixable(begun, is_start=True)
+    before = mixable(begun, is_start=True, like=finetuned.backbone)
     after = finetuned.state_dict()
     roots = finetuned.head_prefixes if len(after) > len(finetuned.backbone.state_dict()) else ()
     mixed = copy.deepcopy(finetuned)
@@ -179,7 +183,9 @@ def _stacked(clouds: Clouds) -> Float32[np.ndarray, "n p 3"]:
 
 
 def _check_grafts(start: Backbone, finetuned: Backbone) -> None:
-    if (start.grafts, unexplained(start)) != (finetuned.grafts, unexplained(finetuned)):
+    mine, theirs = start.grafts, finetuned.grafts
+    fits = theirs[: len(mine)] == mine and scale(theirs[len(mine) :])
+    if not fits or unexplained(start) != unexplained(finetuned):
         raise WeightsError(
             f"the start has {told(start)} grafted into it, and the fine-tuned model {told(finetuned)}: what one of them lacks has no value between "
             "them. Mix models with the same grafts, or their state dicts, where missing= says what becomes of it."
