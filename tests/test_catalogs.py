@@ -15,6 +15,7 @@ from wisetune.data.tasks import TASKS
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit
 from wisetune.fit.pretrain import Pretrain
+from wisetune.keep.penalties import PENALTIES
 from wisetune.measure.measures import MEASURES
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import HEADS
@@ -28,13 +29,14 @@ CATALOGS: dict[str, Catalog[Any]] = {
     "tuning": TUNINGS,
     "measure": MEASURES,
     "merge": MERGES,
+    "penalty": PENALTIES,
     "task": TASKS,
     "backbone": BACKBONES,
 }
 IN_CATALOGS = {f"{noun} {name}": (catalog, name) for noun, catalog in CATALOGS.items() for name in catalog.names()}
 OTHERS = {f"{kind.__mro__[1].__name__.lower()} {kind.name}": kind for kind in (*HEADS.values(), Fit, Pretrain)}
 ALL = [*IN_CATALOGS, *OTHERS]
-REQUIRED = {"on": "[folder:a b,seed=3]", "path": "scans/train", "file": "scans.npz"}
+REQUIRED = {"on": "[folder:a b,seed=3]", "path": "scans/train", "file": "scans.npz", "weight": "10"}
 """Values of options that have no default."""
 
 
@@ -61,6 +63,7 @@ def test_the_entries_are_these():
         "tuning": ["adapter", "adaptformer", "bitfit", "dapt", "full", "idpt", "linear", "lora", "prefix", "ssf", "vpt"],
         "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
+        "penalty": ["ewc", "l2-sp", "lwf"],
         "task": ["demo", "folder", "npz"],
         "backbone": ["act", "maskpoint", "point-bert", "point-m2ae", "point-mae", "recon"],
     }
@@ -150,6 +153,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "group_lr": {"group": ("head.",)},
     "group_decay": {"group": ("head.",)},
     "pool_of": {"pool": 1},
+    "fisher_batch": {"fisher": "batch"},
 }
 """What an option cannot be changed without."""
 OPTIONS = [(entry, field.name) for entry in ALL for field in dataclasses.fields(kind_of(entry))]

@@ -3,6 +3,7 @@
     full fine-tuning        Tune(Start(b), full)
     linear probing          Tune(Start(b), linear)
     LP-FT                   Tune(Tune(Start(b), linear), full, head_from="start")
+    EWC, L2-SP              Tune(Start(b), full, keep=ewc)
     WiSE-FT(alpha)          Mix((Start(b), FT), wise(alpha))
     WiSE-FT-LP(alpha)       Tune(Mix((Start(b), FT), wise(alpha)), linear)
 
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from wisetune.errors import counted
-from wisetune.spec import Spec, canonical_fields, digest_of
+from wisetune.spec import Spec, canonical_fields, digest_of, option
 
 FORMAT = 2
 """Version of what a digest means; raised when the same tree would give other weights. 2: statistics of mixes from batches in drawn order."""
@@ -45,7 +46,8 @@ class Tune(_Node):
     """Weights tuned on a task.
 
     ``task`` is the digest of the data that are trained and selected on. ``head_from`` says where the head begins: ``fresh``
-    (seeded initial values) or ``start`` (the head of the parent, which must have one for the same classes).
+    (seeded initial values) or ``start`` (the head of the parent, which must have one for the same classes). ``keep`` is the penalty that holds the
+    model near its parent.
     """
 
     start: Recipe
@@ -55,6 +57,7 @@ class Tune(_Node):
     fit: Spec
     seed: int = 0
     head_from: Literal["fresh", "start"] = "fresh"
+    keep: Spec | None = option(None, absent=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +120,8 @@ def describe(recipe: Recipe) -> str:
         case Start():
             return f"{recipe.backbone.name}#{recipe.weights[:8]}"
         case Tune():
-            return f"{recipe.tuning}({describe(recipe.start)})"
+            keep = "" if recipe.keep is None else f"[keep={recipe.keep}]"
+            return f"{recipe.tuning}{keep}({describe(recipe.start)})"
         case Mix():
             return f"{recipe.merge}({', '.join(describe(part) for part in recipe.parts)})"
 
@@ -141,7 +145,8 @@ def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
             fit = plain["fit"]
             head = "its head" if plain["head_from"] == "start" else f"a fresh {plain['head']['spec']} head"
             course = "".join(f"{name} {fit[name]}, " for name in ("epochs", "lr") if name in fit)
-            yield f"{indent}tune {plain['tuning']['spec']} from {head}: {course}seed {plain['seed']}, on data {plain['task']}"
+            keep = f"; penalty {penalty_in_words(plain['keep'])}" if "keep" in plain else ""
+            yield f"{indent}tune {plain['tuning']['spec']} from {head}: {course}seed {plain['seed']}, on data {plain['task']}{keep}"
             yield from tree_in_words(plain["start"], depth + 1)
         case _:
             statistics = "" if plain["task"] is None else f", BatchNorm statistics from data {plain['task']}"
@@ -162,13 +167,27 @@ def made_in_words(plain: Mapping[str, Any]) -> str:
             course = ", ".join(
                 counted(fit[name], "epoch") if name == "epochs" else f"{name} {fit[name]}" for name in ("epochs", "lr") if name in fit
             )
-            return f"{done} {_part(plain['start'])}" + (f": {course}" if course else "")
+            return f"{done} {_part(plain['start'])}{_kept(plain)}" + (f": {course}" if course else "")
         case _:
             parts = [_part(part) for part in plain["parts"]]
             if plain["merge"]["spec"] == "wise" and len(parts) == 2:
                 alpha = float(plain["merge"]["alpha"])
                 parts = [f"{share:.12g} x {part}" for share, part in zip((1 - alpha, alpha), parts, strict=True)]
             return " + ".join(parts)
+
+
+def penalty_in_words(plain: Mapping[str, Any]) -> str:
+    """A penalty in its form in files, with every option, the weight first: ``ewc: weight 10.0, fisher true``."""
+    names = sorted(plain.keys() - {"spec"}, key=lambda name: (name != "weight", name))
+    options = ", ".join(f"{name.replace('_', '-')} {plain[name]}" for name in names)
+    return plain["spec"] + (f": {options}" if options else "")
+
+
+def _kept(node: Mapping[str, Any]) -> str:
+    """By what a training was held near its start."""
+    if (keep := node.get("keep")) is None:
+        return ""
+    return f" with {keep['spec']}" + (f" of weight {float(keep['weight']):g}" if "weight" in keep else "")
 
 
 def _part(node: Mapping[str, Any]) -> str:
@@ -182,20 +201,21 @@ def _called(node: Mapping[str, Any]) -> str:
     if node["node"] == "mix":
         alpha = f" at alpha {float(node['merge']['alpha']):g}" if node["merge"]["spec"] == "wise" else ""
         if _is_wise(node):
-            return f"{NAMES['wise-ft']}{_of(node['parts'][-1])}{alpha}"
+            return f"{NAMES['wise-ft']}{_of(node['parts'][-1])}{alpha}{_kept(node['parts'][-1])}"
         return f"{node['merge']['spec']}{alpha} of {' and '.join(map(_called, node['parts']))}"
     tuning, parent = node["tuning"]["spec"], node["start"]
     rate = f" (lr {node['fit']['lr']})" if "lr" in node["fit"] else ""
+    kept = _kept(node)
     if _tuned(node, "full"):
-        return f"{NAMES['ft']}{rate}"
+        return f"{NAMES['ft']}{rate}{kept}"
     if _tuned(node, "linear"):
-        return NAMES["lp"]
+        return f"{NAMES['lp']}{kept}"
     if tuning == "full" and _tuned(parent, "linear") and node["head_from"] == "start":
-        return f"{NAMES['lp-ft']}{rate}"
-    if tuning == "linear" and (_is_wise(parent) or (parent["node"] == "tune" and parent["start"]["node"] == "start")):
+        return f"{NAMES['lp-ft']}{rate}{kept}"
+    if tuning == "linear" and not kept and (_is_wise(parent) or (parent["node"] == "tune" and parent["start"]["node"] == "start")):
         tuned, alpha = (parent["parts"][-1], float(parent["merge"]["alpha"])) if parent["node"] == "mix" else (parent, 1)
-        return f"{NAMES['wise-ft-lp']}{_of(tuned)} at alpha {alpha:g}"
-    return tuning if parent["node"] == "start" else f"{tuning} of {_called(parent)}"
+        return f"{NAMES['wise-ft-lp']}{_of(tuned)} at alpha {alpha:g}{_kept(tuned)}"
+    return f"{tuning}{kept}" + ("" if parent["node"] == "start" else f" of {_called(parent)}")
 
 
 def _of(tuned: Mapping[str, Any]) -> str:

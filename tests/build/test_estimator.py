@@ -229,6 +229,7 @@ WRONG = {
     "head_fit_options": (None, {"epochs": 3}),
     "head": (5, None),
     "rule": (5, None),
+    "keep": (5, True, ["l2-sp"]),
     "seed": ("3", None, 1.5, True, -1),
     "out": (5, ["a"], b"a"),
     "device": (5, None, torch.device("cpu")),
@@ -244,6 +245,15 @@ def test_arguments_of_another_kind_are_refused_by_name(name, value, words):
 
 def test_every_argument_is_looked_at():
     assert WRONG.keys() == Classifier().get_params().keys()
+
+
+def test_a_penalty_holds_it_near_its_start(words):
+    classifier = fitted(words, story="ft", keep="l2-sp:weight=0.5")
+    assert classifier.results_.study.keep == "l2-sp:weight=0.5"
+    assert all(line["penalty"] > 0 for line in classifier.results_.log["ft seed 0"])
+    assert fitted(words).results_.study.keep is None
+    with pytest.raises(UsageError, match=r"^'ewc' needs weight"):
+        fitted(words, story="ft", keep="ewc")
 
 
 def test_paths_and_numbers_of_numpy_are_fine(words, tmp_path):

@@ -15,6 +15,7 @@ from wisetune.build.estimator import Classifier
 from wisetune.build.request import NO_PROBE, NO_PROBES, Request, weights_of
 from wisetune.cli import run as command
 from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.keep.ewc import Ewc
 from wisetune.measure.svm import Svm
 from wisetune.measure.transfer import Transfer
 from wisetune.nets.create import create
@@ -48,12 +49,13 @@ def test_the_job_has_every_word_of_the_request():
         head_fit="epochs=9",
         corruption="items=5",
         rule="greedy",
+        keep="ewc:weight=10",
     )
     job = job_of(request)
     probes = [Svm("npz:path=b.npz", "0.1"), Svm("folder:path=c", "0.1")]
     assert job.measures == (*probes, Transfer("npz:d.npz"))
     assert (str(job.story), job.on, job.start.weights) == ("wise-ft:alphas=0.5+1.0", "npz:path=a.npz", "random:4")
-    assert (job.seeds, job.rule) == ((3, 5), "greedy")
+    assert (job.seeds, job.rule, job.keep) == ((3, 5), "greedy", Ewc(10.0))
     # What is not given stays as it is for runs.
     assert (job.fit.drop_path, job.head_fit.lr, job.head_fit.augment, job.head_fit.warmup) == (0.1, 0.003, "none", 0)
     assert (job.head.name, job.fit.epochs, job.fit.lr, job.gentle_fit.epochs, job.head_fit.epochs) == ("mlp3", 7, 0.02, 7, 9)
@@ -85,6 +87,10 @@ def test_without_a_probe_the_bundled_objects_are_the_probe_and_that_is_said():
         ({"fit": "epoch=3"}, "Did you mean 'epochs'"),
         ({"head_fit": "lr=x"}, "must be a number"),
         ({"corruption": "no"}, "'no' is no option of the corruption measure; it can be none"),
+        ({"keep": "ewc"}, r"'ewc' needs weight; for example 'ewc:weight=\.\.\.'"),
+        ({"keep": "l2sp"}, "there is no penalty 'l2sp'. Did you mean 'l2-sp'"),
+        ({"keep": "lwf"}, "'lwf' holds a model near the answers .* a fresh head.* the story lp-ft"),
+        ({"keep": "l2-sp", "story": "lp"}, "the story 'lp' trains no whole model, which 'l2-sp' could hold near its start"),
         ({"rule": "intervall"}, "no rule 'intervall' for alpha. Did you mean 'interval'"),
         ({"seeds": ()}, "at least one training seed"),
     ],
@@ -99,6 +105,9 @@ def test_a_request_that_was_typed_names_the_option_of_a_slip():
         job_of(dataclasses.replace(BARE, probes=("svm",)))
     with pytest.raises(DataError, match=r"^--probe: 'svm' is neither"):
         job_of(dataclasses.replace(BARE, probes=("svm",)), typed=True)
+    with pytest.raises(UsageError, match=r"^--keep: 'lwf' holds"):
+        job_of(dataclasses.replace(BARE, keep="lwf"), typed=True)
+    assert str(job_of(dataclasses.replace(BARE, keep="lwf", story="lp-ft")).keep) == "lwf"
     assert job_of(dataclasses.replace(BARE, start="random:point-mae-scanobjectnn", probes=("npz:a.npz",))).start.weights == "random:0"
 
 

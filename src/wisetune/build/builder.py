@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from wisetune.build.grafts import check_grafts, grafts_of
-from wisetune.build.meter import HEAD, LOOK, MIX, TRAIN, Meter, Silent
+from wisetune.build.kept import check_keeps, prepare
+from wisetune.build.meter import HEAD, KEEP, LOOK, MIX, TRAIN, Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.keep.penalty import Penalty
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
@@ -75,13 +77,14 @@ class Builder:
         """The model of a recipe, built if the store does not have it.
 
         Raises:
-            UsageError: it mixes what cannot be mixed, or a tuning cannot graft.
+            UsageError: it mixes what cannot be mixed, a tuning cannot graft, or a penalty has nothing to hold.
             TrainingError: a loss that is not finite.
             StorageError: the store cannot be written.
         """
         name = digest(recipe)
         if name not in self._models:
             check_grafts(recipe)
+            check_keeps(recipe)
             self._models[name] = self._build(recipe, name).to(self.bank.device).eval()
         self._models.move_to_end(name)
         while len(self._models) > _KEPT:
@@ -160,6 +163,13 @@ class Builder:
         called = self.called(recipe)
         self.meter.stage(f"training {called}")
         parameters = recipe.tuning.parameters(model)
+        extra: dict[str, Any] = {"trained": sum(value.numel() for value in parameters.values())}
+        term = None
+        if isinstance(recipe.keep, Penalty):
+            self.meter.stage(f"preparing {recipe.keep} of {called}")
+            term, extra["penalty"] = prepare(recipe, self.model(recipe.start), model, parameters, data.train)
+            self.meter.advance(recipe.keep.cost(len(data.train), len(data.classes)), KEEP)
+            self.meter.stage(f"training {called}")
         kind, made = kinds_of(recipe)
 
         def progress(done: int, epochs: int, line: Mapping[str, float]) -> None:
@@ -180,12 +190,14 @@ class Builder:
             frozen_key=frozen,
             in_training=recipe.tuning.in_training(model),
             bank=self.bank,
+            term=term,
             resume=Resume(self.store, name),
             progress=progress,
         )
         for value in model.parameters():
             value.requires_grad_(False)
-        return list(log), {"trained": sum(value.numel() for value in parameters.values())}
+        weight = {"penalty_weight": recipe.keep.weight} if isinstance(recipe.keep, Penalty) else {}
+        return [{**line, **weight} for line in log], extra
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)

@@ -49,6 +49,7 @@ _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "head_fit_options": ((str,), "text, such as 'epochs=100,lr=0.003'"),
     "head": ((str,), f"one of {', '.join(HEADS)}"),
     "rule": ((str,), "'interval' or 'greedy'"),
+    "keep": ((str, type(None)), "the spelling of a penalty, such as 'ewc:weight=10', or None"),
     "seed": ((int, np.integer), "a whole number from 0"),
     "out": ((str, Path, type(None)), "the path of a folder, or None"),
     "device": ((str,), "'auto', 'cpu', 'cuda' or 'mps'"),
@@ -76,6 +77,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         fit_options, head_fit_options: of full fine-tuning and of training a head, as after ``--fit`` and ``--head-fit`` on the command line.
         head: ``linear``, ``mlp1``, ``mlp2`` or ``mlp3``.
         rule: how alpha is recommended.
+        keep: the penalty of every training of a whole model, as after ``--keep``; None for none.
         seed: training seed; what is held out of arrays or a folder does not follow from it.
         out: folder of the store, from which an interrupted fit goes on; a temporary one if None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
@@ -95,10 +97,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         out: str | Path | None = None,
         device: str = "auto",
         verbose: bool = False,
+        keep: str | None = Request.keep,
     ) -> None:
         self.start, self.story, self.probes = start, story, probes
         self.fit_options, self.head_fit_options = fit_options, head_fit_options
         self.head, self.rule, self.seed, self.out, self.device, self.verbose = head, rule, seed, out, device, verbose
+        self.keep = keep
         self.model_: Model | None = None
         self.classes_: Shaped[np.ndarray, " c"] = np.empty(0, np.str_)
         self.results_: Results | None = None
@@ -142,6 +146,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             head_fit=self.head_fit_options,
             corruption="none",
             rule=self.rule,
+            keep=self.keep,
         )
         weights = weights_of(request)
         job = job_of(request, weights, given=() if given is None else (_ARRAYS,))

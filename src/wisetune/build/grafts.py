@@ -19,6 +19,20 @@ def grafts_of(recipe: Recipe) -> tuple[Grafted, ...]:
     Raises:
         UsageError: something cannot be grafted, or not by shapes alone.
     """
+    return _noted(*_line(recipe))
+
+
+def empty_model(recipe: Recipe) -> Model:
+    """A model with the backbone of a recipe's, grafts too, and some head, without memory for its values.
+
+    Raises:
+        UsageError: as ``grafts_of``.
+    """
+    return _built(*_line(recipe))
+
+
+def _line(recipe: Recipe) -> tuple[BackboneSpec, tuple[Tuning, ...]]:
+    """The architecture that a recipe's backbone began as, and the tunings that it went through."""
     tunings: list[Tuning] = []
     while not isinstance(recipe, Start):
         if isinstance(recipe, Tune):
@@ -26,7 +40,7 @@ def grafts_of(recipe: Recipe) -> tuple[Grafted, ...]:
             tunings.insert(0, recipe.tuning)
         recipe = recipe.start if isinstance(recipe, Tune) else recipe.parts[-1]
     assert isinstance(recipe.backbone, BackboneSpec)
-    return _noted(recipe.backbone, tuple(tunings))
+    return recipe.backbone, tuple(tunings)
 
 
 def check_grafts(recipe: Recipe) -> None:
@@ -50,12 +64,16 @@ def _mixes(*parts: tuple[Grafted, ...]) -> bool:
 
 @functools.cache
 def _noted(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> tuple[Grafted, ...]:
+    return _built(spec, tunings).backbone.grafts
+
+
+def _built(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> Model:
     with on_meta():
         backbone = build_empty(spec)
         model = Model(backbone, LinearHead().build(backbone.feature_width, 2), LinearHead(), ("a", "b"))
         for tuning in tunings:
             _by_shape(tuning, model)
-    return backbone.grafts
+    return model
 
 
 def _by_shape(tuning: Tuning, model: Model) -> None:

@@ -13,6 +13,7 @@ import torch
 from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
 from wisetune.build.grafts import check_grafts
+from wisetune.build.kept import check_keeps
 from wisetune.build.meter import Meter
 from wisetune.build.watch import NOTHING, Spent, Watch
 from wisetune.build.work import looker
@@ -22,6 +23,7 @@ from wisetune.data.task import Data
 from wisetune.data.warn import shared, warned
 from wisetune.errors import DataError, UsageError, counted, naming
 from wisetune.fit.finetune import Fit, Select, require_pool, require_val
+from wisetune.keep.penalty import Penalty
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.measure import Measure
@@ -81,11 +83,14 @@ class Job:
     """What whoever reads the page should know first."""
     tuning: Tuning = FULL
     """How the start is tuned, where the story does not say it."""
+    keep: Penalty | None = None
+    """The penalty of every training of a whole model."""
 
     @property
-    def words(self) -> dict[str, Words]:
-        """What pages say of the methods."""
-        return WORDS | words_of(self.tuning) | self.story.words
+    def setting(self) -> Setting:
+        """What its story is told before any data are known."""
+        fits = self.fit, self.gentle_fit, self.head_fit
+        return Setting(self.start, "", self.head, *fits, self.seeds[0], tuning=self.tuning, keep=self.keep)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,9 +146,7 @@ class Runner:
     def _tunings(self) -> list[tuple[Tuning, Fit]]:
         """What trains in the story's trees, and how, each once."""
         job = self.job
-        plain = Setting(
-            job.start, "", job.head, job.fit, job.gentle_fit, job.head_fit, job.seeds[0], complete=self.complete, tuning=job.tuning
-        )
+        plain = dataclasses.replace(job.setting, complete=self.complete)
         nodes = (node for tree in job.story.recipes(plain).values() for node in walk(tree) if isinstance(node, Tune))
         return list(
             dict.fromkeys((node.tuning, node.fit) for node in nodes if isinstance(node.tuning, Tuning) and isinstance(node.fit, Fit))
@@ -200,19 +203,37 @@ class Runner:
         """Every tree of the job by seed, and by method and alpha.
 
         Raises:
-            UsageError: one mixes what cannot be mixed, or a tuning cannot graft.
+            UsageError: one mixes what cannot be mixed, a tuning cannot graft, or a penalty has nothing to hold.
         """
         found: dict[tuple[int, Variant], Recipe] = {}
         for seed in self.job.seeds:
             for variant, recipe in self.job.story.recipes(self._setting(seed)).items():
                 check_grafts(recipe)
+                check_keeps(recipe)
                 found[seed, variant] = recipe
         return found
 
     @functools.cached_property
+    def words(self) -> dict[str, Words]:
+        """What pages say of the methods; of those that a penalty held, that it did."""
+        words, keep = WORDS | words_of(self.job.tuning) | self.job.story.words, self.job.keep
+        if keep is None:
+            return words
+        trees = self.job.story.recipes(self.job.setting).items()
+        held = {variant.method for variant, tree in trees if any(isinstance(node, Tune) and node.keep is not None for node in walk(tree))}
+        return {
+            method: dataclasses.replace(
+                said, name=f"{said.name} with {keep.name}", meaning=f"{said.meaning}, held near its start by {keep}"
+            )
+            if method in held
+            else said
+            for method, said in words.items()
+        }
+
+    @functools.cached_property
     def names(self) -> dict[Recipe, str]:
         """What the job's models are called, in the words of its tables: ``fine-tuning, low rate, seed 0``."""
-        words, found = self.job.words, dict[Recipe, str]()
+        words, found = self.words, dict[Recipe, str]()
         for (seed, (method, at)), tree in self.trees().items():
             name = words[method].name if method in words else method
             alpha = "" if at is None else f" at alpha {at:g}"
@@ -282,14 +303,10 @@ class Runner:
 
     def _setting(self, seed: int) -> Setting:
         job = self.job
-        return Setting(
-            job.start,
-            self.downstream.training_digest,
-            job.head,
-            job.fit,
-            job.gentle_fit,
-            job.head_fit,
-            seed,
+        return dataclasses.replace(
+            job.setting,
+            task=self.downstream.training_digest,
+            seed=seed,
             complete=self.complete,
             fit_task=self._task_of(job.fit, job.gentle_fit),
             head_task=self._task_of(job.head_fit),
@@ -384,7 +401,8 @@ class Runner:
             warnings=list(self.warnings),
             command=command,
             reproduce=[command] if command else [],
-            methods={name: words for name, words in job.words.items() if name in names},
+            methods={name: words for name, words in self.words.items() if name in names},
+            keep=None if job.keep is None else str(job.keep),
         )
 
     def _described(self, text: str, spec: str = "") -> DataSet:

@@ -14,6 +14,7 @@ from wisetune.errors import UsageError, did_you_mean, naming
 
 if TYPE_CHECKING:
     from wisetune.build.job import Job
+    from wisetune.keep.penalty import Penalty
     from wisetune.measure.corruption import Corruption
     from wisetune.measure.measure import Measure
     from wisetune.nets.files.pretrained import Pretrained
@@ -30,6 +31,7 @@ _OPTIONS = {
     "head_fit": "--head-fit",
     "corruption": "--corruption",
     "tuning": "--tuning",
+    "keep": "--keep",
 }
 """How fields of a request are called on the command line."""
 _DEFAULT_PROBE = "robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with"
@@ -43,7 +45,7 @@ class Request:
     """A job in words, each spelled as on the command line. Without ``probes`` robustness is measured on the bundled objects.
 
     ``backbone`` is the architecture of a released checkpoint given as ``start``, and ``family`` whose it is where that is another's.
-    ``corruption`` may be ``none``.
+    ``corruption`` may be ``none``. ``keep`` is the penalty of every training of a whole model.
     """
 
     on: str
@@ -61,6 +63,7 @@ class Request:
     rule: Rule = "interval"
     family: str | None = None
     tuning: str = "full"
+    keep: str | None = None
 
 
 def weights_of(request: Request) -> Pretrained:
@@ -125,7 +128,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         tuning = TUNINGS.parse(request.tuning)
     with of("corruption"):
         corruption = _corruption(request.corruption)
-    return Job(
+    job = Job(
         story=_story(request.story),
         start=Start(weights.spec, weights.digest),
         on=on,
@@ -143,7 +146,12 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
             *(() if request.probes else (NO_PROBE if typed else NO_PROBES,)),
             *(f"{weights.source}: {note}." for note in (weights.report.notes if weights.report else ())),
         ),
+        keep=None if request.keep is None else _penalty(request.keep, of("keep")),
     )
+    if job.keep is not None:
+        with of("keep"):
+            _check_keep(job)
+    return job
 
 
 def _check_default_probe(start: str, weights: Pretrained, way: str) -> None:
@@ -156,6 +164,27 @@ def _check_default_probe(start: str, weights: Pretrained, way: str) -> None:
             f"the default probe, the bundled objects (demo:objects), has clouds of {POINTS} points, and the backbone of {start} takes "
             f"{wanted}. Give labelled data of other objects with {way}."
         )
+
+
+def _penalty(text: str, named: AbstractContextManager[None]) -> Penalty:
+    from wisetune.keep.penalties import PENALTIES
+
+    with named:
+        return PENALTIES.parse(text)
+
+
+def _check_keep(job: Job) -> None:
+    from wisetune.build.kept import check_keeps
+    from wisetune.recipe import Tune, walk
+
+    trees = list(job.story.recipes(job.setting).values())
+    if not any(isinstance(node, Tune) and node.keep is not None for tree in trees for node in walk(tree)):
+        raise UsageError(
+            f"the story '{job.story}' trains no whole model, which '{job.keep}' could hold near its start. Leave it out, or take a story that does: "
+            "ft, lp-ft, wise-ft or wise-ft-lp."
+        )
+    for tree in trees:
+        check_keeps(tree)
 
 
 def _story(text: str) -> Story:

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from wisetune.build.builder import backbone_of, kinds_of
-from wisetune.build.meter import HEAD, LOOK, MIX, NOTHING, Work, weigh
+from wisetune.build.meter import HEAD, KEEP, LOOK, MIX, NOTHING, Work, weigh
 from wisetune.errors import part_of
 from wisetune.fit.finetune import Fit
+from wisetune.keep.penalty import Penalty
 from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone, fresh_head
@@ -79,7 +80,7 @@ def plan(runner: Runner) -> dict[str, Any]:
     clouds = weigh({kind: count for kind, count in todo.items() if kind != HEAD})
     study = dataclasses.asdict(runner.study())
     return {
-        **{name: study[name] for name in ("story", "start", "architecture", "task", "probes", "seeds", "head", "fit", "head_fit")},
+        **{name: study[name] for name in ("story", "start", "architecture", "task", "probes", "seeds", "head", "fit", "head_fit", "keep")},
         "parameters": sum(value.numel() for value in build_empty(_architecture(runner)).parameters()),
         "models": len(set(trees.values())),
         "trainings": sum(isinstance(node, Tune) for node in nodes),
@@ -99,7 +100,9 @@ def _cost(runner: Runner, node: Recipe, left: Left) -> Work:
     assert isinstance(node.fit, Fit)
     kind, made = kinds_of(node)
     looks = train * (node.fit.epochs - left.begun.get(digest(node), 0))
-    return {kind: looks, LOOK: train} if made and looks else {kind: looks}
+    # A penalty is prepared anew where a training goes on.
+    held = node.keep.cost(len(runner.downstream.train), len(runner.downstream.classes)) if isinstance(node.keep, Penalty) else 0
+    return {kind: looks} | ({LOOK: train} if made and looks else {}) | ({KEEP: float(held)} if held else {})
 
 
 def _speeds(runner: Runner) -> tuple[float, float]:

@@ -184,6 +184,9 @@ def _told(row: Summary, stored: Stored, recipe: dict[str, Any] | None, records: 
         of = f" {record.detail['kind']} {record.detail['level']}" if "kind" in record.detail else ""
         within = f"{100 * record.low:.1f} to {100 * record.high:.1f}"
         yield f"  {record.name}{of} on {record.data}, {record.split}: {100 * record.value:.1f} % ({within}), n {record.n}"
+    if kept := stored.extra.get("penalty"):
+        facts = {key.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else value for key, value in kept.items()}
+        yield "penalty  " + ", ".join([facts.pop("penalty"), *(f"{key} {value}" for key, value in facts.items())])
     if stored.log:
         yield "log"
     for line in stored.log:

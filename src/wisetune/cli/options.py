@@ -15,7 +15,7 @@ def options(name: str | None = None) -> int:
     Parameters
     ----------
     name
-        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a task, a measure, a backbone, a head ...
+        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a task, a measure, a penalty, a backbone, a head ...
     """
     from wisetune.errors import UsageError, did_you_mean
 
@@ -36,12 +36,13 @@ def options(name: str | None = None) -> int:
 def _catalogs() -> dict[str, Catalog[Any]]:
     """The catalogs whose entries have options, by what those are."""
     from wisetune.data.tasks import TASKS
+    from wisetune.keep.penalties import PENALTIES
     from wisetune.measure.measures import MEASURES
     from wisetune.nets.create import BACKBONES
     from wisetune.stories.stories import STORIES
     from wisetune.tune.tunings import TUNINGS
 
-    return {catalog.noun: catalog for catalog in (STORIES, TUNINGS, TASKS, MEASURES, BACKBONES)}
+    return {catalog.noun: catalog for catalog in (STORIES, TUNINGS, TASKS, MEASURES, PENALTIES, BACKBONES)}
 
 
 def _kinds() -> dict[str, list[str]]:

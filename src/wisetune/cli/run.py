@@ -68,6 +68,7 @@ def run(
     head_fit: Options = Request.head_fit,
     corruption: Options = Request.corruption,
     rule: Annotated[Literal["interval", "greedy"], Parameter(metavar="RULE")] = Request.rule,
+    keep: WordOrNone = None,
     machine: Machine = HERE,
 ) -> int:
     """Tune a pre-trained model on your data, measure what it gains and what it forgets, and write the evidence to --out.
@@ -110,6 +111,9 @@ def run(
         Options of the corruption measure (items=0 takes all test clouds; wisetune options corruption lists them), or none.
     rule
         How alpha is recommended: interval (the most robust with no loss shown and at most 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
+    keep
+        A penalty that holds every training of a whole model near its start: ewc:weight=10, l2-sp:weight=0.01, or of lp-ft lwf; wisetune options ewc
+        lists their options.
     machine
         Where and how to run.
     """
@@ -129,6 +133,7 @@ def run(
         head_fit=head_fit,
         corruption=corruption,
         rule=rule,
+        keep=keep,
     )
     return carry_out(request, out, machine)
 
@@ -293,6 +298,8 @@ def _plan(runner: Runner, machine: Machine) -> None:
         print(f"{name:9} {data['name']}: {len(data['classes'])} classes; clouds: {sizes}")
     print(f"start     {plan['start']}: {counted(plan['parameters'], 'parameter')}")
     todo = f"{counted(plan['trainings'], 'training')}, {counted(plan['mixes'], 'mix')}"
+    if plan["keep"]:
+        print(f"penalty   {plan['keep']}, of every training of a whole model")
     print(f"train     {todo} for {counted(plan['models'], 'model')} ({counted(len(plan['seeds']), 'seed')})")
     print(
         f"time      about {duration(plan['seconds'])} here ({plan['clouds']:,.0f} clouds to look at, {plan['clouds_per_second']:.0f} a second)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from wisetune.errors import DataError, UsageError, first_of
 from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, decay_groups, require_two, train
+from wisetune.nets.backbone import Groups
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
 from wisetune.nets.transformer import DropPath
@@ -23,6 +24,8 @@ from wisetune.runtime import torch_generator
 from wisetune.spec import option, spell
 
 Select = Literal["last", "best", "best-on-test"]
+Term = Callable[[Model, Groups, torch.Tensor], torch.Tensor]
+"""What a training step adds to its loss, a penalty for example: of the model that trains, the patches of the step's clouds, and its logits of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,7 @@ def tune(
     frozen_key: str | None = None,
     in_training: Sequence[nn.Module] | None = None,
     bank: FeatureBank,
+    term: Term | None = None,
     resume: Resume | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
@@ -150,6 +154,8 @@ def tune(
     ``frozen_key`` names the backbone's weights when training does not change its features: they are then computed once, by the bank, if every
     epoch sees the same clouds. ``in_training`` are the modules in training mode (BatchNorm, dropout), with all that is in them: by default the
     whole model, and the head alone where features do not change.
+    ``term`` is added to the loss of every step; the log has its mean over an epoch's clouds as ``penalty``. Features are then not kept: a term sees
+    patches.
 
     Raises:
         UsageError: ``select=best`` without a validation split, a ``pool`` below the backbone's points, a ``group`` that no parameter is of.
@@ -171,7 +177,7 @@ def tune(
         set_drop_path(model, fit.drop_path)
     if in_training is None:
         in_training = [model] if frozen_key is None else [model.head]
-    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device)
+    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device, term)
     keeper = _Best(model, "test_accuracy" if fit.select == "best-on-test" else "val_accuracy") if fit.select != "last" else None
     training = Training(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
@@ -180,7 +186,7 @@ def tune(
         groups=_groups(parameters, fit),
         name_of=task.words,
         before_epoch=task.to_training_mode,
-        after_epoch=None if keeper is None or val is None else lambda _: keeper.offer(task.accuracy(val)),
+        after_epoch=lambda _: task.penalty() | ({} if keeper is None or val is None else keeper.offer(task.accuracy(val))),
     )
     log = train(training, fit.schedule, seed, resume, progress)
     if keeper is not None:
@@ -230,6 +236,13 @@ def _groups(parameters: dict[str, nn.Parameter], fit: Fit) -> list[dict[str, Any
     return decay_groups(parameters, fit.group, fit.group_lr, fit.group_decay)
 
 
+def seen(points: Float32[torch.Tensor, "b p 3"], fit: Fit, wanted: int, key: tuple[int | str, ...]) -> Float32[torch.Tensor, "b _ 3"]:
+    """Of the points that clouds were read with those of one look at them, before any augmentation: all, or ``wanted`` of the pool, by this key."""
+    if fit.pool is None:
+        return points
+    return redraw(points, wanted, fit.pool, torch_generator(*key), shared=fit.pool_shared, rule=fit.pool_rule)
+
+
 def set_drop_path(model: nn.Module, rate: float) -> None:
     """Drop-path rates that rise linearly from 0 to ``rate`` over the blocks."""
     drops = [module for module in model.modules() if isinstance(module, DropPath)]
@@ -260,15 +273,17 @@ class _Tuned:
         frozen_key: str | None,
         bank: FeatureBank,
         device: torch.device,
+        term: Term | None,
     ) -> None:
-        self.in_training = in_training
+        self.in_training, self.term = in_training, term
+        self.penalties = list[tuple[torch.Tensor, int]]()
         self.model, self.fit, self.seed, self.frozen_key, self.bank, self.device = model, fit, seed, frozen_key, bank, device
         self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
         self.points = torch.from_numpy(clouds.points)
         self.augment = None if fit.same_clouds else augmentation(fit.augment)
         self.features = self.groups = None
-        if self.augment is None and frozen_key is not None:
+        if self.augment is None and frozen_key is not None and term is None:
             self.features = torch.from_numpy(bank.features(model, frozen_key, clouds.points, clouds.digest)).to(device)
         elif self.augment is None:
             self.groups = bank.groups(model, clouds.points, clouds.digest)
@@ -282,6 +297,7 @@ class _Tuned:
         return f"{first_of([self.names[row] for row in rows])}; {inputs}"
 
     def to_training_mode(self) -> None:
+        self.penalties.clear()
         self.model.eval()
         for module in self.in_training:
             module.train()
@@ -289,32 +305,36 @@ class _Tuned:
     def loss(self, rows: Int64[np.ndarray, " m"], epoch: int) -> torch.Tensor:
         index = torch.from_numpy(rows)
         target = self.labels[index.to(self.device)]
-        logits = self._logits(rows, index, epoch)
+        if self.features is not None:
+            return self._cost(self.model.head(self.features[index.to(self.device)]), target)
+        groups = self._groups(rows, index, epoch)
+        with torch.set_grad_enabled(self.frozen_key is None):
+            features = self.model.encode(groups)
+        logits = self.model.head(features)
+        loss = self._cost(logits, target)
+        if self.term is None:
+            return loss
+        penalty = self.term(self.model, groups, logits)
+        self.penalties.append((penalty.detach(), len(rows)))
+        return loss + penalty
+
+    def penalty(self) -> dict[str, float]:
+        """For the log: the mean of the term over the clouds of the epoch."""
+        count = sum(clouds for _, clouds in self.penalties)
+        return {"penalty": sum(value.item() * clouds for value, clouds in self.penalties) / count} if count else {}
+
+    def _cost(self, logits: Float[torch.Tensor, "b c"], target: Int64[torch.Tensor, " b"]) -> Float[torch.Tensor, ""]:
         if self.fit.smoothing_over == "others":
             return smoothed(logits, target, self.fit.smoothing)
         return F.cross_entropy(logits, target, label_smoothing=self.fit.smoothing)
 
-    def _logits(self, rows: Int64[np.ndarray, " m"], index: torch.Tensor, epoch: int) -> torch.Tensor:
-        if self.features is not None:
-            return self.model.head(self.features[index.to(self.device)])
+    def _groups(self, rows: Int64[np.ndarray, " m"], index: torch.Tensor, epoch: int) -> Groups:
         if self.groups is not None:
-            groups = tuple(column[index.to(column.device)] for column in self.groups)
-        else:
-            assert self.augment is not None
-            draw = torch_generator(self.seed, "augment", epoch, *map(int, rows))
-            groups = self.model.group(self.augment(self._seen(rows, index, epoch), draw).to(self.device))
-        if self.frozen_key is None:
-            return self.model.head(self.model.encode(groups))
-        with torch.no_grad():
-            features = self.model.encode(groups)
-        return self.model.head(features)
-
-    def _seen(self, rows: Int64[np.ndarray, " m"], index: torch.Tensor, epoch: int) -> torch.Tensor:
-        fit, points = self.fit, self.points[index]
-        if fit.pool is None:
-            return points
-        draw = torch_generator(self.seed, "pool", epoch, *map(int, rows))
-        return redraw(points, self.model.backbone.points, fit.pool, draw, shared=fit.pool_shared, rule=fit.pool_rule)
+            return tuple(column[index.to(column.device)] for column in self.groups)
+        assert self.augment is not None
+        draw = torch_generator(self.seed, "augment", epoch, *map(int, rows))
+        drawn = seen(self.points[index], self.fit, self.model.backbone.points, (self.seed, "pool", epoch, *map(int, rows)))
+        return self.model.group(self.augment(drawn, draw).to(self.device))
 
     def accuracy(self, val: Labelled) -> float:
         self.model.eval()

@@ -124,7 +124,13 @@ def _apart(boards: Sequence[Board]) -> list[str]:
 
 
 def _training(study: Study) -> list[tuple[str, str]]:
-    options = (("head", study.head), ("fine-tuning", study.fit), ("at the low rate", study.gentle_fit), ("heads", study.head_fit))
+    options = (
+        ("head", study.head),
+        ("fine-tuning", study.fit),
+        ("penalty", study.keep),
+        ("at the low rate", study.gentle_fit),
+        ("heads", study.head_fit),
+    )
     return [(name, value) for name, value in options if value]
 
 

@@ -36,7 +36,7 @@ class Setting:
     value (no fresh class token): then alpha = 0 is the start itself.
     ``fit_task`` and ``head_task`` are the digests of what ``fit`` (and ``gentle_fit``) and ``head_fit`` train and select on where they ask for
     other clouds than the task's (more points to draw from, the test part to select on); None is ``task``. ``tuning`` is how the start is tuned
-    where a story does not say it; its baselines are always whole fine-tunings.
+    where a story does not say it; its baselines are always whole fine-tunings. ``keep`` is the penalty of every training of a whole model.
     """
 
     start: Start
@@ -50,6 +50,7 @@ class Setting:
     fit_task: str | None = None
     head_task: str | None = None
     tuning: Tuning = FULL
+    keep: Spec | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,18 +90,18 @@ def fine_tuning(setting: Setting) -> Tune:
 
 def tuning(setting: Setting, how: Tuning) -> Tune:
     """The start tuned so, from a fresh head."""
-    return Tune(setting.start, how, setting.head, setting.fit_task or setting.task, setting.fit, setting.seed)
+    return Tune(setting.start, how, setting.head, setting.fit_task or setting.task, setting.fit, setting.seed, keep=setting.keep)
 
 
 def gentle_tuning(setting: Setting) -> Tune:
     """Full fine-tuning with a low learning rate."""
-    return Tune(setting.start, FULL, setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed)
+    return dataclasses.replace(tuning(setting, FULL), fit=setting.gentle_fit)
 
 
 def probing_then_tuning(setting: Setting) -> Tune:
     """LP-FT (Kumar et al. 2022): fine-tuning, gently, from the head that linear probing found."""
     probed = linear_probing(setting)
-    return Tune(probed, FULL, setting.head, setting.fit_task or setting.task, setting.gentle_fit, setting.seed, head_from="start")
+    return dataclasses.replace(gentle_tuning(setting), start=probed, head_from="start")
 
 
 def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:

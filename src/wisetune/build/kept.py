@@ -1,0 +1,77 @@
+"""What a penalty is given: the training's beginning. Whether it can hold anything is told before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from wisetune.build.grafts import empty_model
+from wisetune.data.task import Split
+from wisetune.errors import UsageError, first_of
+from wisetune.fit.finetune import Fit, seen
+from wisetune.keep.penalty import Begun, Penalty, Prepared, Rows
+from wisetune.nets.backbone import Groups
+from wisetune.nets.model import Model
+from wisetune.recipe import Recipe, Start, Tune, describe, walk
+from wisetune.tune.tuning import Tuning
+
+
+def check_keeps(recipe: Recipe) -> None:
+    """Every penalty in a recipe has something to hold.
+
+    Raises:
+        UsageError: one compares answers, and the training begins with a head that has given none; or weights, and none that the start has trains.
+    """
+    for node in walk(recipe):
+        if isinstance(node, Tune) and node.keep is not None:
+            _check(node, node.keep)
+
+
+def _check(node: Tune, keep: object) -> None:
+    assert isinstance(node.tuning, Tuning)
+    if not isinstance(keep, Penalty):
+        raise UsageError(f"'{keep}' is no penalty: it must be a subclass of {Penalty.__module__}.{Penalty.__name__}.")
+    if keep.needs_head and (node.head_from == "fresh" or isinstance(node.start, Start)):
+        raise UsageError(
+            f"'{keep}' holds a model near the answers of the one that its training begins with, and {describe(node)} begins with a fresh head, "
+            "which has answered nothing. Take it where the training goes on from a trained head, as the story lp-ft does; or a penalty of weights, "
+            "such as l2-sp."
+        )
+    if not keep.of_weights:
+        return
+    model = empty_model(node.start)
+    named = dict(model.named_parameters())
+    node.tuning.graft_into(model)
+    training = node.tuning.parameters(model)
+    if not any(map(keep.holds, shared(node, model, named, training))):
+        raise UsageError(
+            f"'{keep}' holds weights near their values at the start, and of those that '{node.tuning}' trains "
+            f"({first_of(list(training))}) it holds none: the start has no value of a fresh head, of what a tuning grafts, or of what pre-training "
+            "lacks. Leave the penalty out, or take a tuning that trains weights of the start."
+        )
+
+
+def shared(node: Tune, model: Model, parent: Iterable[str], training: Iterable[str]) -> tuple[str, ...]:
+    """The parameters that train and have a value at the start, by name: not those of a fresh head, of a graft, or without a pre-trained value."""
+    lacking = {f"backbone.{name}" for name in model.backbone.anatomy.fresh} if isinstance(node.start, Start) else set[str]()
+    there = {name for name in parent if name not in lacking and (node.head_from == "start" or not name.startswith("head."))}
+    return tuple(name for name in training if name in there)
+
+
+def prepare(node: Tune, parent: Model, model: Model, training: Iterable[str], train: Split) -> Prepared:
+    """The term of a training's penalty, and what the log says of it. ``parent`` is the model of what ``node`` starts from."""
+    assert isinstance(node.keep, Penalty)
+    assert isinstance(node.fit, Fit)
+    fit, device = node.fit, next(model.parameters()).device
+
+    def groups(rows: Rows) -> Groups:
+        points = torch.from_numpy(train.points[rows])
+        return model.group(seen(points, fit, model.backbone.points, (node.seed, "penalty", *map(int, rows))).to(device))
+
+    names = shared(node, model, dict(parent.named_parameters()), training)
+    begun = Begun(model, parent, names, groups, train.labels, fit.batch, node.seed)
+    term, facts = node.keep.prepared(begun)
+    held = sum(value.numel() for value in begun.parameters(node.keep).values())
+    head = "of the start" if node.head_from == "start" else "fresh"
+    return Prepared(term, {"penalty": str(node.keep), "head": head, "held_values": held, **facts})
