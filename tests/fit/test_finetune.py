@@ -20,7 +20,7 @@ from wisetune.nets.families.recon import ReConSpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
-from wisetune.nets.transformer import DropPath
+from wisetune.nets.transformer import Block, DropPath, Transformer
 from wisetune.points.redraw import redraw
 from wisetune.runtime import torch_generator
 from wisetune.tune.full import Full
@@ -356,6 +356,23 @@ def test_drop_path_changes_the_training(pico_data):
         run(model, dataclasses.replace(QUICK, drop_path=rate), pico_data)
         ends.append(bits(model.state_dict()))
     assert ends[0] != ends[1]
+
+
+@pytest.mark.parametrize("tuning", [Full(), Linear()], ids=str)
+def test_recomputed_blocks_train_to_the_same_bits(pico_data, monkeypatch, tuning):
+    ends, calls = [], []
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda self, *seen: calls.append(torch.is_grad_enabled()) or forward(self, *seen))
+    for on in (False, True):
+        model = model_of()
+        run(model, dataclasses.replace(AUGMENTED, recompute=on), pico_data, tuning)
+        assert not any(module.recomputed for module in model.modules() if isinstance(module, Transformer)), "it is the training's alone"
+        ends.append((bits(model.state_dict()), sum(calls)))
+        calls.clear()
+    (kept, once), (again, twice) = ends
+    assert kept == again
+    assert twice == 2 * once
+    assert (once > 0) == tuning.moves_features
 
 
 def test_labels_are_smoothed_over_the_others_as_in_the_released_codes():

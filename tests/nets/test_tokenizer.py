@@ -84,6 +84,29 @@ def test_without_gradients(training):
         torch.testing.assert_close(mine, wanted, **EXACT)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_nothing_trains_it_goes_in_chunks_without_a_graph_to_the_same_bits(dtype, monkeypatch):
+    net, parts, tokens = make().to(dtype).eval().requires_grad_(False), [], MiniPointNet._tokens
+    batch = offsets(2, _CHUNK_ROWS // 16 + 5, 16).to(dtype)
+    with torch.no_grad():
+        wanted = net(batch)
+    monkeypatch.setattr(MiniPointNet, "_tokens", lambda self, part, *rest: parts.append(len(part)) or tokens(self, part, *rest))
+    found = net(batch)
+    assert torch.equal(found, wanted)
+    assert not found.requires_grad
+    assert parts == [_CHUNK_ROWS // 16] * 2 + [10]
+    parts.clear()
+    for one in (batch.clone().requires_grad_(), batch):
+        net.second_conv[3].bias.requires_grad_(one is batch)
+        found = net(one)
+        torch.testing.assert_close(found, wanted)
+        assert found.requires_grad
+    net(batch)
+    net.requires_grad_(False).norm2.train()
+    net(batch)
+    assert parts == [2 * (_CHUNK_ROWS // 16 + 5)] * 4, "what has a graph, or statistics of the batch, is one"
+
+
 def test_frozen_parameters_get_no_gradient_and_change_no_other():
     net, reference = make().train(), make().train()
     for module in (net, reference):

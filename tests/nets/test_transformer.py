@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from wisetune.nets.transformer import Around, Block, DropPath
+import pico
+from wisetune.nets.transformer import Around, Block, DropPath, Transformer, set_recompute
 
 
 def computed_and_dropped(block: Block, x: torch.Tensor, rate: float) -> torch.Tensor:
@@ -67,3 +70,76 @@ def test_a_branch_looks_beside_at_the_same_clouds():
         torch.manual_seed(0)
         assert torch.equal(drop(x, branch, 10 * x), x)
     assert 0 < seen[0] < 12
+
+
+class Normed(nn.Module):
+    """It follows what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8)
+
+    def after(self, _module, _inputs, output):
+        return output + self.norm(output.transpose(1, 2)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_recomputed_blocks_give_the_same_bits(near):
+    torch.manual_seed(0)
+    blocks, x, position = Transformer(8, 3, 2, 0.5).train(), torch.randn(6, 5, 8), torch.randn(6, 5, 8, requires_grad=True)
+    seen = (torch.rand(6, 5, 5) < 0.9).logical_or(torch.eye(5, dtype=torch.bool)) if near else None
+    found, calls = [], []
+    blocks.blocks[1].register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    for on in (False, True):
+        set_recompute(blocks, on)
+        torch.manual_seed(1)
+        tokens = blocks(x, position, seen)
+        found.append((tokens, *torch.autograd.grad(tokens.square().sum(), (position, *blocks.parameters())), torch.rand(1)))
+    assert len(calls) == 3, "once, and twice"
+    for mine, wanted in zip(*found, strict=True):
+        assert torch.equal(mine, wanted)
+    with torch.no_grad():
+        blocks(x, position, seen)
+    assert calls == [True, True, True, False]
+
+
+class Parking(nn.Module):
+    """What comes out of a norm is kept until the block's end."""
+
+    def __init__(self):
+        super().__init__()
+        self.parked = None
+
+    def park(self, _module, _inputs, output):
+        self.parked = output
+
+    def take(self, _module, _inputs, output):
+        found, self.parked = self.parked, None
+        return output + found
+
+
+def test_what_a_hook_parks_is_taken_out_the_second_time_too():
+    torch.manual_seed(0)
+    blocks, x = Transformer(8, 2, 2).train(), torch.randn(6, 5, 8, requires_grad=True)
+    blocks.grafted = Parking()
+    blocks.blocks[1].norm2.register_forward_hook(blocks.grafted.park)
+    blocks.blocks[1].register_forward_hook(blocks.grafted.take)
+    grads = []
+    for on in (False, True):
+        set_recompute(blocks, on)
+        grads += torch.autograd.grad(blocks(x, x).square().sum(), x)
+    assert torch.equal(*grads)
+    assert blocks.grafted.parked is None
+
+
+def test_what_follows_its_input_sees_it_once():
+    torch.manual_seed(0)
+    blocks, x = Transformer(8, 2, 2).train(), torch.randn(6, 5, 8, requires_grad=True)
+    blocks.grafted = Normed()
+    blocks.blocks[1].mlp.register_forward_hook(blocks.grafted.after)
+    twin = copy.deepcopy(blocks)
+    set_recompute(twin, True)
+    for one in (blocks, twin):
+        one(x, x).sum().backward()
+    assert pico.bits(one.state_dict()) == pico.bits(blocks.state_dict())
+    assert int(twin.grafted.norm.num_batches_tracked) == 1

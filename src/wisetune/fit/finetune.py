@@ -17,7 +17,7 @@ from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, deca
 from wisetune.nets.backbone import Groups
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
-from wisetune.nets.transformer import DropPath
+from wisetune.nets.transformer import DropPath, set_recompute
 from wisetune.points.augment import AUGMENTS, augmentation
 from wisetune.points.redraw import redraw
 from wisetune.runtime import torch_generator
@@ -47,6 +47,9 @@ class Fit(Course):
 
     With ``pool`` each step sees other points: of the ``pool_of`` points that each training cloud is read with (by itself ``pool``) ``pool`` by
     farthest point sampling, and of these as many as the backbone takes, at random; one choice for the batch (``pool_shared``) or one a cloud.
+
+    With ``recompute`` (activation checkpointing) a step holds the input of each transformer block, and computes the rest of it again for the
+    gradient: the same weights for less memory (``wisetune memory --recompute`` says how much less) and more time.
     """
 
     name: ClassVar[str] = "fit"
@@ -85,6 +88,11 @@ class Fit(Course):
     pool_shared: bool = option(True, absent=True, means="whether one choice of points is a batch's, or each cloud has its own")
     pool_rule: Literal["intended", "pointnet2", "pointops"] = option(
         "intended", absent="intended", means="farthest points as intended, or as a released kernel finds them"
+    )
+    recompute: bool = option(
+        False,
+        absent=False,
+        means="activation checkpointing: each block is computed again for its gradient, not kept; the same weights for less memory and more time",
     )
 
     def __post_init__(self) -> None:
@@ -175,6 +183,7 @@ def tune(
     drops = {module: module.rate for module in model.modules() if isinstance(module, DropPath)}
     if fit.drop_path is not None:
         set_drop_path(model, fit.drop_path)
+    set_recompute(model, fit.recompute)
     if in_training is None:
         in_training = [model] if frozen_key is None else [model.head]
     task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device, term)
@@ -193,6 +202,7 @@ def tune(
         keeper.restore()
     for module, rate in drops.items():
         module.rate = rate  # the rate belongs to this training: a model loaded from a store has the backbone's
+    set_recompute(model, False)
     model.eval()
     return log
 

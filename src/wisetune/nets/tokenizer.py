@@ -8,6 +8,7 @@ The names and shapes of the parameters are the published ones; what is computed 
 3. A BatchNorm after a linear map is part of that map: in eval by its running statistics, in training by the mean and covariance of the
    rows before the map (``_moments``), so that nothing of the width c is written before it is known.
 4. A map followed by a maximum has a gradient only at the maximal rows (``linear_max``).
+5. What nothing trains in needs no graph: frozen, in eval, it goes in chunks as without gradients, and holds no more than a chunk.
 
 Where somebody hooked into a layer, or put another in its place that this algebra does not hold for (a grafted tuning, a counter), it is
 computed as published, layer by layer.
@@ -29,7 +30,9 @@ from wisetune.nets._moments import image_statistics, widest
 from wisetune.nets.linear_max import linear_max, relu_linear_max
 
 _CHUNK_ROWS = 2048
-"""Rows (points) worked on at a time without gradients, so that what one map writes is still in cache when the next reads it."""
+"""Rows (points) worked on at a time without a graph, so that what one map writes is still in cache when the next reads it."""
+_DEVICE_ROWS = 1 << 16
+"""The same elsewhere than on a CPU: enough to fill a GPU, and a quarter of a GiB of memory at the published widths."""
 
 _LAYERS: list[type[nn.Module]] = [*2 * (nn.Conv1d, nn.BatchNorm1d, nn.ReLU, nn.Conv1d)]
 
@@ -55,12 +58,14 @@ class MiniPointNet(nn.Module):
             return tokens.reshape(*batch, tokens.shape[-1])
         if not len(patches):
             return patches.new_zeros(*batch, self.width)
-        folded = self._folded()
-        if torch.is_grad_enabled() or self.norm1.training or self.norm2.training:
-            tokens = self._tokens(patches, *folded)
-        else:
-            size = max(1, _CHUNK_ROWS // patches.shape[1])
-            tokens = torch.cat([self._tokens(part, *folded) for part in patches.split(size)])
+        graph = torch.is_grad_enabled() and any(value.requires_grad for value in (patches, *self.parameters()))
+        with torch.set_grad_enabled(graph):
+            folded = self._folded()
+            if graph or self.norm1.training or self.norm2.training:
+                tokens = self._tokens(patches, *folded)
+            else:
+                size = max(1, (_CHUNK_ROWS if patches.device.type == "cpu" else _DEVICE_ROWS) // patches.shape[1])
+                tokens = torch.cat([self._tokens(part, *folded) for part in patches.split(size)])
         return tokens.reshape(*batch, -1)
 
     @property

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from wisetune.nets._linear import Linear, linear_gelu
 
@@ -163,7 +165,13 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; drop path rises linearly from 0 to ``drop_path`` over the depth, or is given block by block."""
+    """A stack of blocks; drop path rises linearly from 0 to ``drop_path`` over the depth, or is given block by block.
+
+    Where it is ``recomputed`` (activation checkpointing) a backward pass computes each block a second time, with the same draws, and what is held
+    of it is its input.
+    """
+
+    recomputed = False
 
     def __init__(self, width: int, depth: int, heads: int, drop_path: float | Sequence[float] = 0.0, block: type[Block] = Block) -> None:
         super().__init__()
@@ -180,9 +188,26 @@ class Transformer(nn.Module):
         kept = (len(self.blocks) - 1,) if kept is None else kept
         found: list[torch.Tensor] = []
         for index, block in enumerate(self.blocks):
-            x = block(x, around)
+            x = _twice(block, x, around) if self.recomputed and torch.is_grad_enabled() else block(x, around)
             found += [x for wanted in kept if wanted == index]
         return tuple(found)
+
+
+def set_recompute(model: nn.Module, on: bool) -> None:
+    """Let the backward passes of a model compute its blocks a second time, or not."""
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.recomputed = on
+
+
+def _twice(block: nn.Module, x: torch.Tensor, around: Around) -> torch.Tensor:
+    """A block that a backward pass computes again; once, where a BatchNorm in it or in what is hooked into it would count what it sees twice."""
+    hooks = [hook for part in block.modules() for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())]
+    owners = [owner for hook in hooks if isinstance(owner := getattr(hook, "__self__", None), nn.Module)]
+    if any(isinstance(part, _BatchNorm) and part.training for owner in (block, *owners) for part in owner.modules()):
+        return block(x, around)
+    # Without hooks the second time may end as soon as all is there; what a hook has parked another must take out again.
+    return checkpoint(block, x, around, use_reentrant=False, early_stop=not hooks)
 
 
 def initialise(module: nn.Module) -> None:
