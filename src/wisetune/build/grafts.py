@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty, on_meta
@@ -72,20 +74,36 @@ def _built(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> Model:
         backbone = build_empty(spec)
         model = Model(backbone, LinearHead().build(backbone.feature_width, 2), LinearHead(), ("a", "b"))
         for tuning in tunings:
-            _by_shape(tuning, model)
+            graft_by_shape(tuning, model)
     return model
 
 
-def _by_shape(tuning: Tuning, model: Model) -> None:
-    try:
+def graft_by_shape(tuning: Tuning, model: Model) -> None:
+    """Graft into a model without values.
+
+    Raises:
+        UsageError: it cannot be grafted, or reads values.
+    """
+    with without_values(
+        f"'{tuning}' reads values while it grafts",
+        "What it adds is looked at on a model without values first: graft by shapes alone, and read values when the model is called.",
+    ):
         tuning.graft_into(model)
+
+
+@contextlib.contextmanager
+def without_values(what: str, do: str) -> Iterator[None]:
+    """Say in words that something inside read the values of a tensor that has none.
+
+    Raises:
+        UsageError: it did.
+    """
+    try:
+        yield
     except (NotImplementedError, RuntimeError, TypeError) as error:  # with these torch refuses the values of a meta tensor
         if "meta" not in str(error).lower():
             raise
-        raise UsageError(
-            f"'{tuning}' reads values while it grafts ({str(error).splitlines()[0]}). What it adds is looked at on a model without values "
-            "first: graft by shapes alone, and read values when the model is called."
-        ) from error
+        raise UsageError(f"{what} ({str(error).splitlines()[0]}). {do}") from error
 
 
 def _words(grafts: tuple[Grafted, ...]) -> str:

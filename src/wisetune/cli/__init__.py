@@ -44,6 +44,7 @@ _COMMANDS = {
     "compare": ("compare:compare", "Ways to tune, at the same budget: what each gains, forgets and costs."),
     "pretrain": ("pretrain:pretrain", "A backbone from your own unlabelled shapes."),
     "probe": ("probe:probe", "How good a backbone's frozen features are, beside random ones."),
+    "memory": ("memory:memory", "The memory that a training step asks for, without a GPU."),
     "predict": ("models:predict", "The class of files, by a run's recommended model."),
     "export": ("models:export", "A run's model as one safetensors file with a model card."),
     "report": ("models:report", "Draw a run's report again."),

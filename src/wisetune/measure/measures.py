@@ -5,4 +5,6 @@ from __future__ import annotations
 from wisetune.catalog import Catalog
 from wisetune.measure.measure import Measure
 
-MEASURES: Catalog[Measure] = Catalog("measure", "wisetune.measure", Measure, machinery=("measure", "measures", "subject", "pointcloudc"))
+MEASURES: Catalog[Measure] = Catalog(
+    "measure", "wisetune.measure", Measure, machinery=("measure", "measures", "subject", "pointcloudc", "training_memory")
+)
