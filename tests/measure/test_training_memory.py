@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import official
 import pytest
 import torch
@@ -51,6 +54,13 @@ OFFICIAL = {
     "ssf": (official.ssf, tokens, 371_215, (26.29, 25.37, 50.53), (12.76, 12.25, 24.32)),
     "vpt-deep 10 frozen": (official.vpt, tokens, 360_463, (14.95, 13.88, 27.54), (7.47, 6.87, 13.55)),
 }
+
+
+def test_the_page_quotes_the_same_simulation(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    quoted = {one.trainable: (one.peak, one.saved) for one in importlib.import_module("benchmarks.memory_page").OFFICIAL}
+    mine = {values: ((more[0], less[0]), (more[2], less[2])) for name, (_, _, values, more, less) in OFFICIAL.items() if name != "bitfit"}
+    assert mine.items() <= quoted.items()
 
 
 @pytest.mark.parametrize("groups", [128, 64])

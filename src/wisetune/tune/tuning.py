@@ -40,6 +40,7 @@ class Tuning(Spec):
         whoever grafts seeds it. What is grafted is stored whole; of the rest what training changed. So all that it computes with follows
         from its options or is in the state dict. It also grafts into models on the meta device, whose tensors have no values, to look at what it
         adds. With drop path in training on the CPU ``attn`` and ``mlp`` see the kept rows of a batch alone: what a graft there adds to has fewer.
+        With ``recompute`` a block, and what is called inside it, is computed twice a step: a hook there must leave nothing behind after the block.
         """
 
     def graft_into(self, model: Model) -> None:
