@@ -80,6 +80,7 @@ def classifier(family: str, *, tiny: bool = False) -> Model:
     chosen = BACKBONES.entry(family).presets()["modelnet-1k"]
     spec = with_options(chosen.backbone, _TINY.get(family, _TINY_PLAIN) if tiny else {})
     model = create(str(spec), classes=_CLASSES, head=chosen.head, reading="as_published")
+    assert isinstance(model, Model)
     _spread(model)
     return model
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from wisetune.nets.backbone import Preset, build_empty, on_meta
 from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head, with_options
+from wisetune.nets.headed import Headed
 from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
@@ -114,6 +115,7 @@ def page(families: Sequence[str], golden: Path, speed: Mapping[str, Mapping[str,
     rows = []
     for family in families:
         model = _empty(_presets(family)["scanobjectnn"])
+        assert isinstance(model, Model)
         work = macs(model)
         parameters, published = PUBLISHED[family]
         single, double = (_golden_error(family, golden, dtype) for dtype in (torch.float32, torch.float64))
@@ -162,7 +164,7 @@ def page(families: Sequence[str], golden: Path, speed: Mapping[str, Mapping[str,
     for family in families:
         for name, preset in _presets(family).items():
             spec: Any = preset.backbone
-            classes = "-" if preset.classes is None else str(preset.classes)
+            classes = "-" if preset.classes is None else str(len(class_names(preset.classes)))
             rows.append([f"`{family}`", f"`{name}`", str(spec.points), f"`{spec.readout}`", f"`{preset.head}`", classes, preset.source])
     yield from _table(["name", "preset", "points", "readout", "head", "classes", "from"], rows)
     yield "\n## Files that are read\n"
@@ -176,7 +178,7 @@ def _presets(family: str) -> dict[str, Preset]:
     return dict(BACKBONES.entry(family).presets())
 
 
-def _empty(preset: Preset) -> Model:
+def _empty(preset: Preset) -> Headed:
     backbone = build_empty(with_options(preset.backbone, {"reading": "as_published"}))
     with on_meta():
         return assemble(backbone, parse_any_head(preset.head), class_names(preset.classes)).eval()

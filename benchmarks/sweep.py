@@ -13,7 +13,7 @@ import torch
 from benchmarks._timing import arguments, check, compare, prepare, report
 from wisetune.nets.create import create
 from wisetune.nets.features import FeatureBank
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 
 _ALPHAS = tuple(step / 10 for step in range(11))
 _MINI = "point-mae:width=128,depth=6,heads=4,tokenizer=32+64+128,class-token=false,readout=max+mean,initial=fan-in"
@@ -36,7 +36,7 @@ def main() -> None:
         points = np.random.default_rng(0).standard_normal((clouds, number, 3), dtype=np.float32)
         models = [_mixed(start, tuned, alpha) for alpha in _ALPHAS]
 
-        def sweep(again: bool, models: list[Model] = models, points: np.ndarray = points) -> np.ndarray:
+        def sweep(again: bool, models: list[Headed] = models, points: np.ndarray = points) -> np.ndarray:
             bank = FeatureBank(torch.device("cpu"))
             found = []
             for alpha, model in zip(_ALPHAS, models, strict=True):
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def _mixed(start: Model, tuned: Model, alpha: float) -> Model:
+def _mixed(start: Headed, tuned: Headed, alpha: float) -> Headed:
     mixed = copy.deepcopy(start)
     for mine, theirs in zip(mixed.parameters(), tuned.parameters(), strict=True):
         mine.lerp_(theirs, alpha)

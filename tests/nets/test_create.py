@@ -41,7 +41,7 @@ def test_every_preset(name, preset):
     pyramid = {"depths": [1, 1, 1], "widths": [8, 12, 24]}
     small = {"heads": 2, "tokenizer": [4, 6, 8], **(pyramid if name == "point-m2ae" else {"depth": 1, "width": 24})}
     model = create(name, preset=preset, classes=None if chosen.classes else 3, **small)
-    assert len(model.classes) == (chosen.classes or 3)
+    assert model.classes == class_names(chosen.classes or 3)
     assert model.head_spec == parse_any_head(chosen.head)
     assert (model.backbone.spec.groups, model.backbone.points) == (chosen.backbone.groups, chosen.backbone.points)
 
@@ -83,6 +83,18 @@ def test_weights_are_a_pure_function_of_the_seed():
     assert torch.equal(torch.rand(3), before)
 
 
+def test_without_classes_it_gives_features_alone():
+    model, points = create("point-mae", seed=5, **TINY_OPTIONS), cloud(0, 2, 64)
+    assert same_state(model.backbone, fresh_backbone(TINY, 5))
+    with torch.no_grad():
+        features = model.features(points)
+        assert torch.equal(features, create("point-mae", classes=3, seed=5, **TINY_OPTIONS).features(points))
+        assert torch.equal(features, model.backbone.features(points)), "so has what wisetune.resolve loads"
+        assert create("recon", preset="svm", depth=1).features(cloud(0, 1, 1024)).shape == (1, 768)
+    with pytest.raises(UsageError, match=r"this model has no head.*model.features\(points\)"):
+        model(points)
+
+
 def test_the_backbone_does_not_depend_on_the_head():
     few, many = create("point-mae", classes=3, **TINY_OPTIONS), create("point-mae", classes=7, head="linear", **TINY_OPTIONS)
     assert same_state(few.backbone, many.backbone)
@@ -115,8 +127,17 @@ def test_a_default_device_does_not_move_fresh_weights():
         ),
         ("nothing", {"preset": "mini"}, "no backbone 'nothing'. There are: .*point-mae"),
         ("point-mae:depth=2", {"preset": "mini", "classes": 2}, "beside preset='mini'"),
-        ("point-mae", {}, "needs classes="),
-        ("point-mae", {"preset": "mini"}, "needs classes="),
+        ("point-mae", {"head": "linear"}, "needs classes=.*leave head= out too"),
+        ("point-mae", {"preset": "mini", "head": "linear"}, "needs classes="),
+        ("point-mae", {"classes": {"chair": ["seat"]}}, "classes name the parts of 1 categories, and 'mlp3' is a head of classes"),
+        ("point-mae", {"classes": {"chair": 2}, "head": "parts"}, "has of each, by name, the names of its parts"),
+        ("point-mae", {"classes": {}, "head": "parts"}, "has of each, by name, the names of its parts"),
+        ("point-mae", {"classes": {"a b": ["c"], "a": ["b c"]}, "head": "parts:categories=2"}, "classes name 'a b c' more than once"),
+        (
+            "point-mae",
+            {"classes": {"chair": ["seat"]}, "head": "parts", "preset": "mini"},
+            "classes name 1 categories, and the head 'parts' knows 16. Give it categories=1",
+        ),
         ("point-mae", {"classes": 2, "widht": 3}, r"no option 'widht'. Did you mean 'width'\? Options: points, groups"),
         ("point-mae", {"classes": 2, "head": "mlp4"}, "no head 'mlp4'. There are: linear, mlp1, mlp2, mlp3"),
         (

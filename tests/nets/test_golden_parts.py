@@ -13,7 +13,7 @@ from test_golden import TOLERANCE
 
 from net_samples import by_rule, fill, golden_file, schema, summary, watch
 from wisetune.nets.backbone import build_empty, on_meta
-from wisetune.nets.create import BACKBONES, assemble, parse_any_head
+from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
 from wisetune.nets.segmenter import Segmenter
 
 FAMILIES = ["point-mae", "act", "recon", "point-bert", "point-m2ae"]
@@ -25,7 +25,7 @@ def empty(family: str, reading: str = "as_published") -> Segmenter:
     preset = BACKBONES.entry(family).presets()["shapenetpart"]
     backbone = build_empty(dataclasses.replace(preset.backbone, reading=reading))
     with on_meta():
-        model = assemble(backbone, parse_any_head(preset.head), tuple(map(str, range(preset.classes))))
+        model = assemble(backbone, parse_any_head(preset.head), class_names(preset.classes))
     assert isinstance(model, Segmenter)
     return model
 

@@ -11,23 +11,29 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from adapter import Adapter
 from torch import nn
 
 from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.measure.subject import Subject
 from wisetune.nets.backbone import Backbone
-from wisetune.nets.create import create
+from wisetune.nets.categories import part_numbers
+from wisetune.nets.create import BACKBONES, class_names, create
 from wisetune.nets.families.point_mae import PointMAE, PointMAESpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.files.official import load_official
 from wisetune.nets.files.save import load_backbone, load_model, save_model
 from wisetune.nets.macs import macs
+from wisetune.nets.model import Model
 from wisetune.nets.parts import Parts, PointMap, Propagation
 from wisetune.nets.parts_graph import EdgeClimb
 from wisetune.nets.segmenter import Segmenter
 from wisetune.points.interpolate import spread_to
 from wisetune.points.neighbours import gather
+from wisetune.tune.linear import Linear
+from wisetune.tune.saved import load_model as load_tuned
 
 PYRAMID = {
     "points": 64,
@@ -143,18 +149,87 @@ def test_categories_that_there_are_not_are_refused(points, category, says):
         small("point-mae")(points, category)
 
 
+def test_a_category_may_be_named_and_one_be_given_for_all(points):
+    named = create(
+        "point-mae", head="parts:categories=3", classes={"Cap": ["peak"], "Mug": ["cup", "handle"], "Bag": ["body", "strap"]}, **BARE
+    )
+    numbered = small("point-mae")
+    for model, words in ((named, ["Cap", "bag", "Mug", "BAG"]), (numbered, [0, 2, 1, 2]), (numbered, np.array([0, 2, 1, 2]))):
+        assert torch.equal(answer(model, points, words), answer(numbered, points))
+    assert torch.equal(answer(named, points, np.array(["Cap", "Bag", "Mug", "Bag"])), answer(numbered, points))
+    for one in ("Mug", 1):
+        assert torch.equal(answer(named, points, one), answer(named, points, torch.tensor([1] * 4)))
+    for category, says in (
+        ("Mgu", "there is no category 'Mgu'. Did you mean 'Mug'? There are: Cap, Mug, Bag."),
+        (["Cap"], "int64 of shape [1] for 4 clouds"),
+        (5, "categories are 5 to 5; this model knows 3"),
+        ([0.5] * 4, "categories are given as a list"),
+        (object(), "categories are given as a object"),
+    ):
+        with pytest.raises(DataError, match=re.escape(says)):
+            named(points, category)
+    with pytest.raises(DataError, match="this model knows no names of categories"):
+        numbered(points, "Cap")
+
+
+def test_the_parts_of_a_cloud_are_those_of_its_category(points):
+    parts = {"Cap": ["peak"], "Mug": ["cup", "handle"], "Bag": ["body", "strap"]}
+    model = create("point-mae", head="parts:categories=3", classes=parts, **BARE)
+    assert model.classes == ("Cap peak", "Mug cup", "Mug handle", "Bag body", "Bag strap")
+    assert model.parts == {"Cap": range(1), "Mug": range(1, 3), "Bag": range(3, 5)}
+    logits, found = answer(model, points), model.segment(points, CATEGORY)
+    assert found.shape == (4, 64)
+    for row, category in enumerate(CATEGORY.tolist()):
+        theirs = list(model.parts.values())[category]
+        assert torch.equal(found[row], logits[row, :, theirs.start : theirs.stop].argmax(dim=-1) + theirs.start)
+    assert not torch.equal(found, logits.argmax(dim=-1)), "of all parts another may be the highest"
+    assert not found.requires_grad
+    with pytest.raises(UsageError, match="does not know which parts are of which category"):
+        small("point-mae").segment(points, CATEGORY)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_released_settings_know_the_parts_of_shapenetpart(family):
+    """Numbers as in the released labels: Chair is category 4 with parts 12 to 15, Table the last."""
+    preset = BACKBONES.entry(family).presets()["shapenetpart"]
+    names = list(part_numbers(preset.classes))
+    assert (len(names), len(class_names(preset.classes))) == (16, 50)
+    assert [len(parts) for parts in preset.classes.values()] == [4, 2, 2, 4, 4, 3, 3, 2, 4, 2, 6, 2, 3, 3, 3, 3]
+    assert names == sorted(names)
+    assert (names[4], part_numbers(preset.classes)["Chair"]) == ("Chair", range(12, 16))
+    assert class_names(preset.classes)[13] == "Chair seat"
+
+
 def test_where_a_classifier_is_expected_it_is_refused_in_words(points):
     model, bank = small("point-mae"), FeatureBank(torch.device("cpu"))
+    assert not isinstance(model, Model), "whatever takes one cannot be handed it unseen"
     with pytest.raises(UsageError, match=r"needs the category of each: model\(points, category\)"):
         model(points)
     for ask in (
         lambda: macs(model),
         lambda: bank.logits(model, "w", points.numpy(), "p"),
         lambda: Subject(model, "w", "b", bank),
+        lambda: tune(model, {}, Fit(), Labelled(points.numpy(), CATEGORY.numpy(), tuple("abcd"), "p"), None, 0, bank=bank),
     ):
         with pytest.raises(UsageError, match="takes a classifier, and this is a part segmentation model"):
             ask()
     assert bank.features(model, "w", points.numpy(), "p").shape == (4, 32), "they are the backbone's, and any probe may have them"
+
+
+def test_the_patches_of_one_cloud_differ_by_what_is_derived_from_them(points):
+    """A classifier, two heads and two precisions of one backbone, asked of one bank."""
+    bank, spec = FeatureBank(torch.device("cpu")), small("point-bert").backbone.spec
+    head, array = "parts-graph:categories=3,fine={},middle=12", points.numpy()
+    models = [
+        create(str(spec), classes=5, head="linear"),
+        *(create(str(spec), classes=5, head=head.format(fine)) for fine in (20, 24)),
+        create(str(spec), classes=5, head="linear").double(),
+    ]
+    for model in models:
+        for kept, own in zip(bank.groups(model, array, "p"), model.group(points), strict=True):
+            assert torch.equal(kept, own)
+    again = create(str(spec), classes=7, head="mlp3", seed=3)
+    assert bank.groups(again, array, "p") is bank.groups(models[0], array, "p")
 
 
 def test_float64_and_meta(model, points):
@@ -178,6 +253,35 @@ def test_copies_and_files_are_the_same_model(model, points, tmp_path):
     other.load_state_dict(model.state_dict())
     assert torch.equal(answer(other, points), wanted)
     assert not any(key.startswith(("backbone.", "head.")) for key in model.state_dict())
+
+
+def test_a_file_knows_the_parts_of_each_category(points, tmp_path):
+    parts = {"Cap": ("peak",), "Mug": ("cup", "handle"), "Bag": ("body", "strap")}
+    model = create("point-mae", head="parts:categories=3", classes=parts, **BARE)
+    save_model(tmp_path / "w.safetensors", model)
+    read = load_model(tmp_path / "w.safetensors")
+    assert (read.categories, read.classes) == (parts, model.classes)
+    assert torch.equal(read.segment(points, "Mug"), model.segment(points, "Mug"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tuning_grafts_into_it_and_trains_what_it_says(family, points, tmp_path):
+    model, tuning = small(family), Adapter()
+    before = answer(model, points)
+    with torch.random.fork_rng(devices=[]):
+        tuning.graft_into(model)
+    assert not torch.allclose(answer(model, points), before)
+    trained = tuning.parameters(model)
+    assert {name.split(".")[0] for name in trained} == {"head", "backbone"}
+    assert all(name.startswith("head.") or ".adapter." in name for name in trained)
+    assert set(Linear().parameters(small(family))) == {f"head.{name}" for name, _ in model.head.named_parameters()}
+    tuning.parameters(model.train())
+    model(points, CATEGORY).square().sum().backward()
+    assert {name for name, value in model.named_parameters() if value.grad is not None} == set(trained)
+    assert [model.head] == Linear().in_training(model)
+    model.eval()
+    save_model(tmp_path / "w.safetensors", model)
+    assert torch.equal(answer(load_tuned(tmp_path / "w.safetensors"), points), answer(model, points))
 
 
 def test_every_parameter_learns(model, points):

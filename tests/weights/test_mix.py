@@ -100,7 +100,7 @@ def test_the_start_may_be_a_backbone_alone_and_the_head_be_dropped():
     assert pico.bits(mix(start.backbone, tuned, 0.5).state_dict()) == pico.bits(whole.state_dict())
     bare = mix(start.backbone, tuned, 0.5, head="drop")
     assert pico.bits(bare.state_dict()) == pico.bits(whole.backbone.state_dict())
-    assert bare(torch.randn(2, pico.POINTS, 3)).shape == (2, 32)
+    assert bare.features(torch.randn(2, pico.POINTS, 3)).shape == (2, 32)
     assert pico.bits(mix(start, bare, 1.0).state_dict()) == pico.bits(bare.state_dict())
 
 

@@ -143,7 +143,7 @@ class Builder:
             return copy.deepcopy(self.model(recipe.parts[-1]))
         parent = self.model(recipe.start)
         if recipe.head_from == "start":
-            if isinstance(parent.head, nn.Identity):
+            if parent.headless:
                 raise UsageError(f"{describe(recipe)} begins with its parent's head, but {describe(recipe.start)} has none.")
             _check_classes(recipe, parent, self.data(recipe.task).classes)
             return copy.deepcopy(parent)

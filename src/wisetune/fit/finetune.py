@@ -17,6 +17,7 @@ from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, deca
 from wisetune.nets.backbone import Groups
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import refuse_segmenter
 from wisetune.nets.transformer import DropPath, set_recompute
 from wisetune.points.augment import AUGMENTS, augmentation
 from wisetune.points.redraw import redraw
@@ -166,10 +167,12 @@ def tune(
     patches.
 
     Raises:
-        UsageError: ``select=best`` without a validation split, a ``pool`` below the backbone's points, a ``group`` that no parameter is of.
+        UsageError: ``select=best`` without a validation split, a ``pool`` below the backbone's points, a ``group`` that no parameter is of, or a
+            part segmentation model.
         DataError: fewer than two clouds, or points that are not finite.
         TrainingError: a loss that is not finite.
     """
+    refuse_segmenter(model, "tune")
     require_val(fit, 0 if val is None else len(val.labels))
     require_pool(fit, model.backbone.points)
     require_two(len(clouds.labels), lambda rows: first_of([clouds.names[row] for row in rows]))

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.nets.categories import Categories
+from wisetune.nets.clouds import clouds_of
 from wisetune.nets.official_fits import OfficialFit
 from wisetune.nets.readout import Tokens, grafted_readout
 from wisetune.points.sampling import SamplingRule
@@ -126,13 +128,14 @@ class BackboneSpec(Spec):
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A named setting: the backbone, how many classes the data have that it is for (None for none), its head, where it comes from.
+    """A named setting: the backbone, the classes of the data that it is for, its head, where it comes from.
 
-    ``fit`` is how the official code tunes it; None where there is no such code.
+    ``classes`` is how many there are, for part segmentation the categories and their parts, and None for no data in particular. ``fit`` is how the
+    official code tunes it; None where there is no such code.
     """
 
     backbone: BackboneSpec
-    classes: int | None
+    classes: int | Categories | None
     head: str
     source: str
     fit: OfficialFit | None = None
@@ -230,6 +233,26 @@ class Backbone(nn.Module):
         """Length of that vector."""
         found = grafted_readout(self.readout, self.leads)
         return (found.fixed + found.each * self.leads) * self.width
+
+    # Points come from users: their shape is checked with a message, so these signatures do not promise one.
+    def looked(self, points: torch.Tensor, fewest: int = 1) -> Groups:
+        """``group`` of clouds that were looked at first, in the backbone's precision, whatever theirs is; errors as ``features``.
+
+        ``fewest`` are those points of a cloud that a head needs.
+        """
+        some = next(self.parameters())
+        points = clouds_of(points, max(fewest, self.fewest_points), some)
+        # Offsets are differences of nearly equal numbers: they are taken in the wider of the two precisions.
+        groups = self.group(points.to(torch.promote_types(points.dtype, some.dtype)))
+        return tuple(part.to(some.dtype) if part.is_floating_point() else part for part in groups)
+
+    def features(self, points: torch.Tensor) -> Float[torch.Tensor, "b f"]:
+        """The vector that a head or a probe sees, of ``points`` ``[batch, number, 3]``, any float type.
+
+        Raises:
+            DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the patches.
+        """
+        return self.pool(self.encode(self.looked(points)))
 
     def forward(self, points: Float[torch.Tensor, "b n 3"]) -> Tokens:
         """Tokens of clouds."""

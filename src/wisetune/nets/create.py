@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, Masking, Preset
+from wisetune.nets.categories import Categories, part_names
 from wisetune.nets.heads import HEADS, Head, parse_head
 from wisetune.nets.model import Model
 from wisetune.nets.official_fits import Reading
@@ -40,18 +41,21 @@ def create(
     name: str,
     *,
     preset: str | None = None,
-    classes: int | Sequence[str] | None = None,
+    classes: int | Sequence[str] | Categories | None = None,
     head: str | None = None,
     reading: Reading | None = None,
     seed: int = 0,
     **options: object,
-) -> Model:
+) -> Model | Segmenter:
     """A model with fresh weights, in eval mode: ``model(points)`` gives logits, ``model.features(points)`` what the head sees.
+
+    Without ``classes``, where the preset knows none, it has no head and gives features alone.
 
     Args:
         name: a backbone, or its spec (``point-mae:width=192,heads=3``).
         preset: a published setting of the backbone; its sizes are the defaults of ``options``.
-        classes: how many, or their names; a preset for one data set knows its own.
+        classes: how many, or their names; a preset for one data set knows its own. Of part segmentation the parts, best as a table of
+            categories with the names of each one's parts: ``{"chair": ["seat", "leg"], "table": ["top", "leg"]}``.
         head: one of ``HEADS`` (``linear``, ``mlp1``, ``mlp2``, ``mlp3``), with options if wanted
             (``mlp3:dropout=0.1``); by default the preset's, else ``mlp3``. With a head of part
             segmentation (``preset="shapenetpart"``) it is a ``Segmenter``, and classes are the parts.
@@ -73,18 +77,30 @@ def create(
     spec = with_options(spec, options)
     if classes is None and chosen is not None:
         classes = chosen.classes
+    if classes is None and head is None:
+        return Model(fresh_backbone(spec, seed), nn.Identity()).eval()
     names = class_names(classes)
     head_spec = parse_any_head(head or (chosen.head if chosen else _DEFAULT_HEAD))
     backbone = fresh_backbone(spec, seed)
     with drawing(seed, "head"):
-        return assemble(backbone, head_spec, names).eval()
+        return assemble(backbone, head_spec, classes if isinstance(classes, Mapping) else names).eval()
 
 
-def assemble(backbone: Backbone, head: Head | PartsHead, classes: Sequence[str]) -> Model:
-    """The model of a backbone and a head with fresh weights, drawn from torch's default generator: a ``Segmenter`` where the head is of parts."""
+def assemble(backbone: Backbone, head: Head | PartsHead, classes: Sequence[str] | Categories) -> Model | Segmenter:
+    """The model of a backbone and a head with fresh weights, drawn from torch's default generator: a ``Segmenter`` where the head is of parts.
+
+    Raises:
+        UsageError: a head that cannot read this backbone, or is not of what ``classes`` name.
+    """
+    names = class_names(classes)
     if isinstance(head, PartsHead):
-        return Segmenter(backbone, head.build(backbone, len(classes)), head, classes)
-    return Model(backbone, head.build(backbone.feature_width, len(classes)), head, classes)
+        return Segmenter(backbone, head.build(backbone, len(names)), head, classes)
+    if isinstance(classes, Mapping):
+        raise UsageError(
+            f"classes name the parts of {len(classes)} categories, and '{head}' is a head of classes. Give classes= as a number or a list, or "
+            f"a head of parts: {', '.join(PARTS_HEADS)}."
+        )
+    return Model(backbone, head.build(backbone.feature_width, len(names)), head, names)
 
 
 def parse_any_head(text: str, *, filed: bool = False) -> Head | PartsHead:
@@ -167,14 +183,23 @@ def fresh_head(head: Head, backbone: Backbone, classes: int, seed: int) -> nn.Mo
         return head.build(backbone.feature_width, classes)
 
 
-def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
-    """Names of classes; a count gives ``0``, ``1`` and so on.
+def class_names(classes: int | Sequence[str] | Categories | None) -> tuple[str, ...]:
+    """Names of classes; a count gives ``0``, ``1`` and so on, a table of categories the names of their parts.
 
     Raises:
         UsageError: none, or the same name twice.
     """
+    if isinstance(classes, Mapping):
+        if not classes or not all(
+            isinstance(name, str) and name and not isinstance(parts, int) and class_names(parts) for name, parts in classes.items()
+        ):
+            raise UsageError(f"classes={dict(classes)!r}; a table of categories has of each, by name, the names of its parts.")
+        return class_names(part_names(classes))
     if classes is None:
-        raise UsageError("a model with a head needs classes=: how many, or their names. (Presets for one data set know theirs.)")
+        raise UsageError(
+            "a model with a head needs classes=: how many, or their names. (Presets for one data set know theirs. For features alone leave head= "
+            "out too.)"
+        )
     if isinstance(classes, int):
         if isinstance(classes, bool) or not 1 <= classes <= _MOST_CLASSES:
             raise UsageError(f"classes={classes}; it must be a whole number from 1 to {_MOST_CLASSES}, or a list of names.")

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets._edges import EDGE_GROUPS, EDGE_SLOPE, edge_map, over_edges
 from wisetune.nets.backbone import Groups, on_meta
+from wisetune.nets.clouds import clouds_of
 from wisetune.nets.files.checkpoint import read_state
 from wisetune.nets.files.torch_pointcloud import translate
-from wisetune.nets.model import check_clouds
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.tokenizer import MiniPointNet
 from wisetune.points.neighbours import NeighbourRule, cut, nearest_neighbours
@@ -85,8 +85,9 @@ class DVAETokenizer(nn.Module):
         Raises:
             DataError: not ``[batch, points, 3]`` of finite floats, or too few points for the patches.
         """
-        check_clouds(points, max(self.groups, self.group_size))
-        published, dtype = self.reading == "as_published", self.dgcnn_1.input_trans.weight.dtype
+        weight = self.dgcnn_1.input_trans.weight
+        points = clouds_of(points, max(self.groups, self.group_size), weight)
+        published, dtype = self.reading == "as_published", weight.dtype
         # Offsets are differences of nearly equal numbers: they are taken in the wider of the two precisions.
         points = points.to(torch.promote_types(points.dtype, dtype))
         rules: tuple[SamplingRule, NeighbourRule] = ("pointnet2", "expanded") if published else ("intended", "exact")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from wisetune.nets.backbone import Groups
+from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import refuse_segmenter
 
@@ -29,9 +30,9 @@ class FeatureBank:
         self._groups: OrderedDict[tuple[str, str], Groups] = OrderedDict()
         self._features: OrderedDict[tuple[str, str], Float32[np.ndarray, "n f"]] = OrderedDict()
 
-    def groups(self, model: Model, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Groups:
-        """Patches of clouds, shared by all weights of one architecture."""
-        key = (repr(getattr(model.backbone, "spec", type(model.backbone).__name__)), points_key)
+    def groups(self, model: Headed, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Groups:
+        """What models derive from clouds without weights, shared by all that do so alike."""
+        key = (model.grouping, points_key)
         if key in self._groups:
             self._groups.move_to_end(key)
             return self._groups[key]
@@ -47,7 +48,9 @@ class FeatureBank:
             self._groups.popitem(last=False)
         return groups
 
-    def features(self, model: Model, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str) -> Float32[np.ndarray, "n f"]:
+    def features(
+        self, model: Headed, weights_key: str, points: Float32[np.ndarray, "n p 3"], points_key: str
+    ) -> Float32[np.ndarray, "n f"]:
         """What the head sees of these clouds, in eval mode."""
         key = (weights_key, points_key)
         if key in self._features:
@@ -90,7 +93,7 @@ class FeatureBank:
 
 
 @contextlib.contextmanager
-def _looking(model: Model) -> Iterator[None]:
+def _looking(model: Headed) -> Iterator[None]:
     """Eval mode without gradients; after it each part is in the mode that it was in, which need not be that of the whole."""
     training = {module: module.training for module in model.modules()}
     model.eval()

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._bottleneck import Bottleneck
 from wisetune.tune.graft import Grafting
@@ -22,7 +22,7 @@ class Adapter(Grafting):
     rank: int = option(32, least=1, most=1 << 13, means="width of the bottleneck")
     after: tuple[Literal["attn", "mlp"], ...] = option(("attn", "mlp"), means="behind attention, the MLP, or both")
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """A bottleneck behind each of these."""
         for site in model.backbone.anatomy.sites:
             self.refuse_wide(self.rank, site.width, site.block)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._bottleneck import Bottleneck
 from wisetune.tune.graft import Grafting
@@ -23,7 +23,7 @@ class AdaptFormer(Grafting):
     scale: float = option(0.1, above=0, means="how much it counts")
     dropout: float = option(0.1, least=0, below=1, means="the share of the bottleneck's values that are dropped in training")
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """A bottleneck beside each block's second branch, drop path and all."""
         for site in model.backbone.anatomy.sites:
             self.refuse_wide(self.rank, site.width, site.block)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from wisetune.nets._linear import Linear, linear
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Block
 from wisetune.spec import option
@@ -98,7 +98,7 @@ class DAPT(Grafting):
         "all", means="a head sees what it would, and the mean of prompts; the class token and that mean; or what it would"
     )
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """Adapters, prompts, scale and shift."""
         backbone, anatomy = model.backbone, model.backbone.anatomy
         for stage in anatomy.stages:
@@ -132,6 +132,6 @@ class DAPT(Grafting):
             lead = f"lead+{EXTRA}" if backbone.leads else EXTRA
             backbone.readout = with_extra(backbone.readout) if self.readout == "all" else lead
 
-    def _scale(self, model: Model, place: str, width: int, way: str) -> None:
+    def _scale(self, model: Headed, place: str, width: int, way: str) -> None:
         affine = self.put(model, place, Affine(width))
         model.backbone.get_submodule(place).register_forward_hook(getattr(affine, way))

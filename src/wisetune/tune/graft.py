@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune.tuning import Tuning
 
@@ -52,7 +52,7 @@ class Grafting(Tuning):
         """The attribute under which its modules stand, in whatever they are grafted into."""
         return type(self).__name__.lower()
 
-    def put(self, model: Model, place: str, graft: M) -> M:
+    def put(self, model: Headed, place: str, graft: M) -> M:
         """``graft`` at a part of the backbone, under the slot, for whoever hooks it."""
         model.backbone.get_submodule(place).add_module(self.slot, graft)
         return graft
@@ -69,7 +69,7 @@ class Grafting(Tuning):
         """What it grafted, and the head."""
         return name.startswith("head.") or self.slot in name.split(".")
 
-    def parameters(self, model: Model) -> dict[str, nn.Parameter]:
+    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
         """The parameters that train, by name; all others are frozen in place."""
         chosen = super().parameters(model)
         for name in model.backbone.anatomy.class_token if self.class_token else ():
@@ -77,7 +77,7 @@ class Grafting(Tuning):
             value.requires_grad_(True)
         return chosen
 
-    def in_training(self, model: Model) -> list[nn.Module]:
+    def in_training(self, model: Headed) -> list[nn.Module]:
         """The grafts and the head; as published everything."""
         if self.reading == "as_published":
             return [model]

@@ -12,7 +12,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets._linear import linear
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.spec import option
 from wisetune.tune._edges import EdgeConv
@@ -65,7 +65,7 @@ class IDPT(Grafting):
     neighbours: int = option(20, least=1, most=1 << 10, means="of each token, in the space of tokens")
     readout: Literal["all", "prompt"] = option("all", means="a head sees what it would, and the prompt; or the prompt alone")
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """A prompt, and its way through the blocks after it."""
         backbone = model.backbone
         stage = backbone.anatomy.stages[-1]
@@ -83,7 +83,7 @@ class IDPT(Grafting):
         backbone.get_submodule(backbone.anatomy.norms[-1]).register_forward_hook(shown.after)
         backbone.readout = EXTRA if self.readout == "prompt" else with_extra(backbone.readout)
 
-    def parameters(self, model: Model) -> dict[str, nn.Parameter]:
+    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
         """The parameters that train; as published not the prompt's position."""
         chosen = super().parameters(model)
         if self.reading == "as_published":

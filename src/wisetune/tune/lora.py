@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._low_rank import LowRank
 from wisetune.tune.graft import Grafting
@@ -27,7 +27,7 @@ class Lora(Grafting):
         ("q", "v"), means="maps, of q, k, v (each by itself), qkv (as one), proj, fc1, fc2"
     )
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """A pair of matrices for each map of each block."""
         scale = 1.0 if self.alpha is None else self.alpha / self.rank
         for site in model.backbone.anatomy.sites:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._tokens import Keys
 from wisetune.tune.graft import Grafting
@@ -19,7 +19,7 @@ class Prefix(Grafting):
 
     length: int = option(50, least=1, most=1 << 12, means="keys and values of each block")
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """Keys and values at each attention."""
         for site in model.backbone.anatomy.sites:
             graft = self.put(model, site.attend, Keys(self.length, site.width))

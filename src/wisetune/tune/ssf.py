@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.tune._affine import Affine
 from wisetune.tune.graft import Grafting
 
@@ -19,7 +19,7 @@ class SSF(Grafting):
 
     name: ClassVar[str] = "ssf"
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """One behind each operation."""
         anatomy = model.backbone.anatomy
         for site in anatomy.sites:

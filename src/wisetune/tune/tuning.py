@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import Backbone, Grafted
 from wisetune.nets.grafts import parts
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import Spec
 
 
@@ -32,7 +32,7 @@ class Tuning(Spec):
         """Whether training changes what enters the BatchNorms of the backbone, or their statistics: a mix with the start has to measure these anew."""
         return self.moves_features
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """Add modules to the backbone of a model, in place; by itself none.
 
         They become submodules of the backbone, so that its keys stay and theirs are new, and are called by hooks that are *bound methods* of a
@@ -43,7 +43,7 @@ class Tuning(Spec):
         With ``recompute`` a block, and what is called inside it, is computed twice a step: a hook there must leave nothing behind after the block.
         """
 
-    def graft_into(self, model: Model) -> None:
+    def graft_into(self, model: Headed) -> None:
         """``graft``, noted in the backbone if anything changes: its file has to say it, and models that are mixed have to agree on it.
 
         Raises:
@@ -88,14 +88,14 @@ class Tuning(Spec):
         if added or calls_now != calls or not same:
             backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
 
-    def in_training(self, model: Model) -> list[nn.Module]:
+    def in_training(self, model: Headed) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.
 
         By itself the whole model, or the head alone where the features do not change.
         """
         return [model] if self.moves_features else [model.head]
 
-    def parameters(self, model: Model) -> dict[str, nn.Parameter]:
+    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
         """The parameters that train, by name; all others are frozen in place."""
         chosen = {}
         for name, value in model.named_parameters():
@@ -108,7 +108,7 @@ class Tuning(Spec):
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def _calls(model: Model) -> dict[str, object]:
+def _calls(model: Headed) -> dict[str, object]:
     """What is called where a module of a model is, by place: hooks, and a ``forward`` in place of its class's."""
     found: dict[str, object] = {}
     for name, module in model.named_modules():

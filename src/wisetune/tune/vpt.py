@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._tokens import Prompts, Seen
 from wisetune.tune.graft import Grafting
@@ -24,7 +24,7 @@ class VPT(Grafting):
     prompts: int = option(10, least=1, most=1 << 12, means="how many, of each block or at all")
     deep: bool = option(True, means="new ones for every block, or one set before the first")
 
-    def graft(self, model: Model) -> None:
+    def graft(self, model: Headed) -> None:
         """Prompts before each block, or before all."""
         anatomy = model.backbone.anatomy
         for site in anatomy.sites if self.deep else anatomy.stages[0].sites:

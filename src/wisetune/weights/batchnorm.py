@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from wisetune.errors import TrainingError, UsageError
 from wisetune.nets.backbone import Groups
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
+from wisetune.nets.segmenter import Segmenter
 from wisetune.runtime import generator
 
 B = TypeVar("B")
@@ -30,8 +31,15 @@ _UNTOUCHED = -1.0
 _BATCH = 32
 
 
-def reestimate_on(model: Model, groups: Groups) -> dict[str, Any]:
-    """``reestimate`` on grouped clouds (see ``Model.group``), as every mix of a study is: in batches that follow from their number alone."""
+def reestimate_on(model: Headed, groups: Groups, category: Tensor | None = None) -> dict[str, Any]:
+    """``reestimate`` on grouped clouds (see ``Headed.group``), as every mix of a study is: in batches that follow from their number alone.
+
+    A part segmentation model needs the ``category`` of each cloud too, one-hot.
+    """
+    if isinstance(model, Segmenter):
+        if category is None:
+            raise UsageError("a part segmentation model's statistics are measured on clouds with their categories, and none were given.")
+        return reestimate(model, drawn_batches((*groups, category)), lambda part: model.answer(part[:-1], part[-1]))
     return reestimate(model, drawn_batches(groups), lambda part: model.head(model.encode(part)))
 
 

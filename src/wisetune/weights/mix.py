@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
+from wisetune.nets.categories import Category
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.grafts import absent, scale, told, unexplained
+from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import Segmenter
 from wisetune.weights.alphas import tidy
 from wisetune.weights.batchnorm import reestimate_on
 from wisetune.weights.merge import Missing, State, fresh_copy
@@ -38,20 +41,20 @@ _TUNED = "the fine-tuned model's, as at every alpha"
 _HEADS = f"{_TUNED} (WiSE-FT), or one trained on the mixed backbone (WiSE-FT-LP)"
 
 
-def unmixed(model: Model | Backbone) -> list[Unmixed]:
+def unmixed(model: Headed | Backbone) -> list[Unmixed]:
     """What a mix of a start and a fine-tuned model does not mix: the head, and of the backbone what pre-training lacks.
 
     A mix that mixed them would mix initial noise in.
     """
-    backbone = model.backbone if isinstance(model, Model) else model
-    prefixes = model.head_prefixes if isinstance(model, Model) else (f"{backbone.head_name}.",)
+    backbone = model.backbone if isinstance(model, Headed) else model
+    prefixes = model.head_prefixes if isinstance(model, Headed) else (f"{backbone.head_name}.",)
     head = ", ".join(prefix.rstrip(".") for prefix in prefixes)
     return [*(Unmixed(name, _TUNED) for name in backbone.anatomy.fresh), Unmixed(f"{head} (the head)", _HEADS)]
 
 
 @overload
 def mix(
-    start: Model | Backbone,
+    start: Headed | Backbone,
     finetuned: Model,
     alpha: float,
     *,
@@ -59,6 +62,19 @@ def mix(
     missing: Missing = "from_last",
     clouds: Clouds | None = None,
 ) -> Model: ...
+
+
+@overload
+def mix(
+    start: Headed | Backbone,
+    finetuned: Segmenter,
+    alpha: float,
+    *,
+    head: HeadRule = "from_finetuned",
+    missing: Missing = "from_last",
+    clouds: Clouds | None = None,
+    categories: Category | None = None,
+) -> Model | Segmenter: ...
 
 
 @overload
@@ -74,15 +90,16 @@ def mix(
 
 
 def mix(
-    start: State | Model | Backbone,
-    finetuned: State | Model,
+    start: State | Headed | Backbone,
+    finetuned: State | Model | Segmenter,
     alpha: float,
     *,
     head_prefixes: Sequence[str] | None = None,
     head: HeadRule = "from_finetuned",
     missing: Missing = "from_last",
     clouds: Clouds | None = None,
-) -> dict[str, Tensor] | Model:
+    categories: Category | None = None,
+) -> dict[str, Tensor] | Model | Segmenter:
     """Mix the backbones of two models: (1 - alpha) start + alpha finetuned (Wortsman et al. 2022, eq. 1), heads left out.
 
     The start has no head for the task, or another one, so heads are never averaged:
@@ -102,28 +119,30 @@ def mix(
         finetuned: the fine-tuned model, or its state dict; the result has its keys, in its order, on its devices.
         alpha: 0 gives the start's backbone, 1 the fine-tuned one, both bit for bit.
         head_prefixes: of state dicts, where heads live; ``head`` means every key that is ``head`` or begins with ``head.``, and is the
-            default (``Model.head_prefixes`` names another). ``()`` for models without a head.
+            default (a model's ``head_prefixes`` names another). ``()`` for models without a head.
         head: what becomes of the fine-tuned head.
         missing: what becomes of backbone keys that only one model has (see ``wisetune.weights.merge``).
         clouds: of two models, clouds ``[n, p, 3]`` on which BatchNorm statistics are measured again, centred and scaled as those that the model
             was tuned on: ``wisetune.parse_task("scans").load(1024).train.points``. At alpha 0 and 1 nothing is mixed, and nothing measured.
+        categories: of part segmentation models, the category of each of ``clouds``, by name or number.
 
     Returns:
         A new state dict that shares no storage with either model; of models a new model in eval mode, without a head for ``head="drop"``.
 
     Raises:
-        UsageError: alpha outside [0, 1], an unknown policy, a prefix that no fine-tuned key begins with, a model and a state dict, or clouds with
-            state dicts.
-        DataError: clouds that the model cannot take.
+        UsageError: alpha outside [0, 1], an unknown policy, a prefix that no fine-tuned key begins with, a model and a state dict, clouds with
+            state dicts, or categories missing or for nothing.
+        DataError: clouds or categories that the model cannot take.
         WeightsError: backbones that do not fit each other, or with other grafts, or values that are not finite.
     """
     if head not in ("from_finetuned", "drop"):
         raise UsageError(f"head is '{head}'; it can be from_finetuned, drop.")
-    if isinstance(start, (Model, Backbone)) and isinstance(finetuned, Model):
+    if isinstance(start, (Headed, Backbone)) and isinstance(finetuned, (Model, Segmenter)):
         if head_prefixes is not None:
             raise UsageError("head_prefixes were given with models, which know their heads; leave them out.")
-        return _mix_models(start, finetuned, alpha, head, missing, clouds)
-    if isinstance(start, (Model, Backbone)) and isinstance(finetuned, Backbone):
+        _check_categories(finetuned, clouds, categories)
+        return _mix_models(start, finetuned, alpha, head, missing, clouds, categories)
+    if isinstance(start, (Headed, Backbone)) and isinstance(finetuned, Backbone):
         raise UsageError(
             f"the second model given to wisetune.mix is a backbone ({type(finetuned).__name__}) without a head, where the fine-tuned model belongs: "
             f"{_headed(start)} Backbones alone are mixed as state dicts: "
@@ -135,14 +154,27 @@ def mix(
             f"{kinds} cannot be mixed; give a start and a fine-tuned wisetune model, or the state dicts of both: "
             "wisetune.mix(wisetune.resolve('point-mae-mini').load(), wisetune.load_model('tuned.safetensors'), 0.5)."
         )
-    if clouds is not None:
-        raise UsageError("clouds= was given with state dicts, which cannot look at clouds; give the two models themselves.")
+    if clouds is not None or categories is not None:
+        word = "categories" if clouds is None else "clouds"
+        raise UsageError(f"{word}= was given with state dicts, which cannot look at clouds; give the two models themselves.")
     return _mix_states(start, finetuned, alpha, ("head",) if head_prefixes is None else head_prefixes, head, missing)
 
 
-def _headed(start: Model | Backbone) -> str:
+def _check_categories(finetuned: Model | Segmenter, clouds: Clouds | None, categories: Category | None) -> None:
+    if not isinstance(finetuned, Segmenter):
+        if categories is not None:
+            raise UsageError("categories= was given with a classifier; they are for part segmentation models. Leave them out.")
+    elif (clouds is None) != (categories is None):
+        given, other = ("categories", "clouds") if clouds is None else ("clouds", "categories")
+        raise UsageError(
+            f"{given}= was given without {other}=; the BatchNorm statistics of a part segmentation model are measured on clouds with the "
+            "category of each. Give both, or neither."
+        )
+
+
+def _headed(start: Headed | Backbone) -> str:
     """What to give as the fine-tuned model, to whoever gave a backbone."""
-    if isinstance(start, Model):
+    if isinstance(start, Headed):
         return "the first one has a head. Change places: the start first, then the fine-tuned model."
     return "give the model with the head that it was tuned with, as wisetune.load_model('tuned.safetensors') reads it."
 
@@ -157,8 +189,16 @@ def mixable(backbone: Backbone, *, is_start: bool, like: Backbone | None = None)
     return own if like is None else own | absent(backbone, like)
 
 
-def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: HeadRule, missing: Missing, clouds: Clouds | None) -> Model:
-    begun = start.backbone if isinstance(start, Model) else start
+def _mix_models(
+    start: Headed | Backbone,
+    finetuned: Model | Segmenter,
+    alpha: float,
+    head: HeadRule,
+    missing: Missing,
+    clouds: Clouds | None,
+    categories: Category | None,
+) -> Model | Segmenter:
+    begun = start.backbone if isinstance(start, Headed) else start
     _check_grafts(begun, finetuned.backbone)
     before = mixable(begun, is_start=True, like=finetuned.backbone)
     after = finetuned.state_dict()
@@ -166,8 +206,12 @@ def _mix_models(start: Model | Backbone, finetuned: Model, alpha: float, head: H
     mixed = copy.deepcopy(finetuned)
     mixed.load_state_dict(_mix_states(before, after, alpha, roots, "from_finetuned", missing))
     if clouds is not None and tidy(alpha) not in (0.0, 1.0):
-        device = next(mixed.parameters()).device
-        reestimate_on(mixed.eval(), FeatureBank(device).groups(mixed, _stacked(clouds), "clouds"))
+        device, stacked = next(mixed.parameters()).device, _stacked(clouds)
+        groups = FeatureBank(device).groups(mixed.eval(), stacked, "clouds")
+        hot = None
+        if isinstance(mixed, Segmenter) and categories is not None:
+            hot = mixed.one_hot(categories, len(stacked)).to(groups[0])
+        reestimate_on(mixed, groups, hot)
     return (mixed if head == "from_finetuned" else Model(mixed.backbone, nn.Identity())).eval()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from wisetune.nets.backbone import Preset
+from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
 from wisetune.nets.plain import PROJECTED, BareSpec, Plain, small
@@ -84,7 +85,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "few-shot": _official(1024, 64, 40, "few_shot/fewshot_modelnet", _fit(1024, of=8192, epochs=150)),
     "shapenetpart": Preset(
-        ACTSpec(points=2048, groups=128, class_token=False, readout="max+mean"), 50, "parts", "ACT part_segmentation/models/pt.py"
+        ACTSpec(points=2048, groups=128, class_token=False, readout="max+mean"), SHAPENETPART, "parts", "ACT part_segmentation/models/pt.py"
     ),
     "svm": Preset(
         ACTSpec(readout=PROJECTED), None, "linear", "the feature of ACT's linear SVM during cfgs/pretrain/pretrain_act_distill.yaml"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.backbone import Preset
+from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.official_fits import official_fit
 from wisetune.nets.parts_graph import GraphParts
 from wisetune.nets.plain import PROJECTED, WIDTH_MADE, Plain, PlainSpec, small
@@ -83,7 +84,10 @@ PRESETS: dict[str, Preset] = {
     "scanobjectnn": _official(1024, 64, "ScanObjectNN_models/PointTransformer_hardest", of=2048),
     "few-shot": _official(1024, 64, "Fewshot_models/PointTransformer", epochs=150),
     "shapenetpart": Preset(
-        PointBERTSpec(points=2048, groups=128, segments=True), 50, "parts-graph", "Point-BERT segmentation/models/PointTransformer.py"
+        PointBERTSpec(points=2048, groups=128, segments=True),
+        SHAPENETPART,
+        "parts-graph",
+        "Point-BERT segmentation/models/PointTransformer.py",
     ),
     "svm": Preset(
         PointBERTSpec(readout=PROJECTED), None, "linear", "the feature of Point-BERT's linear SVM in cfgs/Mixup_models/Point-BERT.yaml"

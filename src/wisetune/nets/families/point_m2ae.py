@@ -24,6 +24,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site, Stage
+from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.official_fits import Reading, official_fit
 from wisetune.nets.parts import PyramidParts
 from wisetune.nets.readout import READS, Tokens, by_role, readout
@@ -342,7 +343,9 @@ PRESETS: dict[str, Preset] = {
         "Point-M2AE cfgs/fine-tuning/scan_pb.yaml",
         official_fit(2048, of=2048, votes=None),
     ),
-    "shapenetpart": Preset(PointM2AESpec(points=2048, norm="each"), 50, "parts-pyramid", "Point-M2AE segmentation/Point_M2AE_SEG.py"),
+    "shapenetpart": Preset(
+        PointM2AESpec(points=2048, norm="each"), SHAPENETPART, "parts-pyramid", "Point-M2AE segmentation/Point_M2AE_SEG.py"
+    ),
     "svm": Preset(PointM2AESpec(norm="levels"), None, "linear", "the feature of Point-M2AE's linear SVM, cfgs/linear-svm/modelnet40.yaml"),
     "pretrain": Preset(
         PointM2AESpec(points=2048, norm="levels"), None, "linear", "the encoder of Point-M2AE cfgs/pre-training/point-m2ae.yaml"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.backbone import Masking, Preset
+from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
@@ -77,7 +78,10 @@ PRESETS: dict[str, Preset] = {
     # The official few-shot runs keep the 40 outputs and use the first 5 or 10.
     "few-shot": _official(1024, 64, 40, "fewshot", official_fit(1024, of=8192, epochs=150)),
     "shapenetpart": Preset(
-        PointMAESpec(points=2048, groups=128, class_token=False, readout="max+mean"), 50, "parts", "Point-MAE segmentation/models/pt.py"
+        PointMAESpec(points=2048, groups=128, class_token=False, readout="max+mean"),
+        SHAPENETPART,
+        "parts",
+        "Point-MAE segmentation/models/pt.py",
     ),
     "pretrain": Preset(PointMAESpec(class_token=False, readout="max+mean"), None, "linear", "the encoder of Point-MAE cfgs/pretrain.yaml"),
     "mini": Preset(

@@ -17,6 +17,7 @@ from torch import nn
 
 from wisetune.nets._linear import Linear
 from wisetune.nets.backbone import Preset
+from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
 from wisetune.nets.plain import Plain, PlainSpec, small
@@ -150,7 +151,9 @@ PRESETS: dict[str, Preset] = {
     "few-shot": _official(
         1024, 64, 40, "full/fewshot", _modelnet(5e-4, epochs=150, drop_path=0.1, augment="rotate-y", votes="none"), drop_path=0.1
     ),
-    "shapenetpart": Preset(ReConSpec(points=2048, groups=128, drop_path=0.1), 50, "parts:leads=true", "ReCon segmentation/models/pt.py"),
+    "shapenetpart": Preset(
+        ReConSpec(points=2048, groups=128, drop_path=0.1), SHAPENETPART, "parts:leads=true", "ReCon segmentation/models/pt.py"
+    ),
     "svm": Preset(ReConSpec(readout="leads-max+total"), None, "linear", "the feature of ReCon's linear SVM, cfgs/svm/modelnet40.yaml"),
     "pretrain": Preset(ReConSpec(), None, "linear", "the encoder of ReCon cfgs/pretrain/base.yaml"),
     "small": Preset(ReConSpec(width=256, heads=4), None, "linear", "the encoder of ReCon cfgs/pretrain/small.yaml"),

@@ -20,7 +20,7 @@ from wisetune.nets.create import BACKBONES
 from wisetune.nets.files.checkpoint import Checkpoint, read_state
 from wisetune.nets.files.kin import Kin, kin_of, way
 from wisetune.nets.files.torch_pointcloud import NAME, released, translate, widened
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.nets.segmenter import Segmenter
 from wisetune.spec import dashed, spell
 
@@ -80,7 +80,7 @@ class LoadReport:
 
 
 def load_official(
-    model: Model | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 1.0, family: str | None = None
+    model: Headed | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 1.0, family: str | None = None
 ) -> LoadReport:
     """Load a released checkpoint in place, converted to the model's dtype and device.
 
@@ -101,7 +101,7 @@ def load_official(
             is then as it was.
         UsageError: no model, neither a file nor a state dict, or a family whose encoder is another architecture.
     """
-    if not isinstance(model, (Model, Backbone)) or not isinstance(source, (str, Path, Mapping)):
+    if not isinstance(model, (Headed, Backbone)) or not isinstance(source, (str, Path, Mapping)):
         raise UsageError(
             f"load_official was given {type(model).__name__} and {type(source).__name__}; it takes a model or backbone, then the file (or its "
             "state dict) to load into it: wisetune.load_official(model, 'pretrain.pth')."
@@ -147,18 +147,18 @@ class _Match:
     """Which tensor of a checkpoint goes where."""
 
     def __init__(
-        self, label: str, model: Model | Backbone, found: Mapping[str, Tensor], family: str | None, called: Mapping[str, str]
+        self, label: str, model: Headed | Backbone, found: Mapping[str, Tensor], family: str | None, called: Mapping[str, str]
     ) -> None:
         self.label, self.model, self.found, self.called = label, model, found, called
         self.shapes = {key: tuple(value.shape) for key, value in found.items()}
-        self.backbone = model.backbone if isinstance(model, Model) else model
+        self.backbone = model.backbone if isinstance(model, Headed) else model
         self.kin = kin_of(self.backbone, family) if family is not None else None
         self.targets: dict[str, Tensor] = model.state_dict()
         self.loaded: dict[str, str] = {}
         self.ignored: list[str] = []
         self.homeless: list[str] = []
         self.mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-        self.head_prefixes = model.head_prefixes if isinstance(model, Model) else (self.backbone.head_name + ".",)
+        self.head_prefixes = model.head_prefixes if isinstance(model, Headed) else (self.backbone.head_name + ".",)
         if self.kin is not None:
             self._refuse_others(self.kin)
         for key, value in found.items():

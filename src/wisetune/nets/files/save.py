@@ -23,12 +23,15 @@ from wisetune import runtime
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.files import write_bytes
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty, on_meta
+from wisetune.nets.categories import Categories
 from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
 from wisetune.nets.files.checkpoint import kind_of
 from wisetune.nets.grafts import told, unexplained
+from wisetune.nets.headed import Headed
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.nets.parts import PartsHead
+from wisetune.nets.segmenter import Segmenter
 
 FORMAT = "wisetune-weights-1"
 KEY = "wisetune"
@@ -36,7 +39,7 @@ KEY = "wisetune"
 _HALF = (torch.float16, torch.bfloat16)
 _FLOATS = ("F", "BF")
 """What the names of such types begin with in a safetensors file."""
-Graft = Callable[[Model, str], None]
+Graft = Callable[[Headed, str], None]
 """Puts what a tuning grafts into a model, by the tuning's spelling."""
 
 
@@ -44,7 +47,8 @@ Graft = Callable[[Model, str], None]
 class Card:
     """What a weights file says it is.
 
-    ``head`` is None and ``classes`` empty for a backbone alone. ``grafts`` spells the tunings that put modules into the backbone. ``about`` is the
+    ``head`` is None and ``classes`` empty for a backbone alone. Of a part segmentation model ``categories`` are what it knows of which parts are
+    of which category. ``grafts`` spells the tunings that put modules into the backbone. ``about`` is the
     writer's own.
     """
 
@@ -55,9 +59,10 @@ class Card:
     version: str
     about: dict[str, Any]
     grafts: tuple[str, ...] = ()
+    categories: Categories = dataclasses.field(default_factory=dict)
 
 
-def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
+def save_model(path: str | Path, model: Headed, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
     """Write a model with its head; returns the digest of its values.
 
     Args:
@@ -72,10 +77,15 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
         WeightsError: values are not finite, also when half precision is too narrow for them.
         StorageError: the file cannot be written.
     """
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(model, Model):
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(model, Headed):
         raise UsageError(
             f"save_model was given {type(path).__name__} and {type(model).__name__}; it takes a path and a whole model with its head: "
             "wisetune.save_model('mine.safetensors', model)."
+        )
+    if model.headless:
+        raise UsageError(
+            "this model has no head, and save_model writes whole models. Give classes= to create, or write its backbone: "
+            "wisetune.nets.files.save.save_backbone('mine.safetensors', model.backbone)."
         )
     if model.head_spec is None or not model.classes:
         raise UsageError(
@@ -84,7 +94,8 @@ def save_model(path: str | Path, model: Model, about: Mapping[str, Any] | None =
         )
     if others := unexplained(model.backbone):
         _refuse_additions(path, model.backbone, f"'{others[0]}'", "Graft it by a tuning in a recipe, or take it out.")
-    said = {"head": model.head_spec.in_full(), "classes": list(model.classes)}
+    categories = model.categories if isinstance(model, Segmenter) else {}
+    said = {"head": model.head_spec.in_full(), "classes": categories or list(model.classes)}
     if model.backbone.grafts:
         said["grafts"] = [graft.tuning for graft in model.backbone.grafts]
     return _write(Path(path), model.state_dict(), model.backbone.spec, said, about, half)
@@ -97,7 +108,7 @@ def save_backbone(path: str | Path, backbone: Backbone, about: Mapping[str, Any]
     return _write(Path(path), backbone.state_dict(), backbone.spec, {}, about, half)
 
 
-def load_model(path: str | Path, graft: Graft | None = None) -> Model:
+def load_model(path: str | Path, graft: Graft | None = None) -> Model | Segmenter:
     """The model in a file that ``save_model`` wrote, in eval mode, in float32 if it was stored in half precision.
 
     Without ``graft`` a file into whose backbone a tuning grafted is refused: ``wisetune.load_model`` reads it.
@@ -108,7 +119,7 @@ def load_model(path: str | Path, graft: Graft | None = None) -> Model:
         UsageError: ``path`` is no path.
     """
     card, model = _read(_path(path, "load_model"), with_head=True, graft=graft)
-    assert isinstance(model, Model)
+    assert isinstance(model, (Model, Segmenter))
     assert card.head is not None
     return model
 
@@ -116,7 +127,7 @@ def load_model(path: str | Path, graft: Graft | None = None) -> Model:
 def load_backbone(path: str | Path) -> Backbone:
     """The backbone in a file that ``save_backbone`` or ``save_model`` wrote, in eval mode; errors as ``load_model``."""
     _, model = _read(_path(path, "load_backbone"), with_head=False)
-    return model.backbone if isinstance(model, Model) else model
+    return model.backbone if isinstance(model, Headed) else model
 
 
 def read_card(path: str | Path) -> Card:
@@ -137,8 +148,9 @@ def read_card(path: str | Path) -> Card:
             raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
         head = parse_any_head(said["head"], filed=True) if "head" in said else None
         classes = class_names(said["classes"]) if head else ()
+        categories = said["classes"] if head and isinstance(said["classes"], dict) else {}
         backbone, grafts = BACKBONES.parse_imported(said["backbone"]), tuple(str(text) for text in said.get("grafts", ()))
-        card = Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts)
+        card = Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts, categories)
     except (UsageError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
         raise WeightsError(f"{path} does not say what model it holds: {what}") from None
@@ -174,7 +186,7 @@ def _write(
     return digest
 
 
-def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card, Model | Backbone]:
+def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card, Headed | Backbone]:
     card = read_card(path)
     if with_head and card.head is None:
         raise WeightsError(f"{path} holds a backbone without a head: load it with load_backbone, or give a model that was tuned.")
@@ -184,14 +196,14 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
             "Give weights that were not tuned so; the whole model is read by wisetune.load_model."
         )
     backbone = build_empty(card.backbone)
-    model: Model | Backbone = backbone
+    model: Headed | Backbone = backbone
     if graft is not None:
         for tuning in card.grafts:
             _regraft(path, Model(backbone, nn.Identity()), tuning, graft)
     if card.head is not None:
         try:
             with on_meta():
-                model = assemble(backbone, card.head, card.classes).eval()
+                model = assemble(backbone, card.head, card.categories or card.classes).eval()
         except UsageError as error:  # a head that cannot read this backbone
             raise WeightsError(f"{path} does not say what model it holds: {error}") from None
     with safetensors.safe_open(path, "pt") as file:
@@ -212,7 +224,7 @@ def _path(given: str | Path, reader: str) -> Path:
     return Path(given)
 
 
-def _regraft(path: Path, model: Model, tuning: str, graft: Graft) -> None:
+def _regraft(path: Path, model: Headed, tuning: str, graft: Graft) -> None:
     try:
         with on_meta():
             graft(model, tuning)
@@ -223,7 +235,7 @@ def _regraft(path: Path, model: Model, tuning: str, graft: Graft) -> None:
         raise WeightsError(f"{path} does not say what model it holds: '{tuning}' cannot be grafted ({why})") from error
 
 
-def _compare(path: Path, card: Card, model: Model | Backbone, found: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+def _compare(path: Path, card: Card, model: Headed | Backbone, found: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
     """The names, shapes and kinds of numbers in the file against those of the model that it says it holds."""
     wanted = model.state_dict()
     for name in [*wanted, *found]:
