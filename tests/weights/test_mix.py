@@ -10,9 +10,10 @@ from torch import Tensor, nn
 import pico
 from my_tunings import Adapter, Scaled, tuned
 from wisetune.errors import DataError, UsageError, WeightsError
-from wisetune.nets.create import BACKBONES, create
+from wisetune.nets.create import BACKBONES, assemble, create, parse_any_head
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import Segmenter
 from wisetune.weights.mix import mix, unmixed
 
 FRESH = {"point-mae": {"cls_token", "cls_pos"}, "point-m2ae": {"norm.weight", "norm.bias"}}
@@ -155,6 +156,48 @@ def test_clouds_change_the_statistics_of_the_mix_and_nothing_else():
 def test_clouds_that_cannot_be_looked_at_are_refused(wrong, error, says):
     with pytest.raises(error, match=says):
         mix(model(0), model(1), 0.5, clouds=wrong)
+
+
+PARTS = {"stick": ("end", "middle"), "box": ("side",)}
+
+
+def segmenter(seed: int) -> Segmenter:
+    head = parse_any_head("parts:categories=2")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = assemble(pico.backbone(seed=seed), head, PARTS)
+        made.train()(torch.randn(6, pico.POINTS, 3), [0, 1] * 3)
+    return made.eval()
+
+
+def test_part_segmentation_models_are_mixed_and_their_statistics_measured_with_categories():
+    start, tuned = segmenter(0), segmenter(1)
+    random = np.random.default_rng(0)
+    clouds, categories = random.standard_normal((40, pico.POINTS, 3)), ["stick", "box"] * 20
+    plain, measured = mix(start, tuned, 0.5), mix(start, tuned, 0.5, clouds=clouds, categories=categories)
+    assert (type(measured), measured.categories) == (Segmenter, PARTS)
+    other = {key for key, value in plain.state_dict().items() if not torch.equal(value, measured.state_dict()[key])}
+    norms = {name for name, module in measured.named_modules() if isinstance(module, nn.BatchNorm1d)}
+    assert len(norms) == 7, "those of the head too"
+    assert {name.rpartition(".")[0] for name in other} == {name.removeprefix("backbone.").removeprefix("head.") for name in norms}
+    turned = mix(start, tuned, 0.5, clouds=clouds, categories=[1, 1] * 20)
+    assert not torch.equal(turned.state_dict()["label_conv.1.running_mean"], measured.state_dict()["label_conv.1.running_mean"])
+    assert pico.bits(mix(start.backbone, tuned, 0.5).state_dict()) == pico.bits(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("of", "given", "error", "says"),
+    [
+        (segmenter, {"clouds": torch.zeros(2, pico.POINTS, 3)}, UsageError, "clouds= was given without categories="),
+        (segmenter, {"categories": [0, 1]}, UsageError, "categories= was given without clouds="),
+        (segmenter, {"clouds": torch.randn(2, pico.POINTS, 3), "categories": [0, 2]}, DataError, "categories are 0 to 2; this model knows 2"),
+        (segmenter, {"clouds": torch.randn(2, pico.POINTS, 3), "categories": ["stik", "box"]}, DataError, "Did you mean 'stick'"),
+        (model, {"clouds": torch.zeros(2, pico.POINTS, 3), "categories": [0, 1]}, UsageError, "categories= was given with a classifier"),
+    ],
+)
+def test_categories_that_do_not_belong_are_refused(of, given, error, says):
+    with pytest.raises(error, match=says):
+        mix(of(0), of(1), 0.5, **given)
 
 
 def test_state_dicts_cannot_look_at_clouds():
