@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wisetune.build.estimator import Classifier
     from wisetune.data.tasks import parse_task
     from wisetune.errors import WisetuneError
+    from wisetune.measure.part_iou import part_iou
     from wisetune.nets.create import create
     from wisetune.nets.files.official import LoadReport, load_official
     from wisetune.nets.files.pretrained import resolve
@@ -41,6 +42,7 @@ _HOMES = {
     "load_official": "nets.files.official",
     "mix": "weights.mix",
     "parse_task": "data.tasks",
+    "part_iou": "measure.part_iou",
     "resolve": "nets.files.pretrained",
     "save_model": "nets.files.save",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "load_official",
     "mix",
     "parse_task",
+    "part_iou",
     "resolve",
     "save_model",
 ]

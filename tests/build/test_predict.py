@@ -9,14 +9,16 @@ import pytest
 import torch
 
 import pico
-from wisetune.build.predict import Predictor
-from wisetune.data.formats import write
+from wisetune.build.predict import PartsPredictor, Predictor
+from wisetune.data.formats import read, write
 from wisetune.errors import BadFile, WeightsError
+from wisetune.nets.create import assemble
 from wisetune.nets.files.save import save_model
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.nets.parts import Parts
 from wisetune.nets.segmenter import Segmenter
+from wisetune.points.content import content_key
 
 
 def model_file(folder: Path, about: dict[str, Any]) -> Path:
@@ -47,8 +49,53 @@ def test_a_part_segmentation_model_is_refused(tmp_path):
     torch.manual_seed(0)
     backbone, head = pico.backbone(), Parts(categories=2)
     save_model(tmp_path / "parts.safetensors", Segmenter(backbone, head.build(backbone, 3), head, ("leg", "seat", "back")))
-    with pytest.raises(WeightsError, match=r"parts\.safetensors is a part segmentation model.*wisetune predict takes a classifier"):
+    with pytest.raises(WeightsError, match=r"parts\.safetensors is a part segmentation model.*A classifier is needed here"):
         Predictor(tmp_path / "parts.safetensors", pico.CPU)
+    with pytest.raises(WeightsError, match=r"parts\.safetensors does not say which parts are of which category"):
+        PartsPredictor(tmp_path / "parts.safetensors", "Chair", pico.CPU)
+    with pytest.raises(WeightsError, match=r"is a classifier, which answers for whole clouds"):
+        PartsPredictor(model_file(tmp_path, {}), "Chair", pico.CPU)
+
+
+@pytest.fixture
+def parts_file(tmp_path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = assemble(pico.backbone(), Parts(categories=2), {"Chair": ["leg", "seat", "back"], "Mug": ["cup", "handle"]}).eval()
+        clouds = torch.randn(8, pico.POINTS, 3) / 3
+        with torch.no_grad():  # as after training, and no part is the likeliest of all points
+            for norm in model.head.modules():
+                norm.momentum = 1.0
+            model.train()(clouds, "Mug")
+            model.head.convs3.bias -= model.eval()(clouds, "Mug").mean(dim=(0, 1))
+    save_model(tmp_path / "parts.safetensors", model)
+    return tmp_path / "parts.safetensors"
+
+
+def test_every_point_of_a_scan_has_a_part_of_its_category(parts_file, scan, tmp_path):
+    predictor = PartsPredictor(parts_file, "mug", pico.CPU)
+    found = predictor.parts(scan)
+    assert (predictor.category, predictor.names, predictor.numbers) == ("Mug", ("cup", "handle"), range(3, 5))
+    assert np.array_equal(found.points, read(scan).points), "all points, as in the file"
+    assert not found.drawn
+    assert set(found.labels.tolist()) == {3, 4}
+    # The model saw 64 of them: those have its own answers, and the others that of the nearest.
+    seen = predictor.frame.drawn(read(scan), pico.POINTS, content_key(found.points))
+    own = predictor.model.segment(torch.from_numpy(predictor.frame.placed(seen))[None], "Mug")[0].numpy()
+    distance = ((found.points[:, None] - seen) ** 2).sum(axis=2)
+    assert np.array_equal(found.labels, own[distance.argmin(axis=1)])
+    assert np.array_equal(found.labels[distance.argmin(axis=0)], own)
+    shutil.copy(scan, tmp_path / "other.ply")
+    assert np.array_equal(predictor.parts(tmp_path / "other.ply").labels, found.labels)
+
+
+def test_of_a_mesh_points_are_drawn(parts_file, tmp_path):
+    (tmp_path / "block.obj").write_text("v 0 0 0\nv 4 0 0\nv 0 9 0\nv 0 0 2\nf 1 2 3\nf 1 2 4\nf 1 3 4\n")
+    found = PartsPredictor(parts_file, "Chair", pico.CPU).parts(tmp_path / "block.obj")
+    assert found.drawn
+    assert (found.points.shape, found.labels.shape) == ((pico.POINTS, 3), (pico.POINTS,))
+    assert found.points.max() > 3, "where they are in the file"
+    assert set(found.labels.tolist()) <= {0, 1, 2}
 
 
 def test_the_same_cloud_in_another_format_is_the_same_cloud(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from terminal import job, refused, wisetune
 
 import pico
-from wisetune.data.formats import write
+from wisetune.data.formats import read, write
+from wisetune.nets.create import create
 from wisetune.nets.files.save import load_model, save_model
 
 
@@ -109,6 +111,51 @@ def test_what_is_no_model_is_refused_by_name(finished, words, code, said):
     whole[-3] ^= 1
     (finished / "flipped.safetensors").write_bytes(whole)
     refused(wisetune("predict", *words), code, said)
+
+
+@pytest.fixture
+def parts(world):
+    model = create(str(pico.SPEC), head="parts:categories=2", classes={"Chair": ["leg", "seat, wide", "back"], "Mug": ["cup", "handle"]})
+    save_model(world / "parts.safetensors", model)
+    write(world / "scan.ply", pico.split(("box",), 1, "new").points[0])
+    return world
+
+
+def test_parts_of_every_point(parts):
+    done = wisetune("predict", "parts.safetensors", "scan.ply", "--category", "chair", "--out", "tables")
+    assert (done.code, done.error) == (0, "")
+    file, category, *shares = done.out.rstrip("\n").split("\t")
+    assert (file, category, [share.rpartition(" ")[0] for share in shares]) == ("scan.ply", "Chair", ["leg", "seat, wide", "back"])
+    (row,) = wisetune("predict", "parts.safetensors", "scan.ply", "--category", "Chair", "--json").json
+    assert list(row) == ["file", "category", "parts", "labels"]
+    assert len(row["labels"]) == pico.POINTS
+    for number, (name, share) in enumerate(row["parts"].items()):
+        count = row["labels"].count(number)
+        assert share == {"number": number, "points": count, "share": count / pico.POINTS}
+        assert f"{name} {share['share']:.3f}" in shares
+    with (parts / "tables/scan.ply.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [int(one["number"]) for one in rows] == row["labels"]
+    assert {one["part"] for one in rows} == {name for name, share in row["parts"].items() if share["points"]}
+    assert np.array_equal(np.array([[one["x"], one["y"], one["z"]] for one in rows], np.float64), read(parts / "scan.ply").points)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("parts", "scan.ply"), 2, "every point of a shape whose category is known: add --category NAME. There are: Chair, Mug."),
+        (("parts", "scan.ply", "--category", "Chiar"), 2, "--category: there is no category 'Chiar'. Did you mean 'Chair'?"),
+        (("parts", "scan.ply", "--category", "Mug", "--out", "scans"), 2, "--out scans is there and not an empty folder"),
+        (("parts", "scan.ply", "./deep/scan.ply", "--category", "Mug", "--out", "new"), 2, "two tables of one name"),
+        (("solids", "scan.ply", "--category", "Mug"), 2, "--category was given, which is for part segmentation, and solids.safetensors is"),
+        (("solids", "scan.ply", "--out", "new"), 2, "--out was given, which is for part segmentation"),
+        (("numbers", "scan.ply", "--category", "Mug"), 65, "numbers.safetensors does not say which parts are of which category"),
+    ],
+)
+def test_what_is_asked_of_the_wrong_model_is_refused(parts, words, code, said):
+    save_model(parts / "solids.safetensors", create(str(pico.SPEC), head="linear", classes=2))
+    save_model(parts / "numbers.safetensors", create(str(pico.SPEC), head="parts", classes=5))
+    refused(wisetune("predict", f"{words[0]}.safetensors", *words[1:]), code, said)
 
 
 def test_the_answer_is_that_of_the_model_in_the_file(files, finished):

@@ -190,8 +190,13 @@ def test_part_segmentation_models_are_mixed_and_their_statistics_measured_with_c
     [
         (segmenter, {"clouds": torch.zeros(2, pico.POINTS, 3)}, UsageError, "clouds= was given without categories="),
         (segmenter, {"categories": [0, 1]}, UsageError, "categories= was given without clouds="),
-        (segmenter, {"clouds": torch.randn(2, pico.POINTS, 3), "categories": [0, 2]}, DataError, "categories are 0 to 2; this model knows 2"),
-        (segmenter, {"clouds": torch.randn(2, pico.POINTS, 3), "categories": ["stik", "box"]}, DataError, "Did you mean 'stick'"),
+        (
+            segmenter,
+            {"clouds": torch.randn(2, pico.POINTS, 3), "categories": [0, 2]},
+            DataError,
+            "categories are 0 to 2; this model knows 2",
+        ),
+        (segmenter, {"clouds": torch.randn(2, pico.POINTS, 3), "categories": ["stik", "box"]}, UsageError, "Did you mean 'stick'"),
         (model, {"clouds": torch.zeros(2, pico.POINTS, 3), "categories": [0, 1]}, UsageError, "categories= was given with a classifier"),
     ],
 )

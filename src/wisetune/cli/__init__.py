@@ -45,7 +45,7 @@ _COMMANDS = {
     "pretrain": ("pretrain:pretrain", "A backbone from your own unlabelled shapes."),
     "probe": ("probe:probe", "How good a backbone's frozen features are, beside random ones."),
     "memory": ("memory:memory", "The memory that a training step asks for, without a GPU."),
-    "predict": ("models:predict", "The class of files, by a run's recommended model."),
+    "predict": ("models:predict", "The class of files, by a run's recommended model; or the part of every point."),
     "export": ("models:export", "A run's model as one safetensors file with a model card."),
     "report": ("models:report", "Draw a run's report again."),
     "list": ("listing:list_", "What a run's store holds."),

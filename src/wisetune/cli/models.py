@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json as jsonlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wisetune.cli.kinds import Text, Word
+from wisetune.cli.kinds import Text, Word, WordOrNone
 
 if TYPE_CHECKING:
+    import torch
+
     from wisetune.results import Results
 
 
-def predict(run: Path, *files: Path, json: bool = False, device: Word = "auto") -> int:
-    """The class of each file, with its probability, by the model that a run recommended.
+def predict(
+    run: Path, *files: Path, json: bool = False, device: Word = "auto", category: WordOrNone = None, out: Path | None = None
+) -> int:
+    """The class of each file, with its probability, by the model that a run recommended; by a part segmentation model the part of every point.
 
-    Of a folder all files are classified, those in its sub-folders too. A file that cannot be read is reported and the others are still predicted;
-    the exit code is then 65, or 69 if all that is missing is a library.
+    Of parts a line tells each one's share of the points. A model sees as many points as it was made for, and each of the others is of the part of
+    the nearest of these; of a mesh points are drawn. Of a folder all files are taken, those in its sub-folders too. A file that cannot be read is
+    reported and the others are still predicted; the exit code is then 65, or 69 if all that is missing is a library.
 
     Parameters
     ----------
@@ -25,36 +33,102 @@ def predict(run: Path, *files: Path, json: bool = False, device: Word = "auto") 
     files
         Point clouds or meshes, or folders of them.
     json
-        One JSON list on stdout, with the probability of every class.
+        One JSON list on stdout, with the probability of every class, or the number of every point's part.
     device
         auto, cpu, cuda or mps.
+    category
+        Of part segmentation: what the shapes are, for example Chair.
+    out
+        Of part segmentation: a new folder, for a table of each file's points (x, y, z, the part's number and name).
     """
     import sys
 
-    from wisetune.build.predict import Predictor, spread
+    from wisetune.build.predict import has_parts, spread
     from wisetune.errors import DataError, MissingExtra, UsageError
     from wisetune.runtime import device as device_of
 
     if not files:
         raise UsageError("predict needs at least one file: wisetune predict RUN scan.ply ...")
-    predictor = Predictor(_model_file(run), device_of(device))
+    model, where = _model_file(run), device_of(device)
+    of_file = _parts_of(model, category, out, spread(files), where) if has_parts(model) else _class_of(model, category, out, where)
     found: list[dict[str, Any]] = []
     bad: set[int] = set()
     for file in spread(files):
         try:
-            probability = predictor.probabilities(file)
+            told, line = of_file(file)
         except (DataError, MissingExtra) as error:
             bad.add(error.exit_code)
             found.append({"file": str(file), "error": str(error)})
             print(f"wisetune: {error}", file=sys.stderr)
             continue
-        best = max(probability, key=lambda name: probability[name])
-        found.append({"file": str(file), "class": best, "probability": probability[best], "probabilities": probability})
+        found.append({"file": str(file), **told})
         if not json:
-            print(f"{file}\t{best}\t{probability[best]:.3f}")
+            print(f"{file}\t{line}")
     if json:
         print(jsonlib.dumps(found, indent=2))
     return min(bad, default=0)
+
+
+_OfFile = Callable[[Path], tuple[dict[str, Any], str]]
+"""What is told of a file, as data and as a line."""
+
+
+def _class_of(model: Path, category: str | None, out: Path | None, device: torch.device) -> _OfFile:
+    from wisetune.build.predict import Predictor
+    from wisetune.errors import UsageError
+
+    for option, given in (("--category", category), ("--out", out)):
+        if given is not None:
+            raise UsageError(f"{option} was given, which is for part segmentation, and {model} is a classifier. Leave it out.")
+    predictor = Predictor(model, device)
+
+    def told(file: Path) -> tuple[dict[str, Any], str]:
+        probability = predictor.probabilities(file)
+        best = max(probability, key=lambda name: probability[name])
+        return {"class": best, "probability": probability[best], "probabilities": probability}, f"{best}\t{probability[best]:.3f}"
+
+    return told
+
+
+def _parts_of(model: Path, category: str | None, out: Path | None, files: list[Path], device: torch.device) -> _OfFile:
+    from wisetune.build.predict import PartsPredictor
+    from wisetune.errors import UsageError, naming
+    from wisetune.files import write_text
+    from wisetune.nets.files.save import read_card
+
+    if category is None:
+        known = ", ".join(read_card(model).categories)
+        there = f" There are: {known}." if known else ""
+        raise UsageError(
+            f"{model} is a part segmentation model, which answers for every point of a shape whose category is known: add --category NAME.{there}"
+        )
+    with naming("--category"):
+        predictor = PartsPredictor(model, category, device)
+    tables = {file: out / f"{file.name}.csv" for file in files} if out is not None else {}
+    if out is not None:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise UsageError(f"--out {out} is there and not an empty folder. Name a new one, or remove it.")
+        if len(set(tables.values())) < len(set(files)):
+            raise UsageError(f"--out {out} would have two tables of one name, of files in different folders. Give each its own --out.")
+
+    def told(file: Path) -> tuple[dict[str, Any], str]:
+        found = predictor.parts(file)
+        labels = found.labels.tolist()
+        shares = {
+            name: {"number": number, "points": (count := labels.count(number)), "share": count / len(labels)}
+            for name, number in zip(predictor.names, predictor.numbers, strict=True)
+        }
+        if file in tables:
+            names, table = dict(zip(predictor.numbers, predictor.names, strict=True)), io.StringIO()
+            rows = ([*place, label, names[label]] for place, label in zip(found.points.tolist(), labels, strict=True))
+            csv.writer(table, lineterminator="\n").writerows([["x", "y", "z", "number", "part"], *rows])
+            write_text(tables[file], table.getvalue())
+        data = {"category": predictor.category, "parts": shares, "labels": labels}
+        if found.drawn:
+            data["drawn"] = found.points.tolist()
+        return data, "\t".join([predictor.category, *(f"{name} {share['share']:.3f}" for name, share in shares.items())])
+
+    return told
 
 
 def export(run: Path, out: Path, *, half: bool = False, force: bool = False) -> int:

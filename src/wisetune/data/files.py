@@ -106,7 +106,15 @@ class FileTask(Task):
 
     def frame(self, shape: Shape, points: int, name: str) -> Float32[np.ndarray, "{points} 3"]:
         """One shape as the cloud that is trained on: drawn by seed and name, turned so that its up axis is z, normalised."""
-        return normalise(_turned(points_of(shape, points, generator(self.seed, "sample", name)), self.up), self.normalise)
+        return self.placed(self.drawn(shape, points, name))
+
+    def drawn(self, shape: Shape, points: int, name: str) -> Float64[np.ndarray, "{points} 3"]:
+        """The points of that cloud where they are in the file."""
+        return points_of(shape, points, generator(self.seed, "sample", name))
+
+    def placed(self, points: Float64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
+        """Points as they are in a file, turned and normalised."""
+        return normalise(_turned(points, self.up), self.normalise)
 
     def look(self, opened: Opened, item: Item) -> Shape | WisetuneError:
         """One item's shape, or what is wrong with it."""

@@ -6,5 +6,5 @@ from wisetune.catalog import Catalog
 from wisetune.measure.measure import Measure
 
 MEASURES: Catalog[Measure] = Catalog(
-    "measure", "wisetune.measure", Measure, machinery=("measure", "measures", "subject", "pointcloudc", "training_memory")
+    "measure", "wisetune.measure", Measure, machinery=("measure", "measures", "part_iou", "pointcloudc", "subject", "training_memory")
 )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wisetune.errors import DataError, did_you_mean
+from wisetune.errors import DataError, UsageError, did_you_mean
 
 Categories: TypeAlias = Mapping[str, Sequence[str]]
 """Of each category, by name and in order, the names of its parts."""
@@ -59,7 +59,7 @@ def named(word: str, categories: Categories) -> str:
     """The category that a word means, whatever its capitals.
 
     Raises:
-        DataError: there is none; the message lists what there is.
+        UsageError: there is none; the message lists what there is.
     """
     if word in categories:
         return word
@@ -67,15 +67,16 @@ def named(word: str, categories: Categories) -> str:
     if len(found) == 1:
         return found[0]
     if not categories:
-        raise DataError(f"a category is '{word}', and this model knows no names of categories. Give their numbers, counted from 0.")
-    raise DataError(f"there is no category '{word}'.{did_you_mean(word, categories)} There are: {', '.join(categories)}.")
+        raise UsageError(f"a category is '{word}', and this model knows no names of categories. Give their numbers, counted from 0.")
+    raise UsageError(f"there is no category '{word}'.{did_you_mean(word, categories)} There are: {', '.join(categories)}.")
 
 
 def one_hot(category: Category, clouds: int, count: int, categories: Categories) -> Tensor:
     """Categories as rows ``[clouds, count]`` with a single 1.
 
     Raises:
-        DataError: a category that there is not, or not one a cloud.
+        UsageError: a name that there is not.
+        DataError: a number that there is not, or not one category a cloud.
     """
     given = _tensor(category, clouds, categories)
     if given.shape == (clouds, count):

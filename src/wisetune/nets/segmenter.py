@@ -91,7 +91,8 @@ class Segmenter(Headed):
             category: of each cloud its number or name ``[b]``, or one-hot ``[b, categories]``; or one for all of them.
 
         Raises:
-            DataError: a category that there is not, or not one a cloud.
+            UsageError: a name of a category that there is not.
+            DataError: a number of one that there is not, or not one a cloud.
         """
         own, geometry = groups[: self.backbone.grouped], groups[self.backbone.grouped :]
         return self.head(self.backbone.levels(own), geometry, self.one_hot(category, len(groups[0])).to(groups[0]))
@@ -117,8 +118,7 @@ class Segmenter(Headed):
         So the published numbers are made; of all 50 parts the highest logit may be another category's.
 
         Raises:
-            UsageError: the model does not know which parts are of which category.
-            DataError: as of ``forward``.
+            UsageError: the model does not know which parts are of which category; the rest as of ``answer``.
         """
         if not self.categories:
             raise UsageError(
