@@ -13,7 +13,8 @@ import pico
 from wisetune.build.estimator import Classifier
 from wisetune.build.predict import Predictor
 from wisetune.data.formats import write
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, WeightsError
+from wisetune.nets.create import create
 from wisetune.stories.lp import Lp
 
 SOLIDS = pico.split(("ball", "stick", "plate"), 10, "estimator")
@@ -234,6 +235,8 @@ WRONG = {
     "out": (5, ["a"], b"a"),
     "device": (5, None, torch.device("cpu")),
     "verbose": ("yes", None),
+    "backbone": (5, True),
+    "family": (5, True),
 }
 
 
@@ -254,6 +257,17 @@ def test_a_penalty_holds_it_near_its_start(words):
     assert fitted(words).results_.study.keep is None
     with pytest.raises(UsageError, match=r"^'ewc' needs weight"):
         fitted(words, story="ft", keep="ewc")
+
+
+def test_a_released_checkpoint_is_a_start_with_its_backbone_and_family(words, tmp_path):
+    spec = START.removeprefix("random:[").removesuffix("]")
+    torch.save({"base_model": create(spec, classes=4, head="mlp3").state_dict()}, tmp_path / "released.pth")
+    given = {"start": tmp_path / "released.pth", "backbone": spec}
+    assert fitted(words, **given).results_.study.warnings[-1] == "released.pth: its classification head (4 outputs) is left out."
+    with pytest.raises(UsageError, match="Name a backbone"):
+        fitted(words, start=tmp_path / "released.pth")
+    with pytest.raises(WeightsError, match="family=act was given, and it is none of that family's"):
+        fitted(words, **given, family="act")
 
 
 def test_paths_and_numbers_of_numpy_are_fine(words, tmp_path):

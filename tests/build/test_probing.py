@@ -19,7 +19,8 @@ from wisetune.data.npz import Npz
 from wisetune.data.task import Data, Task
 from wisetune.errors import DataError, UsageError
 from wisetune.measure.svm import Svm
-from wisetune.nets.files.save import save_backbone
+from wisetune.nets.create import create
+from wisetune.nets.files.save import save_backbone, save_model
 from wisetune.nets.model import Model
 from wisetune.records import difference_interval, wilson
 
@@ -285,6 +286,12 @@ def test_what_no_svm_can_learn_from_is_refused_before_features_are_computed(file
     with pytest.raises(DataError, match=said):
         probed(files[:1], Asked(TASK, "z", 4), Asked(Pico(which), "z", 4), c=c)
     assert not encoded
+
+
+def test_what_of_a_file_is_left_out_is_noted(files, tmp_path):
+    save_model(tmp_path / "whole.safetensors", create(str(pico.SPEC), head="linear", classes=3))
+    notes = probed([files[0], str(tmp_path / "whole.safetensors")], random=0).notes
+    assert [note for note in notes if "head" in note] == ["whole.safetensors: its classification head (3 outputs) is left out."]
 
 
 def test_names_tell_files_apart(files, tmp_path):

@@ -153,6 +153,20 @@ def test_a_start_of_another_family_is_told(tmp_path):
     assert "another function than the one that was pre-trained" in told[1]
 
 
+def test_that_part_segmentation_is_not_trained_is_told():
+    request = Request("npz:a.npz", start="random:point-mae-shapenetpart", backbone="point-mae-shapenetpart", probes=("npz:b.npz",))
+    (told,) = job_of(request).warnings
+    assert told.startswith(
+        "point-mae-shapenetpart is a setting of part segmentation, which is not trained here: what is tuned is a classifier"
+    )
+    for start in ({}, {"backbone": None, "start": "random:point-mae-shapenetpart,seed=3"}):
+        with pytest.raises(
+            UsageError, match=r"^--fit: .*point-mae-shapenetpart.* is a setting of part segmentation, which is not trained here"
+        ):
+            job_of(dataclasses.replace(request, fit="official", **start), typed=True)
+    assert job_of(dataclasses.replace(request, fit="preset=scanobjectnn")).fit.epochs == 300
+
+
 def test_one_word_asks_for_the_official_training():
     request = Request("npz:a.npz", start="random:recon-scanobjectnn", probes=("npz:b.npz",), fit="official,epochs=50", head_fit="official")
     job = job_of(request)

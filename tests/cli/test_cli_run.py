@@ -9,8 +9,11 @@ from types import SimpleNamespace
 import pytest
 from terminal import built, job, refused, wisetune
 
+import pico
 from wisetune.build import bar
 from wisetune.fit import loop
+from wisetune.nets.create import create
+from wisetune.nets.files.save import save_model
 from wisetune.results import Results
 from wisetune.store import Store
 
@@ -100,6 +103,18 @@ def test_quiet_has_no_progress_but_says_what_must_be_known():
     assert done.code == 0
     assert done.error == (
         "No --probe was given: robustness is measured on the bundled clean CAD objects (demo:objects). Give your own with --probe TASK.\n"
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("words", [("--quiet",), ("--dry-run",)])
+def test_the_head_of_a_file_that_is_left_out_is_told_on_stderr(world, words):
+    save_model(world / "parts.safetensors", create(str(pico.SPEC), head="parts:categories=2", classes=3))
+    done = wisetune(*job(from_="parts.safetensors"), *words)
+    assert done.code == 0
+    assert (
+        "parts.safetensors: this is a part segmentation model's file; its encoder is used, and its head left out."
+        in done.error.splitlines()
     )
 
 

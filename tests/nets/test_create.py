@@ -125,6 +125,11 @@ def test_a_default_device_does_not_move_fresh_weights():
             {"preset": "modelnet1k"},
             r"no preset 'modelnet1k'. Did you mean 'modelnet-1k'\? There are: modelnet-1k, modelnet-8k",
         ),
+        (
+            "point-mae",
+            {"preset": "svm"},
+            r"no preset 'svm'. Its authors did no experiment with a linear SVM.*preset='pretrain' gives maximum",
+        ),
         ("nothing", {"preset": "mini"}, "no backbone 'nothing'. There are: .*point-mae"),
         ("point-mae:depth=2", {"preset": "mini", "classes": 2}, "beside preset='mini'"),
         ("point-mae", {"head": "linear"}, "needs classes=.*leave head= out too"),

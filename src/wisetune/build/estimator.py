@@ -54,6 +54,8 @@ _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "out": ((str, Path, type(None)), "the path of a folder, or None"),
     "device": ((str,), "'auto', 'cpu', 'cuda' or 'mps'"),
     "verbose": ((bool, np.bool_, int), "True or False"),
+    "backbone": ((str, type(None)), "the architecture of a released checkpoint, such as 'point-mae-scanobjectnn', or None"),
+    "family": ((str, type(None)), "the name of a family, such as 'recon', or None"),
 }
 """Of each argument the kinds that it may have, and what it takes in words."""
 
@@ -82,6 +84,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         out: folder of the store, from which an interrupted fit goes on; a temporary one if None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         verbose: show how far ``fit`` is and how long it still takes, as the command line does.
+        backbone: the architecture of a released checkpoint given as ``start``, such as ``point-mae-scanobjectnn``.
+        family: whose that checkpoint is, where the backbone is to begin with another family's encoder.
     """
 
     def __init__(
@@ -98,11 +102,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         device: str = "auto",
         verbose: bool = False,
         keep: str | None = Request.keep,
+        backbone: str | None = None,
+        family: str | None = None,
     ) -> None:
         self.start, self.story, self.probes = start, story, probes
         self.fit_options, self.head_fit_options = fit_options, head_fit_options
         self.head, self.rule, self.seed, self.out, self.device, self.verbose = head, rule, seed, out, device, verbose
         self.keep = keep
+        self.backbone, self.family = backbone, family
         self.model_: Model | None = None
         self.classes_: Shaped[np.ndarray, " c"] = np.empty(0, np.str_)
         self.results_: Results | None = None
@@ -139,6 +146,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             on=on,
             start=str(self.start),
             story=self.story,
+            backbone=self.backbone,
+            family=self.family,
             probes=tuple(map(str, [self.probes] if isinstance(self.probes, (str, Path)) else self.probes)),
             seeds=(int(self.seed),),
             head=self.head,

@@ -10,7 +10,7 @@ from wisetune.errors import UsageError, did_you_mean
 from wisetune.fit.finetune import Fit
 from wisetune.fit.words import in_words
 from wisetune.nets.backbone import BackboneSpec, Preset
-from wisetune.nets.create import BACKBONES, named, parse_any_head
+from wisetune.nets.create import BACKBONES, named, parse_any_head, preset_called
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.parts import PartsHead
 from wisetune.spec import apart
@@ -50,6 +50,12 @@ def fit_of(given: str, usual: str, backbone: BackboneSpec, called: str, *, froze
 
 
 def _preset(name: str, backbone: BackboneSpec, called: str, *, frozen: bool) -> Preset:
+    words = called.removeprefix("random:").partition(",")[0]
+    if name == OFFICIAL and of_parts(words):
+        raise UsageError(
+            f"{words} is a setting of part segmentation, which is not trained here. A classifier on that backbone can be: give preset=NAME, or "
+            "options such as epochs=30,lr=0.001."
+        )
     there = {key: preset for key, preset in BACKBONES.entry(backbone.name).presets().items() if preset.fit and preset.fit.frozen == frozen}
     what = "official training of heads" if frozen else "official training"
     if not there:
@@ -60,7 +66,6 @@ def _preset(name: str, backbone: BackboneSpec, called: str, *, frozen: bool) -> 
                 f"{backbone.name} has no {what} '{name}'.{did_you_mean(name, [OFFICIAL, *there])} There are: {', '.join(there)}."
             )
         return there[name]
-    words = called.removeprefix("random:").partition(",")[0]
     like = {key: preset for key, preset in there.items() if _same(preset.backbone, backbone)}
     mine = {key: preset for key, preset in like.items() if f"{backbone.name}-{key}" == words} or like
     if len(mine) == 1:
@@ -80,6 +85,12 @@ def _same(one: BackboneSpec, other: BackboneSpec) -> bool:
     return bare(one) == bare(other)
 
 
+def of_parts(name: str) -> bool:
+    """Whether a name is that of a setting of part segmentation (``point-mae-shapenetpart``)."""
+    preset = preset_called(name)
+    return preset is not None and isinstance(parse_any_head(preset.head), PartsHead)
+
+
 def training(preset: Preset) -> dict[str, Any] | None:
     """How the official code tunes a setting, as plain data; None where no official training is known here."""
     if preset.fit is None:
@@ -97,8 +108,7 @@ def told(name: str) -> Iterator[str]:
     """A preset's official training in words, line by line, by its one word (``point-mae-scanobjectnn``)."""
     preset = named()[name]
     if preset.fit is None:
-        parts = isinstance(parse_any_head(preset.head), PartsHead)
-        yield "training   " + ("not here: wisetune trains no part segmentation" if parts else "no official one")
+        yield "training   " + ("not here: wisetune trains no part segmentation" if of_parts(name) else "no official one")
         return
     option = "--head-fit" if preset.fit.frozen else "--fit"
     fit = Fit.from_options(preset.fit.text())

@@ -148,7 +148,11 @@ def probe(
         rows=rows,
         tasks=[line for stage in stages for line in stage.described()],
         backbones=[_described(name, found) for name, found in entrants.backbones.items()],
-        notes=[note for name, found in entrants.backbones.items() for note in seen_before(name, found, stages)],
+        notes=[
+            note
+            for name, found in entrants.backbones.items()
+            for note in (*(f"{name}: {said}." for said in found.notes), *seen_before(name, found, stages))
+        ],
         c="chosen by cross-validation, for each draw" if c == "cv" else c,
         stamp=stamp(str(device)),
         seconds=round(time.monotonic() - began, 1),

@@ -6,7 +6,7 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -144,7 +144,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         tuning=tuning,
         warnings=(
             *(() if request.probes else (NO_PROBE if typed else NO_PROBES,)),
-            *(f"{weights.source}: {note}." for note in (weights.report.notes if weights.report else ())),
+            *_notes(request, weights),
         ),
         keep=None if request.keep is None else _penalty(request.keep, of("keep")),
     )
@@ -152,6 +152,18 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         with of("keep"):
             _check_keep(job)
     return job
+
+
+def _notes(request: Request, weights: Pretrained) -> Iterator[str]:
+    """What must be said of the weights and of their architecture."""
+    from wisetune.build.official import of_parts
+
+    yield from (f"{weights.source}: {note}." for note in weights.notes)
+    if request.backbone and of_parts(request.backbone):
+        yield (
+            f"{request.backbone} is a setting of part segmentation, which is not trained here: what is tuned is a classifier on the backbone of "
+            "that setting."
+        )
 
 
 def _check_default_probe(start: str, weights: Pretrained, way: str) -> None:

@@ -215,6 +215,8 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
             runner = Runner(job, store, load_task, where, bar)
             session = _session(command, runner)
             keep_start(store, job.start, begin)
+            for note in weights.notes:
+                bar.tell(f"{weights.source}: {note}.")
             leaves.said = GOES_ON
             if replaced := session.replaces(out, "are"):
                 bar.tell(replaced)

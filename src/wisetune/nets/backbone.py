@@ -105,6 +105,8 @@ class BackboneSpec(Spec):
 
     masking: ClassVar[Masking | None] = None
     """Of a family that can be pre-trained here by rebuilding what is hidden; it defines ``masked`` too."""
+    no_presets: ClassVar[Mapping[str, str]] = {}
+    """Of presets that other families have and this one lacks, why."""
 
     def build(self) -> Backbone:
         """A backbone with fresh weights, drawn from torch's default generator."""

@@ -230,6 +230,7 @@ def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset |
         )
     presets = BACKBONES.entry(name).presets()
     if preset not in presets:
-        hint = did_you_mean(preset, presets)
+        why = BACKBONES.entry(name).no_presets.get(preset)
+        hint = f" {why}" if why else did_you_mean(preset, presets)
         raise UsageError(f"'{name}' has no preset '{preset}'.{hint} There are: {', '.join(presets) or 'none'}.")
     return presets[preset].backbone, presets[preset]

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, schema
+from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state, schema
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.families.point_mae import PointMAESpec
@@ -332,6 +332,37 @@ def test_a_part_segmentation_file_gives_its_encoder(shared):
     report = load_official(model, source)
     assert report.coverage == 1
     assert {name.split(".")[0] for name in report.ignored} == {"label_conv", "propagation_0", "convs1", "convs2", "convs3", "bns1", "bns2"}
+
+
+def test_a_head_that_is_left_out_is_told():
+    whole = create("point-mae", head="mlp3", classes=15, **TINY_OPTIONS)
+    parts = create("act", head="parts:categories=3", classes=5, **TINY_OPTIONS | {"class_token": False, "readout": "max+mean"})
+    of_classes, of_parts = (
+        "its classification head (15 outputs) is left out",
+        "this is a part segmentation model's file; its encoder is used",
+    )
+    assert load_official(create("point-mae", head="mlp3", classes=15, **TINY_OPTIONS), whole.state_dict()).notes == ()
+    for other in (create("point-mae", classes=3, **TINY_OPTIONS), fresh_backbone(TINY, 0)):
+        report = load_official(other, whole.state_dict())
+        assert report.notes == (of_classes,)
+        assert of_classes in str(report)
+    (note,) = load_official(fresh_backbone(parts.backbone.spec, 0), parts.state_dict()).notes
+    assert note.startswith(of_parts)
+    (*_, note) = load_official(create("point-mae", classes=3, **TINY_OPTIONS), whole.state_dict(), family="point-mae").notes
+    assert note == of_classes
+
+
+def test_arrays_are_taken_and_other_things_refused():
+    whole = create("point-mae", classes=3, seed=4, **TINY_OPTIONS)
+    model = create("point-mae", classes=3, **TINY_OPTIONS)
+    assert load_official(model, {name: value.numpy() for name, value in whole.state_dict().items()}).fresh == ()
+    assert same_state(model, whole)
+    with pytest.raises(
+        UsageError, match=r"has a OrderedDict as 'base_model'; it takes tensors by name. Give what is in it: checkpoint\['base_model'\]"
+    ):
+        load_official(model, {"base_model": whole.state_dict()})
+    with pytest.raises(UsageError, match="has a int as 'epoch'"):
+        load_official(model, {**whole.state_dict(), "epoch": 3})
 
 
 def test_a_layer_that_is_missing_is_refused_however_few_its_values_and_told_where_that_is_asked_for():

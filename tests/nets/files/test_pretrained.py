@@ -30,6 +30,8 @@ def test_a_file_of_wisetune(file):
     backbone = found.load()
     assert same_state(backbone, fresh_backbone(TINY, 3))
     assert not backbone.training
+    points = cloud(0, 2, 64)
+    assert torch.equal(backbone.features(points), backbone.pool(backbone(points)))
     with torch.no_grad():
         backbone.norm.weight.zero_()
     assert same_state(found.load(), fresh_backbone(TINY, 3))
@@ -52,6 +54,20 @@ def test_the_backbone_of_a_model(tmp_path):
     found = resolve(str(tmp_path / "m.safetensors"))
     assert same_state(found.load(), model.backbone)
     assert found.digest == content_digest(model.backbone.state_dict())[:16]
+
+
+def test_what_of_a_file_is_left_out_is_noted(file, tmp_path):
+    bare = {"class_token": False, "readout": "max+mean"}
+    save_model(tmp_path / "parts.safetensors", create("point-mae", head="parts:categories=3", classes=5, **TINY_OPTIONS | bare))
+    save_model(tmp_path / "classes.safetensors", create("point-mae", classes=3, **TINY_OPTIONS))
+    torch.save(create("point-mae", classes=3, **TINY_OPTIONS).state_dict(), tmp_path / "classes.pth")
+    head = ("its classification head (3 outputs) is left out",)
+    assert resolve(file).notes == ()
+    assert resolve(tmp_path / "classes.safetensors").notes == head
+    assert resolve(tmp_path / "classes.pth", TINY).notes == head
+    assert resolve(tmp_path / "parts.safetensors").notes == (
+        "this is a part segmentation model's file; its encoder is used, and its head left out",
+    )
 
 
 @pytest.mark.parametrize("spelled", [True, False])

@@ -23,6 +23,10 @@ class PointMAESpec(BareSpec):
 
     name: ClassVar[str] = "point-mae"
     masking: ClassVar[Masking] = Masking(mask=0.6, decoder_depth=2)
+    no_presets: ClassVar[Mapping[str, str]] = {
+        "svm": "Its authors did no experiment with a linear SVM (their issue 5), so that no feature of one is known; preset='pretrain' gives maximum "
+        "and mean over the patches."
+    }
 
     def build(self) -> PointMAE:
         """A backbone with fresh weights, drawn from torch's default generator."""

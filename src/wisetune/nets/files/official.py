@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,16 @@ _FAMILIES = (
 """What keys begin with, and whose they are, where no backbone here knows them; the first that is found names the file."""
 
 
+_OF_PARTS = ("propagation", "label_conv")
+"""What names in every released part segmentation head begin with, and in nothing else."""
+PARTS_LEFT_OUT = "this is a part segmentation model's file; its encoder is used, and its head left out"
+
+
+def head_left_out(outputs: int) -> str:
+    """What is said of a file whose classification head is not used."""
+    return f"its classification head ({counted(outputs, 'output')}) is left out"
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
     """What a checkpoint gave a model. ``coverage`` is the share of the backbone's pre-trainable values that the file had."""
@@ -62,7 +73,7 @@ class LoadReport:
     family: str = ""
     """Whose encoder it is, where that is another family's than the model's."""
     notes: tuple[str, ...] = ()
-    """What these weights are not, in this model."""
+    """What these weights are not, in this model, and a head that was left out."""
     names: str = ""
     """Whose names the file has, where they are not the released ones."""
 
@@ -109,7 +120,7 @@ def load_official(
     if isinstance(source, (str, Path)):
         label, checkpoint = Path(source).name, read_state(source)
     else:
-        label, checkpoint = "the state dict", Checkpoint(dict(source), {}, "plain")
+        label, checkpoint = "the state dict", Checkpoint(_tensors(source), {}, "plain")
     bare = {_strip(key): value for key, value in checkpoint.tensors.items()}
     if len(bare) < len(checkpoint.tensors):
         raise WeightsError(f"{label} has keys that differ only by a leading '{_PREFIX}'; give a file that holds one model.")
@@ -123,6 +134,23 @@ def load_official(
         for target, key in match.loaded.items():
             match.targets[target].copy_(renamed[key])
     return report
+
+
+def _tensors(source: Mapping[str, object]) -> dict[str, Tensor]:
+    """What a caller gave as a state dict, arrays as tensors.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in source.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            value = torch.from_numpy(value)
+        if not isinstance(value, Tensor):
+            inside = f" Give what is in it: checkpoint['{name}']." if isinstance(value, Mapping) else ""
+            raise UsageError(f"the state dict has a {type(value).__name__} as '{name}'; it takes tensors by name.{inside}")
+        found[name] = value
+    return found
 
 
 def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -205,9 +233,20 @@ class _Match:
             mismatched=tuple(self.mismatched),
             coverage=self._coverage(),
             family=self.kin.family if self.kin else "",
-            notes=(*(self.kin.notes if self.kin else ()), *self._missing()),
+            notes=(*(self.kin.notes if self.kin else ()), *self._left_out(), *self._missing()),
             names=NAME if self.called else "",
         )
+
+    def _left_out(self) -> Iterator[str]:
+        """A head that the model has no place for is told of: who gave the file may have meant to keep it."""
+        if any(key.startswith(_OF_PARTS) for key in self.ignored):
+            yield PARTS_LEFT_OUT
+            return
+        prefix = (self.kin.lender if self.kin else self.backbone).head_name + "."
+        maps = [self.shapes[key] for key in self.found if key in self.ignored and (self._renamed(key) or "").startswith(prefix)]
+        outputs = [shape[0] for shape in maps if len(shape) == 2]
+        if outputs:
+            yield head_left_out(outputs[-1])
 
     def _missing(self) -> Iterator[str]:
         """Few values may be a whole layer: what stays fresh and is not declared to be so is told."""

@@ -23,8 +23,10 @@ from wisetune.errors import UsageError, WeightsError, did_you_mean
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone, named, parse_backbone
 from wisetune.nets.files.checkpoint import kind_of, read_state
-from wisetune.nets.files.official import LoadReport, identify, load_official
+from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, head_left_out, identify, load_official
 from wisetune.nets.files.save import KEY, content_digest, load_backbone, read_card
+from wisetune.nets.heads import Head
+from wisetune.nets.parts import PartsHead
 from wisetune.spec import Spec
 
 PRETRAINED = {"point-mae-mini": "point-mae-mini.safetensors"}
@@ -46,7 +48,8 @@ class Random(Spec):
 class Pretrained:
     """Weights of a backbone. ``digest`` names their values whatever file they came from; ``report`` says what a released file gave.
 
-    ``about`` is what a file of wisetune's says of itself (of a pre-training: its data, options, command), empty for the others.
+    ``notes`` are what must be said of them: what they are not, and what of their file was left out. ``about`` is what a file of wisetune's says of
+    itself (of a pre-training: its data, options, command), empty for the others.
     """
 
     source: str
@@ -55,6 +58,7 @@ class Pretrained:
     state: dict[str, Tensor] = dataclasses.field(repr=False, compare=False)
     report: LoadReport | None = dataclasses.field(default=None, repr=False, compare=False)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    notes: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     def load(self) -> Backbone:
         """A new backbone with these weights, in eval mode; changing it changes nothing here."""
@@ -123,13 +127,15 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int, family: str | No
         )
     model = fresh_backbone(spec, seed)
     report = load_official(model, checkpoint.tensors, family=family)
-    return dataclasses.replace(
-        _of_backbone(path.name, model), report=dataclasses.replace(report, source=path.name, layout=checkpoint.layout)
-    )
+    report = dataclasses.replace(report, source=path.name, layout=checkpoint.layout)
+    return dataclasses.replace(_of_backbone(path.name, model), report=report, notes=report.notes)
 
 
 def _of_own_file(source: str, path: Path) -> Pretrained:
-    return dataclasses.replace(_of_backbone(source, load_backbone(path)), about=read_card(path).about)
+    card = read_card(path)
+    of_parts, of_classes = isinstance(card.head, PartsHead), isinstance(card.head, Head)
+    notes = (PARTS_LEFT_OUT,) if of_parts else (head_left_out(len(card.classes)),) if of_classes else ()
+    return dataclasses.replace(_of_backbone(source, load_backbone(path)), about=card.about, notes=notes)
 
 
 def _of_backbone(source: str, backbone: Backbone) -> Pretrained:
