@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from wisetune.build.grafts import graft_by_shape, without_values
 from wisetune.errors import UsageError, naming
 from wisetune.measure.training_memory import Attention, TrainingMemory, training_memory
@@ -103,6 +105,7 @@ def compare_memory(
         names = class_names(classes if classes is not None else (preset.classes if preset else None) or CLASSES)
     with on_meta():
         model = assemble(build_empty(spec), head_spec, names)
+    assert isinstance(model, Model)
     memory, left_out = dict[str, TrainingMemory](), dict[str, str]()
     for tuning, asked in _tunings(methods).items():
         found = _memory_or_why(tuning, model, batch, attention, recompute, asked)
@@ -120,9 +123,12 @@ def memory_of(tuning: Tuning, model: Model, batch: int, attention: Attention = "
     Raises:
         UsageError: it cannot be grafted into this backbone, or reads values while it runs.
     """
-    empty = copy.deepcopy(model).to("meta")
+    assert model.head_spec is not None
+    backbone = copy.deepcopy(model.backbone).to("meta")
     with on_meta():
-        graft_by_shape(tuning, empty)
+        graft_by_shape(tuning, Model(backbone, nn.Identity()))
+        empty = assemble(backbone, parse_any_head(str(model.head_spec)), model.classes)  # a head sees what the graft lets it see
+    assert isinstance(empty, Model)
     with without_values(
         f"'{tuning}' reads values while it runs", "So its memory cannot be told from shapes alone; measure it on a device."
     ):

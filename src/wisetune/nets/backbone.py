@@ -27,7 +27,20 @@ Groups = tuple[torch.Tensor, ...]
 """What a backbone derives from clouds without weights: tensors with the batch first, computed once for all weights."""
 
 
-_PARTS = ("norm1", "attn", "attn.qkv", "attn.attend", "attn.proj", "residual_attn", "norm2", "mlp", "mlp.fc1", "mlp.fc2", "residual_mlp")
+_PARTS = (
+    "norm1",
+    "attn",
+    "attn.qkv",
+    "attn.attend",
+    "attn.proj",
+    "residual_attn",
+    "norm2",
+    "mlp",
+    "mlp.fc1",
+    "mlp.act",
+    "mlp.fc2",
+    "residual_mlp",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +57,7 @@ class Site:
     norm2: str
     mlp: str
     fc1: str
+    act: str
     fc2: str
     residual_mlp: str
     width: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.nets._linear import linear
+from wisetune.nets.backbone import Backbone, Site
 from wisetune.tune.graft import Graft
 
 _SMALLEST = 0.05
@@ -27,6 +30,7 @@ class Affine(Graft):
         self.gamma, self.beta = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
         nn.init.normal_(self.gamma, 1.0, 0.02)
         nn.init.normal_(self.beta, 0.0, 0.02)
+        self._bent: torch.Tensor | None = None
 
     def forward(self, z: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b d"]:
         """Scaled and shifted."""
@@ -48,12 +52,48 @@ class Affine(Graft):
             return torch.addcmul(beta, output, gamma)
         return _Found.apply(output, gamma, beta)
 
+    def after_linear(self, module: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        """The same, of a linear map whose input is kept anyway: attention keeps what it gives. The map is computed once more."""
+        gamma, beta = self.counts()
+        if not _recorded():
+            return torch.addcmul(beta, output, gamma)
+        bias = None if module.bias is None else module.bias.detach()
+        return _Mapped.apply(output, inputs[0].detach(), gamma, beta, module.weight.detach(), bias, False)
+
+    def look(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        """At the GELU before a linear map: what enters it is kept anyway."""
+        self._bent = inputs[0]
+
+    def after_bent(self, module: nn.Linear, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        """The same, of a linear map of that GELU: both are computed once more."""
+        (gamma, beta), bent, self._bent = self.counts(), self._bent, None
+        assert bent is not None
+        if not _recorded():
+            return torch.addcmul(beta, output, gamma)
+        return _Mapped.apply(output, bent.detach(), gamma, beta, module.weight.detach(), module.bias.detach(), True)
+
     def after_norm(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of what a LayerNorm gives."""
         gamma, beta = self.counts()
         if not _recorded():
             return torch.addcmul(beta, output, gamma)
         return _Again.apply(output, inputs[0].detach(), gamma, beta, module.weight.detach(), module.bias.detach(), module.eps)
+
+
+def scale_block(put: Callable[[str, Affine], Affine], backbone: Backbone, site: Site) -> None:
+    """Scale and shift behind each operation of a block; ``put`` puts one at a place."""
+    for place, times in {site.norm1: 1, site.qkv: 3, site.proj: 1, site.norm2: 1, site.fc1: 4, site.fc2: 1}.items():
+        affine = put(place, Affine(times * site.width))
+        # Attention keeps queries, keys, values and what it gives, a norm and GELU what enters them.
+        way = {
+            site.qkv: affine.kept_behind,
+            site.proj: affine.after_linear,
+            site.fc1: affine.kept_behind,
+            site.fc2: affine.after_bent,
+        }.get(place, affine.after_norm)
+        backbone.get_submodule(place).register_forward_hook(way)
+        if place == site.fc2:
+            backbone.get_submodule(site.act).register_forward_pre_hook(affine.look)
 
 
 def _recorded() -> bool:
@@ -78,6 +118,20 @@ class _Found(torch.autograd.Function):
         y, gamma, beta = ctx.saved_tensors
         to_gamma, to_beta = _sums(grad, y - beta)
         return (grad * gamma if ctx.needs_input_grad[0] else None), to_gamma / gamma, to_beta
+
+
+class _Mapped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, *rest: Any) -> torch.Tensor:  # pyrefly: ignore[bad-override]
+        gamma, beta, weight, bias, ctx.bent = rest
+        ctx.save_for_backward(x, gamma, weight, bias)
+        return torch.addcmul(beta, z, gamma)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
+        x, gamma, weight, bias = ctx.saved_tensors
+        to_gamma, to_beta = _sums(grad, linear(F.gelu(x) if ctx.bent else x, weight, bias))
+        return (grad * gamma if ctx.needs_input_grad[0] else None), None, to_gamma, to_beta, None, None, None
 
 
 class _Again(torch.autograd.Function):

@@ -16,7 +16,7 @@ from wisetune.nets.headed import Headed
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Block
 from wisetune.spec import option
-from wisetune.tune._affine import Affine
+from wisetune.tune._affine import Affine, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
 from wisetune.tune.graft import Graft, Grafting
 
@@ -55,15 +55,26 @@ class DynamicBlock(nn.Module):
         super().__init__()
         self.adapter = DynamicAdapter(width, rank, dropout)
         self.affine = Affine(width)
+        self._entered: tuple[nn.LayerNorm, Affine, torch.Tensor] | None = None
         self._made: torch.Tensor | None = None
+
+    def enter(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...]) -> None:
+        """Into the norm before the MLP: what the norm keeps anyway is all that the adapter's gradient needs."""
+        affine = module.get_submodule(DAPT().slot)
+        assert isinstance(affine, Affine)
+        self._entered = module, affine, inputs[0]
 
     def adapt(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """Of the MLP; the prompt waits until the block is done."""
-        again = torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()
-        made = checkpoint(self.adapter.summed, inputs[0], use_reentrant=False) if again else self.adapter.summed(inputs[0])
-        added, mean = made
+        entered, self._entered = self._entered, None
+        assert entered is not None
+        again = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+        added, mean = checkpoint(self._again, *entered, use_reentrant=False) if again else self.adapter.summed(inputs[0])
         self._made = self.affine(mean)
         return output + added
+
+    def _again(self, norm: nn.LayerNorm, affine: Affine, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.adapter.summed(affine(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)))
 
     def lengthen(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         """Of the block: its tokens and the prompt."""
@@ -107,16 +118,12 @@ class DAPT(Grafting):
                 backbone.get_submodule(stage.blocks).register_forward_pre_hook(once.enter)
             for number, site in enumerate(stage.sites):
                 self.refuse_wide(self.rank, site.width, site.block)
-                self._scale(model, site.norm1, site.width, "after_norm")
-                self._scale(model, site.qkv, 3 * site.width, "kept_behind")
-                self._scale(model, site.proj, site.width, "after")
-                self._scale(model, site.norm2, site.width, "after_norm")
-                self._scale(model, site.fc1, 4 * site.width, "kept_behind")
-                self._scale(model, site.fc2, site.width, "after")
+                scale_block(lambda place, affine: self.put(model, place, affine), backbone, site)
                 block = backbone.get_submodule(site.block)
                 assert isinstance(block, Block)
                 mine = self.put(model, site.block, DynamicBlock(site.width, self.rank, self.dropout))
                 block.drop_path.few = False  # the prompt is made of every cloud's tokens
+                backbone.get_submodule(site.norm2).register_forward_pre_hook(mine.enter)
                 backbone.get_submodule(site.mlp).register_forward_hook(mine.adapt)
                 block.register_forward_hook(mine.lengthen)
                 if number:

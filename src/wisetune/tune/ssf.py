@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from wisetune.nets.headed import Headed
-from wisetune.tune._affine import Affine
+from wisetune.tune._affine import Affine, scale_block
 from wisetune.tune.graft import Grafting
 
 
@@ -23,12 +23,7 @@ class SSF(Grafting):
         """One behind each operation."""
         anatomy = model.backbone.anatomy
         for site in anatomy.sites:
-            sizes = {site.norm1: 1, site.qkv: 3, site.proj: 1, site.norm2: 1, site.fc1: 4, site.fc2: 1}
-            for place, times in sizes.items():
-                affine = self.put(model, place, Affine(times * site.width))
-                # Attention keeps queries, keys and values, and GELU what enters it.
-                way = affine.after_norm if "norm" in place else affine.kept_behind if times > 1 else affine.after
-                model.backbone.get_submodule(place).register_forward_hook(way)
+            scale_block(lambda place, affine: self.put(model, place, affine), model.backbone, site)
         for stage in anatomy.stages:
             affine = self.put(model, stage.tokens, Affine(stage.width))
             model.backbone.get_submodule(stage.tokens).register_forward_hook(affine.after)
