@@ -7,9 +7,9 @@ import itertools
 
 import pytest
 import torch
-from adapter import Adapter, ScaledProbe
 
 import pico
+from my_tunings import Adapter, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build import builder as module
 from wisetune.build.kept import check_keeps, shared
@@ -28,6 +28,7 @@ from wisetune.stories.stories import STORIES
 from wisetune.stories.wise_ft_lp import WiseFtLp
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
+from wisetune.tune.tunings import TUNINGS
 from wisetune.weights.wise import Wise
 
 DATA = pico.data()
@@ -159,7 +160,7 @@ def test_values_on_which_the_loss_does_not_depend_are_held_by_l2_sp_and_not_by_e
 def test_grafts_alone_leave_nothing_to_hold(tmp_path, keep):
     adapted = held(dataclasses.replace(FT, tuning=Adapter()), keep)
     with pytest.raises(
-        UsageError, match=r"'(ewc|l2-sp).*' holds weights near their .*'adapter:Adapter' trains \(.*adapter.*\) it holds none"
+        UsageError, match=r"'(ewc|l2-sp).*' holds weights near their .*'my_tunings:Adapter' trains \(.*adapter.*\) it holds none"
     ):
         pico.builder(tmp_path).model(adapted)
     assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
@@ -177,6 +178,29 @@ def test_grafts_are_held_by_their_answers_or_once_they_have_values(tmp_path):
     ):
         builder.model(recipe)
         assert all(line["penalty"] > 0 for line in builder.log(recipe))
+
+
+def small(name):
+    """The tuning, with a bottleneck narrower than our blocks where it has one."""
+    kind = TUNINGS.entry(name)
+    return kind.from_options("rank=4" if "rank" in {field.name for field in dataclasses.fields(kind)} else "")
+
+
+@pytest.mark.parametrize("name", TUNINGS.names())
+def test_of_every_tuning_the_weights_of_the_start_that_train_are_held_or_it_is_refused_in_words(name):
+    recipe = held(dataclasses.replace(FT, tuning=small(name)), L2Sp())
+    if name in ("full", "bitfit"):
+        check_keeps(recipe)
+    else:
+        with pytest.raises(UsageError, match=rf"'l2-sp' holds weights near .* of those that '{small(name)}' trains \(.*\) it holds none"):
+            check_keeps(recipe)
+
+
+@pytest.mark.parametrize(("name", "keep"), [("bitfit", Ewc(2.0)), ("lora", Lwf(2.0)), ("adapter", Lwf(2.0)), ("ssf", Lwf(2.0))])
+def test_penalties_go_with_parameter_efficient_tunings(tmp_path, name, keep):
+    builder, recipe = pico.builder(tmp_path), held(dataclasses.replace(LP_FT, tuning=small(name)), keep)
+    builder.model(recipe)
+    assert all(line["penalty"] > 0 for line in builder.log(recipe))
 
 
 def test_a_head_alone_is_held_near_the_one_that_it_goes_on_from(tmp_path):
@@ -213,11 +237,11 @@ def test_points_drawn_from_a_pool_are_those_that_the_fisher_sees(tmp_path, monke
 
 
 @pytest.mark.parametrize("name", STORIES.names())
-def test_a_story_gives_it_to_every_training_of_a_whole_model_and_to_no_other(name):
+def test_a_story_gives_it_to_every_tuning_of_a_backbone_and_to_no_head_that_trains_alone(name):
     plain, kept = (STORIES.parse(name).recipes(pico.setting(keep=keep)) for keep in (None, L2Sp()))
     for variant, tree in kept.items():
         tunes = [node for node in walk(tree) if isinstance(node, Tune)]
-        assert all((node.keep == L2Sp()) == (node.tuning == Full()) for node in tunes)
+        assert all((node.keep == L2Sp()) == (node.tuning != Linear()) for node in tunes)
         before = [node for node in walk(plain[variant]) if isinstance(node, Tune)]
         assert [dataclasses.replace(node, start=START, keep=None) for node in tunes] == [
             dataclasses.replace(node, start=START) for node in before

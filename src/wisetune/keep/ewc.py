@@ -89,7 +89,7 @@ class Ewc(OfWeights):
         def term(model: Model, groups: Groups, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG001 - a term's
             return factor * torch.stack([(found[name] * difference.square()).sum() for name, difference in away(model, start)]).sum()
 
-        mean = sum(float(values.sum(dtype=torch.float64)) for values in squares) / sum(values.numel() for values in squares)
+        mean = sum(float(values.sum()) for values in squares) / sum(values.numel() for values in squares)
         return term, {"fisher": self.fisher, "fisher_clouds": len(rows), "fisher_mean": mean, "fisher_max": largest}
 
     def _finite(self, values: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
