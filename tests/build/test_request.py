@@ -90,7 +90,7 @@ def test_without_a_probe_the_bundled_objects_are_the_probe_and_that_is_said():
         ({"keep": "ewc"}, r"'ewc' needs weight; for example 'ewc:weight=\.\.\.'"),
         ({"keep": "l2sp"}, "there is no penalty 'l2sp'. Did you mean 'l2-sp'"),
         ({"keep": "lwf"}, "'lwf' holds a model near the answers .* a fresh head.* the story lp-ft"),
-        ({"keep": "l2-sp", "story": "lp"}, "the story 'lp' trains no whole model, which 'l2-sp' could hold near its start"),
+        ({"keep": "l2-sp", "story": "lp"}, "the story 'lp' trains no backbone, which 'l2-sp' could hold near its start"),
         ({"rule": "intervall"}, "no rule 'intervall' for alpha. Did you mean 'interval'"),
         ({"seeds": ()}, "at least one training seed"),
     ],

@@ -17,7 +17,7 @@ def test_a_run_is_held_near_its_start_and_says_so_wherever_it_is_named(world):
     study = Results.read(world / "out/results.json").study
     assert study.keep == "ewc:weight=10.0"
     page = (world / "out/report.html").read_text()
-    assert "Penalty of training whole models" in page
+    assert "Penalty of training backbones" in page
     assert "full fine-tuning with ewc" in page
     row = next(row for row in wisetune("list", "out", "--json").json if "keep=" in row["recipe"])
     assert row["recipe"].startswith("full[keep=ewc:weight=10.0](")
@@ -44,7 +44,7 @@ def test_with_and_without_it_are_models_of_their_own_and_share_what_it_does_not_
 @pytest.mark.usefixtures("world")
 def test_a_dry_run_says_it():
     words = job("wise-ft", keep="l2-sp")
-    assert "\npenalty   l2-sp, of every training of a whole model\n" in wisetune(*words, "--dry-run").out
+    assert "\npenalty   l2-sp, of every training of a backbone\n" in wisetune(*words, "--dry-run").out
     assert json.loads(wisetune(*words, "--dry-run", "--json").out)["keep"] == "l2-sp"
     assert "penalty" not in wisetune(*job("wise-ft"), "--dry-run").out
 
@@ -58,7 +58,7 @@ def test_a_dry_run_says_it():
         ("ft", "ewc:10,fisher=full", "--keep: option 'fisher' of 'ewc' is 'full'; it can be true, empirical, batch"),
         ("ft", "l2", "--keep: there is no penalty 'l2'."),
         ("wise-ft", "lwf", "--keep: 'lwf' holds a model near the answers of the one that its training begins with"),
-        ("lp", "l2-sp", "--keep: the story 'lp' trains no whole model, which 'l2-sp' could hold near its start."),
+        ("lp", "l2-sp", "--keep: the story 'lp' trains no backbone, which 'l2-sp' could hold near its start."),
     ],
 )
 def test_a_slip_is_told_before_anything_is_loaded(story, keep, said):

@@ -79,7 +79,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         fit_options, head_fit_options: of full fine-tuning and of training a head, as after ``--fit`` and ``--head-fit`` on the command line.
         head: ``linear``, ``mlp1``, ``mlp2`` or ``mlp3``.
         rule: how alpha is recommended.
-        keep: the penalty of every training of a whole model, as after ``--keep``; None for none.
+        keep: the penalty of every training of a backbone, as after ``--keep``; None for none.
         seed: training seed; what is held out of arrays or a folder does not follow from it.
         out: folder of the store, from which an interrupted fit goes on; a temporary one if None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.

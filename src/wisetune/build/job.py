@@ -84,7 +84,7 @@ class Job:
     tuning: Tuning = FULL
     """How the start is tuned, where the story does not say it."""
     keep: Penalty | None = None
-    """The penalty of every training of a whole model."""
+    """The penalty of every training of a backbone."""
 
     @property
     def setting(self) -> Setting:

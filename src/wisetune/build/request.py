@@ -45,7 +45,7 @@ class Request:
     """A job in words, each spelled as on the command line. Without ``probes`` robustness is measured on the bundled objects.
 
     ``backbone`` is the architecture of a released checkpoint given as ``start``, and ``family`` whose it is where that is another's.
-    ``corruption`` may be ``none``. ``keep`` is the penalty of every training of a whole model.
+    ``corruption`` may be ``none``. ``keep`` is the penalty of every training of a backbone.
     """
 
     on: str
@@ -192,7 +192,7 @@ def _check_keep(job: Job) -> None:
     trees = list(job.story.recipes(job.setting).values())
     if not any(isinstance(node, Tune) and node.keep is not None for tree in trees for node in walk(tree)):
         raise UsageError(
-            f"the story '{job.story}' trains no whole model, which '{job.keep}' could hold near its start. Leave it out, or take a story that does: "
+            f"the story '{job.story}' trains no backbone, which '{job.keep}' could hold near its start. Leave it out, or take a story that does: "
             "ft, lp-ft, wise-ft or wise-ft-lp."
         )
     for tree in trees:

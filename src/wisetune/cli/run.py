@@ -112,7 +112,7 @@ def run(
     rule
         How alpha is recommended: interval (the most robust with no loss shown and at most 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
     keep
-        A penalty that holds every training of a whole model near its start: ewc:weight=10, l2-sp:weight=0.01, or of lp-ft lwf; wisetune options ewc
+        A penalty that holds every training of a backbone near its start: ewc:weight=10, l2-sp:weight=0.01, or of lp-ft lwf; wisetune options ewc
         lists their options.
     machine
         Where and how to run.
@@ -301,7 +301,7 @@ def _plan(runner: Runner, machine: Machine) -> None:
     print(f"start     {plan['start']}: {counted(plan['parameters'], 'parameter')}")
     todo = f"{counted(plan['trainings'], 'training')}, {counted(plan['mixes'], 'mix')}"
     if plan["keep"]:
-        print(f"penalty   {plan['keep']}, of every training of a whole model")
+        print(f"penalty   {plan['keep']}, of every training of a backbone")
     print(f"train     {todo} for {counted(plan['models'], 'model')} ({counted(len(plan['seeds']), 'seed')})")
     print(
         f"time      about {duration(plan['seconds'])} here ({plan['clouds']:,.0f} clouds to look at, {plan['clouds_per_second']:.0f} a second)"

@@ -14,7 +14,7 @@ _PROTOCOL = {
     "architecture": "Their architecture",
     "start_weights": "Their digest",
     "fit": "Training",
-    "keep": "Penalty of training whole models",
+    "keep": "Penalty of training backbones",
     "head": "Head",
     "gentle_fit": "Training at the low rate",
     "head_fit": "Training of heads",

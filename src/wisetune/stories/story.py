@@ -36,7 +36,7 @@ class Setting:
     value (no fresh class token): then alpha = 0 is the start itself.
     ``fit_task`` and ``head_task`` are the digests of what ``fit`` (and ``gentle_fit``) and ``head_fit`` train and select on where they ask for
     other clouds than the task's (more points to draw from, the test part to select on); None is ``task``. ``tuning`` is how the start is tuned
-    where a story does not say it; its baselines are always whole fine-tunings. ``keep`` is the penalty of every training of a whole model.
+    where a story does not say it; its baselines are always whole fine-tunings. ``keep`` is the penalty of every training of a backbone.
     """
 
     start: Start
