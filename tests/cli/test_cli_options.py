@@ -63,7 +63,7 @@ def test_an_augmentation_is_not_said_to_be_of_training_where_it_is_voting_s():
     assert "training clouds" not in wisetune("options", "voting").out
 
 
-@pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("x", "There are: fit, pretrain, ft")])
+@pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("x", "There are: fit, pretrain, compare")])
 def test_what_there_is_not(name, said):
     refused(wisetune("options", name), 2, f"nothing with options is called '{name}'.", said)
 

@@ -24,7 +24,7 @@ WORDS = {
 
 def words_of(tuning: Tuning) -> dict[str, Words]:
     """What is said of fine-tuning where it is not that of everything."""
-    return {} if tuning == FULL else {"ft": Words(str(tuning), (type(tuning).__doc__ or "").splitlines()[0])}
+    return {} if tuning == FULL else {"ft": Words(tuning.called, (type(tuning).__doc__ or "").splitlines()[0])}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ class Adapter(Grafting):
     """``y <- y + U gelu(D y + d) + u`` on what attention and MLP give, before the residual is added (Houlsby et al., ICML 2019, section 2.1)."""
 
     name: ClassVar[str] = "adapter"
+    title: ClassVar[str] = "Adapter"
 
     rank: int = option(32, least=1, most=1 << 13, means="width of the bottleneck")
     after: tuple[Literal["attn", "mlp"], ...] = option(("attn", "mlp"), means="behind attention, the MLP, or both")

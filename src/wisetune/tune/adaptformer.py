@@ -18,6 +18,7 @@ class AdaptFormer(Grafting):
     """``x' + MLP(LN x') + s U relu(D x')``, of the values that enter the MLP's branch before their norm (Chen et al., NeurIPS 2022, eq. 2)."""
 
     name: ClassVar[str] = "adaptformer"
+    title: ClassVar[str] = "AdaptFormer"
 
     rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
     scale: float = option(0.1, above=0, means="how much it counts")

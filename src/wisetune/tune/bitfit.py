@@ -14,6 +14,7 @@ class BitFit(Grafting):
     """Biases train (Ben Zaken et al., ACL 2022): of the blocks, or of everything, the tokenizer's BatchNorm too. Queries and keys have none here."""
 
     name: ClassVar[str] = "bitfit"
+    title: ClassVar[str] = "BitFit"
 
     biases: Literal["blocks", "all"] = option(
         "blocks", means="of the blocks, or all of them: the tokenizer's, of positions and the last norm too"

@@ -102,6 +102,7 @@ class DAPT(Grafting):
     """
 
     name: ClassVar[str] = "dapt"
+    title: ClassVar[str] = "DAPT"
 
     rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
     dropout: float = option(0.2, least=0, below=1, means="the share of the bottleneck's values that are dropped in training")

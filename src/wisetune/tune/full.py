@@ -13,6 +13,7 @@ class Full(Tuning):
     """Backbone and head train together."""
 
     name: ClassVar[str] = "full"
+    title: ClassVar[str] = "full fine-tuning"
 
     def trains(self, name: str) -> bool:  # noqa: ARG002 - the answer does not depend on it
         """Always."""

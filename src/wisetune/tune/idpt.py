@@ -60,6 +60,7 @@ class IDPT(Grafting):
     """
 
     name: ClassVar[str] = "idpt"
+    title: ClassVar[str] = "IDPT"
 
     layer: int | None = option(None, least=0, means="the block that it enters first, counted from 0; none: the last")
     neighbours: int = option(20, least=1, most=1 << 10, means="of each token, in the space of tokens")

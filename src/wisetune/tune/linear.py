@@ -13,6 +13,7 @@ class Linear(Tuning):
     """The backbone is frozen, its BatchNorm statistics too. With an ``mlp3`` head this is what papers call MLP-LINEAR, not a linear probe."""
 
     name: ClassVar[str] = "linear"
+    title: ClassVar[str] = "linear probing"
 
     def trains(self, name: str) -> bool:
         """The head alone."""

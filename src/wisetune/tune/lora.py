@@ -20,6 +20,7 @@ class Lora(Grafting):
     """``W x + (alpha / r) B A x`` (Hu et al., ICLR 2022, eq. 3), on queries and values by themselves; it folds into the weights."""
 
     name: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA"
 
     rank: int = option(32, least=1, most=1 << 10, means="columns of the thin matrices")
     alpha: float | None = option(None, above=0, means="the product counts alpha / rank; none: as it is")

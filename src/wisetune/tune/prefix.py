@@ -16,6 +16,7 @@ class Prefix(Grafting):
     """``k' = [P_k; k], v' = [P_v; v]`` in every block (Li & Liang, ACL 2021). There are no more tokens than before, and it has no place."""
 
     name: ClassVar[str] = "prefix"
+    title: ClassVar[str] = "prefix tuning"
 
     length: int = option(50, least=1, most=1 << 12, means="keys and values of each block")
 

@@ -18,6 +18,7 @@ class SSF(Grafting):
     """
 
     name: ClassVar[str] = "ssf"
+    title: ClassVar[str] = "SSF"
 
     def graft(self, model: Headed) -> None:
         """One behind each operation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,6 +18,15 @@ from wisetune.spec import Spec
 @dataclasses.dataclass(frozen=True)
 class Tuning(Spec):
     """Base of every tuning; the fields of a subclass are its options."""
+
+    title: ClassVar[str] = ""
+    """What people call it; by itself its name."""
+
+    @property
+    def called(self) -> str:
+        """What pages call it: the title, and options that are not at their defaults."""
+        options = str(self).removeprefix(self.name).lstrip(":")
+        return (self.title or self.name) + (f" ({options})" if options else "")
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains."""

@@ -20,6 +20,7 @@ class VPT(Grafting):
     """
 
     name: ClassVar[str] = "vpt"
+    title: ClassVar[str] = "VPT"
 
     prompts: int = option(10, least=1, most=1 << 12, means="how many, of each block or at all")
     deep: bool = option(True, means="new ones for every block, or one set before the first")
