@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks._official import FAMILIES
 
-_BENCHMARKS = (("sampling",), ("tokenizer",), *(("backbones", family) for family in FAMILIES), ("sweep",))
+_BENCHMARKS = (("sampling",), ("tokenizer",), *(("backbones", family) for family in FAMILIES), ("sweep",), ("tunings",))
 
 
 def main() -> None:
