@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from adapter import Adapter
 
 import pico
+from my_tunings import Adapter
 from wisetune.build import memory
 from wisetune.build.memory import compare_memory, memory_of
 from wisetune.errors import UsageError
@@ -40,8 +40,8 @@ def test_what_a_tuning_grafts_counts_and_the_model_stays_without_it():
 
 
 def test_full_fine_tuning_stands_first_and_each_once():
-    found = compare_memory(["linear", "adapter:Adapter:rank=3", "full", "linear"], PICO, batch=4, classes=3)
-    assert list(found.memory) == ["full", "linear", "adapter:Adapter:rank=3"]
+    found = compare_memory(["linear", "my_tunings:Adapter:rank=3", "full", "linear"], PICO, batch=4, classes=3)
+    assert list(found.memory) == ["full", "linear", "my_tunings:Adapter:rank=3"]
     assert found.full is found.memory["full"]
     assert found.full.peak > found.memory["linear"].peak
     assert (found.points, found.head, found.classes, found.batch, found.left_out) == (64, "mlp3", 3, 4, {})
@@ -50,8 +50,8 @@ def test_full_fine_tuning_stands_first_and_each_once():
 
 
 def test_all_is_the_whole_catalog_and_what_is_asked_for_beside_it():
-    found = compare_memory(["all", "adapter:Adapter"], PICO, batch=4)
-    assert {*found.memory, *found.left_out} == {*(str(TUNINGS.parse(name)) for name in TUNINGS.names()), "adapter:Adapter"}
+    found = compare_memory(["all", "my_tunings:Adapter"], PICO, batch=4)
+    assert {*found.memory, *found.left_out} == {*(str(TUNINGS.parse(name)) for name in TUNINGS.names()), "my_tunings:Adapter"}
     assert found.classes == 40
 
 
@@ -100,8 +100,8 @@ def test_options_reach_the_step():
         (["linear"], {"batch": 1 << 20}, "--batch is 1,048,576; at most 65,536 clouds"),
         (["linear"], {"classes": 0}, "--classes: classes=0; it must be a whole number from 1"),
         (["linear"], {"head": "mlp4"}, "--head: there is no head 'mlp4'"),
-        (["adapter:Reading"], {}, "'adapter:Reading' reads values while it grafts"),
-        (["adapter:Peeking"], {}, "'adapter:Peeking' reads values while it runs (Tensor.item() cannot be called on meta tensors)"),
+        (["my_tunings:Reading"], {}, "'my_tunings:Reading' reads values while it grafts"),
+        (["my_tunings:Peeking"], {}, "'my_tunings:Peeking' reads values while it runs (Tensor.item() cannot be called on meta tensors)"),
     ],
 )
 def test_what_does_not_fit_is_said_in_words(methods, options, says):

@@ -9,9 +9,9 @@ import official
 import pytest
 import torch
 import torch.nn.functional as F
-from adapter import Adapter
 
 import pico
+from my_tunings import Adapter
 from wisetune.measure._ledger import Ledger
 from wisetune.measure.training_memory import TrainingMemory, training_memory
 from wisetune.nets.backbone import build_empty, on_meta

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -93,13 +95,13 @@ def test_recomputed_blocks_give_the_same_bits(near):
     for on in (False, True):
         set_recompute(blocks, on)
         torch.manual_seed(1)
-        tokens = blocks(x, position, seen)
+        (tokens,) = blocks(x, Around(position, seen))
         found.append((tokens, *torch.autograd.grad(tokens.square().sum(), (position, *blocks.parameters())), torch.rand(1)))
     assert len(calls) == 3, "once, and twice"
     for mine, wanted in zip(*found, strict=True):
         assert torch.equal(mine, wanted)
     with torch.no_grad():
-        blocks(x, position, seen)
+        blocks(x, Around(position, seen))
     assert calls == [True, True, True, False]
 
 
@@ -127,7 +129,7 @@ def test_what_a_hook_parks_is_taken_out_the_second_time_too():
     grads = []
     for on in (False, True):
         set_recompute(blocks, on)
-        grads += torch.autograd.grad(blocks(x, x).square().sum(), x)
+        grads += torch.autograd.grad(blocks(x, Around(x))[-1].square().sum(), x)
     assert torch.equal(*grads)
     assert blocks.grafted.parked is None
 
@@ -140,6 +142,24 @@ def test_what_follows_its_input_sees_it_once():
     twin = copy.deepcopy(blocks)
     set_recompute(twin, True)
     for one in (blocks, twin):
-        one(x, x).sum().backward()
+        one(x, Around(x))[-1].sum().backward()
     assert pico.bits(one.state_dict()) == pico.bits(blocks.state_dict())
     assert int(twin.grafted.norm.num_batches_tracked) == 1
+
+
+ONE_GRAPH = """
+import torch
+from wisetune.nets.transformer import Around, Transformer, set_recompute
+
+torch.manual_seed(0)
+blocks, x = Transformer(8, 2, 2).train(), torch.randn(6, 5, 8, requires_grad=True)
+(wanted,) = blocks(x, Around(x))
+set_recompute(blocks, True)
+torch.testing.assert_close(torch.compile(blocks, backend="eager", fullgraph=True)(x, Around(x))[-1], wanted)
+"""
+
+
+@pytest.mark.slow
+def test_recomputed_blocks_are_one_graph():
+    """In a process of its own: the checks of shapes and types in tests are nothing that can be compiled."""
+    subprocess.run([sys.executable, "-c", ONE_GRAPH], check=True)

@@ -203,8 +203,8 @@ def set_recompute(model: nn.Module, on: bool) -> None:
 def _twice(block: nn.Module, x: torch.Tensor, around: Around) -> torch.Tensor:
     """A block that a backward pass computes again; once, where a BatchNorm in it or in what is hooked into it would count what it sees twice."""
     hooks = [hook for part in block.modules() for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())]
-    owners = [owner for hook in hooks if isinstance(owner := getattr(hook, "__self__", None), nn.Module)]
-    if any(isinstance(part, _BatchNorm) and part.training for owner in (block, *owners) for part in owner.modules()):
+    owners = [owner for owner in (block, *(getattr(hook, "__self__", None) for hook in hooks)) if isinstance(owner, nn.Module)]
+    if any(isinstance(part, _BatchNorm) and part.training for owner in owners for part in owner.modules()):
         return block(x, around)
     # Without hooks the second time may end as soon as all is there; what a hook has parked another must take out again.
     return checkpoint(block, x, around, use_reentrant=False, early_stop=not hooks)
