@@ -64,7 +64,7 @@ def test_the_entries_are_these():
         "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
         "penalty": ["ewc", "l2-sp", "lwf"],
-        "task": ["demo", "folder", "npz"],
+        "task": ["demo", "few-shot", "folder", "npz"],
         "backbone": ["act", "maskpoint", "point-bert", "point-m2ae", "point-mae", "recon"],
     }
     assert all(catalog.noun == noun for noun, catalog in CATALOGS.items())
