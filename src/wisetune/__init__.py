@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from wisetune.data.tasks import parse_task
     from wisetune.errors import WisetuneError
     from wisetune.measure.part_iou import part_iou
-    from wisetune.nets.create import create
-    from wisetune.nets.files.official import LoadReport, load_official
+    from wisetune.nets.files.official import LoadReport
     from wisetune.nets.files.pretrained import resolve
     from wisetune.nets.files.save import save_model
-    from wisetune.tune.saved import load_model
+    from wisetune.tune.create import create
+    from wisetune.tune.saved import load_model, load_official, official_state
     from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
     from wisetune.weights.mix import mix
 
@@ -35,12 +35,13 @@ _HOMES = {
     "Curve": "weights.choose",
     "LoadReport": "nets.files.official",
     "WisetuneError": "errors",
-    "create": "nets.create",
+    "create": "tune.create",
     "greedy_alpha": "weights.choose",
     "interval_alpha": "weights.choose",
     "load_model": "tune.saved",
-    "load_official": "nets.files.official",
+    "load_official": "tune.saved",
     "mix": "weights.mix",
+    "official_state": "tune.saved",
     "parse_task": "data.tasks",
     "part_iou": "measure.part_iou",
     "resolve": "nets.files.pretrained",
@@ -60,6 +61,7 @@ __all__ = [
     "load_model",
     "load_official",
     "mix",
+    "official_state",
     "parse_task",
     "part_iou",
     "resolve",

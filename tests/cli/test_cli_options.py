@@ -68,6 +68,22 @@ def test_what_there_is_not(name, said):
     refused(wisetune("options", name), 2, f"nothing with options is called '{name}'.", said)
 
 
+def test_a_tuning_lists_its_published_settings():
+    said = wisetune("options", "dapt").out
+    assert "as dapt:preset=NAME" in said
+    assert (
+        "  modelnet40\n    rank=72,dropout=0.0,readout=tokens\n    DAPT cfgs/finetune_modelnet_dapt.yaml\n    - The head sees no prompt"
+        in said
+    )
+    assert said.count("Positions are added once") == 1
+    assert "preset" not in wisetune("options", "full").out
+
+
+def test_what_two_kinds_have_a_word_for_is_told_of_both():
+    said = wisetune("options", "linear").out
+    assert said.index("The tuning linear") < said.index("as class-token=VALUE:") < said.index("The head linear")
+
+
 def test_the_options_of_fit_say_how_an_official_training_is_asked_for():
     said = wisetune("options", "fit").out
     assert "--fit official" in said

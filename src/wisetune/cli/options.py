@@ -25,11 +25,14 @@ def options(name: str | None = None) -> int:
             print(f"{noun:9} {', '.join(names)}")
         print("wisetune options NAME lists the options of one.")
         return 0
-    noun = next((noun for noun, names in kinds.items() if name in names), None)
-    if noun is None:
-        every = [one for names in kinds.values() for one in names]
+    nouns = [noun for noun, names in kinds.items() if name in names]
+    if not nouns:
+        every = list(dict.fromkeys(one for names in kinds.values() for one in names))
         raise UsageError(f"nothing with options is called '{name}'.{did_you_mean(name, every)} There are: {', '.join(every)}.")
-    _print(noun, name)
+    for place, noun in enumerate(nouns):
+        if len(nouns) > 1:
+            print("\n" * bool(place) + f"The {noun} {name}")
+        _print(noun, name)
     return 0
 
 
@@ -67,6 +70,25 @@ def _spec(noun: str, name: str) -> type[Spec]:
     return _heads()[name] if noun == "head" else _catalogs()[noun].entry(name)
 
 
+def _print_published(name: str) -> None:
+    from wisetune.spec import spell
+    from wisetune.tune.tunings import PRESET, TUNINGS
+
+    presets = TUNINGS.entry(name).presets()
+    if not presets:
+        return
+    print(f"\nPublished settings, as {name}:{PRESET}=NAME; with reading=as_published, as the released code does it:")
+    every = [differs for differs in next(iter(presets.values())).differs if all(differs in one.differs for one in presets.values())]
+    for preset, published in presets.items():
+        options = ",".join(f"{option.replace('_', '-')}={spell(value)}" for option, value in published.options.items())
+        print(f"  {preset}\n    {options or 'no options'}\n    {published.source}")
+        for differs in published.differs:
+            if differs not in every:
+                print(f"    - {differs}")
+    if every:
+        print("Of all of them:", *every, sep="\n  - ")
+
+
 def _print(noun: str, name: str) -> None:
     import inspect
 
@@ -77,12 +99,15 @@ def _print(noun: str, name: str) -> None:
     spec = _spec(noun, name)
     print(inspect.getdoc(spec) or "")
     rows = options_of(spec)
-    print(f"\nOptions, as {rows[0].name}=VALUE,{rows[-1].name}=VALUE:" if rows else "\nIt has no options.")
+    example = ",".join(dict.fromkeys(f"{row.name}=VALUE" for row in (rows[0], rows[-1]))) if rows else ""
+    print(f"\nOptions, as {example}:" if rows else "\nIt has no options.")
     wide = max((len(row.name) for row in rows), default=0)
     for row in rows:
         print(f"  {row.name:{wide}}  {row.default or '(empty)':16}  {row.takes}".rstrip())
         if row.means:
             print(f"  {'':{wide}}  {row.means}")
+    if noun == "tuning":
+        _print_published(name)
     if name == "pretrain":
         own = [f"{family} mask={masking.mask:g},decoder-depth={masking.decoder_depth}" for family, masking in pretrainable().items()]
         print(f"\nWhere none is given the backbone decides: {'; '.join(own)}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
@@ -45,11 +45,12 @@ def create(
     head: str | None = None,
     reading: Reading | None = None,
     seed: int = 0,
+    graft: Callable[[Model], None] | None = None,
     **options: object,
 ) -> Model | Segmenter:
     """A model with fresh weights, in eval mode: ``model(points)`` gives logits, ``model.features(points)`` what the head sees.
 
-    Without ``classes``, where the preset knows none, it has no head and gives features alone.
+    Without ``classes``, where the preset knows none, it has no head and gives features alone. ``wisetune.create`` is this, with ``tuning=``.
 
     Args:
         name: a backbone, or its spec (``point-mae:width=192,heads=3``).
@@ -61,6 +62,7 @@ def create(
             segmentation (``preset="shapenetpart"``) it is a ``Segmenter``, and classes are the parts.
         reading: ``as_intended`` (default), or ``as_published`` where the released code differs from the paper.
         seed: fresh weights are a pure function of it, and torch's own random state stays as it is.
+        graft: puts something into the backbone before the head is built upon it.
         options: the backbone's options.
 
     Raises:
@@ -82,6 +84,9 @@ def create(
     names = class_names(classes)
     head_spec = parse_any_head(head or (chosen.head if chosen else _DEFAULT_HEAD))
     backbone = fresh_backbone(spec, seed)
+    if graft is not None:
+        with drawing(seed, "graft"):
+            graft(Model(backbone, nn.Identity()))
     with drawing(seed, "head"):
         return assemble(backbone, head_spec, classes if isinstance(classes, Mapping) else names).eval()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from wisetune.spec import option
-from wisetune.tune.graft import Grafting
+from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
+from wisetune.tune.tuning import Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,11 @@ class BitFit(Grafting):
     def moves_statistics(self) -> bool:
         """Biases in front of a BatchNorm move what enters it."""
         return self.biases == "all" or super().moves_statistics
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """With every bias it would be the same 0.3 M."""
+        return {DAPT_TABLE: Published({"biases": "blocks"}, "DAPT's table, 0.3 M: with biases=all it is the same figure", (BY_FIGURE,))}
 
     def trains(self, name: str) -> bool:
         """Names that end in bias, and the head."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,7 +20,8 @@ from wisetune.nets.transformer import Block
 from wisetune.spec import option
 from wisetune.tune._affine import Affine, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
-from wisetune.tune.graft import Graft, Grafting
+from wisetune.tune.graft import WHOLE, Graft, Grafting
+from wisetune.tune.tuning import Published
 
 
 class DynamicAdapter(Graft):
@@ -93,6 +96,20 @@ class Once(Graft):
         return x + self.share * around.position, around._replace(position=(1 - self.share) * around.position), *rest
 
 
+_ONCE = "Positions are added once, before the first block, where the backbone was pre-trained with them before each."
+_SCALES = {
+    "norm1": ("", 1),
+    "norm2": ("", 2),
+    "dapt.affine": ("", 3),
+    "attn.qkv": (".attn", 1),
+    "attn.proj": (".attn", 2),
+    "mlp.fc1": (".mlp", 1),
+    "mlp.fc2": (".mlp", 2),
+}
+"""Where in a block scale and shift stand here, and under what module and number there."""
+_ADAPTER = {"norm": "adapter_layer_norm_before", "scale": "scale", "down": "down_proj", "up": "up_proj"}
+
+
 @dataclasses.dataclass(frozen=True)
 class DAPT(Grafting):
     """Dynamic adapters, prompts made of their work, and SSF's scale and shift (Zhou et al., CVPR 2024, section 3).
@@ -109,6 +126,45 @@ class DAPT(Grafting):
     readout: Literal["all", "prompts", "tokens"] = option(
         "all", means="a head sees what it would, and the mean of prompts; the class token and that mean; or what it would"
     )
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """Those of the released configurations; each data set has its own dropout and its own readout."""
+        file, differs = "DAPT cfgs/finetune_{}_dapt.yaml", (WHOLE, _ONCE)
+        dead = "The head sees no prompt there, so that the last one and its scale and shift never get a gradient."
+        return {
+            "scan-hardest": Published({"rank": 64, "dropout": 0.2, "readout": "all"}, file.format("scan_hardest"), differs),
+            "scan-objbg": Published({"rank": 64, "dropout": 0.5, "readout": "all"}, file.format("scan_objbg"), differs),
+            "scan-objonly": Published({"rank": 64, "dropout": 0.0, "readout": "prompts"}, file.format("scan_objonly"), differs),
+            "modelnet40": Published({"rank": 72, "dropout": 0.0, "readout": "tokens"}, file.format("modelnet"), (*differs, dead)),
+        }
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """The rank, and the readout where it is all; the other two are of one size."""
+        down = shapes.get("blocks.blocks.0.Adapter_MLP.down_proj.weight", ())
+        if len(down) != 2:
+            return None
+        found: dict[str, object] = {"rank": down[0]}
+        return found | ({"readout": "all"} if cls.head_units(shapes, down[1]) == 3 else {})
+
+    def released(self, name: str) -> tuple[str, ...]:
+        """Scale and shift are called tfts there, and numbered module by module."""
+        if found := re.fullmatch(r"(encoder|norm)\.dapt\.(gamma|beta)", name):
+            return (f"tfts_{found[2]}_{1 if found[1] == 'encoder' else 2}",)
+        if found := re.fullmatch(r"(blocks\.blocks\.\d+)\.dapt\.adapter\.(norm|scale|down|up)\.(weight|bias)", name):
+            return (f"{found[1]}.Adapter_MLP.{_ADAPTER[found[2]]}.{found[3]}",)
+        if found := re.fullmatch(rf"(blocks\.blocks\.\d+)\.({'|'.join(map(re.escape, _SCALES))})(?:\.dapt)?\.(gamma|beta)", name):
+            module, number = _SCALES[found[2]]
+            return (f"{found[1]}{module}.tfts_{found[3]}_{number}",)
+        return ()
+
+    @property
+    def unlike_released(self) -> str:
+        """As published positions are added once."""
+        if self.reading == "as_published":
+            return ""
+        return "released files of dapt were trained with positions added once, and here they are added before each block: take reading=as_published"
 
     def graft(self, model: Headed) -> None:
         """Adapters, prompts, scale and shift."""

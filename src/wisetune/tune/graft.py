@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import torch
@@ -11,9 +12,18 @@ from torch import nn
 from wisetune.errors import UsageError
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
-from wisetune.tune.tuning import Tuning
+from wisetune.tune.tuning import Tuning, class_token_of
 
 Reading = Literal["as_intended", "as_published"]
+WHOLE = (
+    "The whole model is in training mode: the frozen tokenizer's BatchNorm goes by the batch and its statistics drift, and drop path leaves frozen "
+    "blocks out."
+)
+"""What the released codes of prompts and adapters have in common; of a setting of theirs."""
+BY_FIGURE = "Its code was not released: these are sizes that give the published number of parameters."
+"""Of a method in DAPT's table for which its repository has no code."""
+DAPT_TABLE = "dapt-table"
+"""What such a setting is called."""
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -52,6 +62,12 @@ class Grafting(Tuning):
         """The attribute under which its modules stand, in whatever they are grafted into."""
         return type(self).__name__.lower()
 
+    @staticmethod
+    def head_units(shapes: Mapping[str, tuple[int, ...]], width: int) -> int | None:
+        """How many times a token's width a plain classifier's head sees, by the shapes of a released state dict."""
+        seen = shapes.get("cls_head_finetune.0.weight", ())
+        return seen[1] // width if len(seen) == 2 else None
+
     def put(self, model: Headed, place: str, graft: M) -> M:
         """``graft`` at a part of the backbone, under the slot, for whoever hooks it."""
         model.backbone.get_submodule(place).add_module(self.slot, graft)
@@ -71,11 +87,7 @@ class Grafting(Tuning):
 
     def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
         """The parameters that train, by name; all others are frozen in place."""
-        chosen = super().parameters(model)
-        for name in model.backbone.anatomy.class_token if self.class_token else ():
-            chosen[f"backbone.{name}"] = value = model.backbone.get_parameter(name)
-            value.requires_grad_(True)
-        return chosen
+        return super().parameters(model) | (class_token_of(model) if self.class_token else {})
 
     def in_training(self, model: Headed) -> list[nn.Module]:
         """The grafts and the head; as published everything."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +19,8 @@ from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.spec import option
 from wisetune.tune._edges import EdgeConv
 from wisetune.tune._tokens import Seen, Shown, joined, placed
-from wisetune.tune.graft import Grafting
+from wisetune.tune.graft import WHOLE, Grafting
+from wisetune.tune.tuning import Published
 
 
 class DynamicPrompt(nn.Module):
@@ -52,6 +55,10 @@ class DynamicPrompt(nn.Module):
         return x, placed(around, self.position), *rest
 
 
+_LEFT = "The prompt's position stays as it was drawn: the filter of names that says what trains misses it."
+_TRICK = "This configuration differs from the others in this; its authors call it a trick to get the highest value (issue 4)."
+
+
 @dataclasses.dataclass(frozen=True)
 class IDPT(Grafting):
     """One prompt, made of the tokens that enter a late block, beside them from there on; the head sees it too.
@@ -65,6 +72,40 @@ class IDPT(Grafting):
     layer: int | None = option(None, least=0, means="the block that it enters first, counted from 0; none: the last")
     neighbours: int = option(20, least=1, most=1 << 10, means="of each token, in the space of tokens")
     readout: Literal["all", "prompt"] = option("all", means="a head sees what it would, and the prompt; or the prompt alone")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """Those of the released configurations; the last of their blocks is 11."""
+        usual = {"layer": None, "neighbours": 20, "readout": "all"}
+        file, differs = "IDPT cfgs/finetune_{}_idpt.yaml", (WHOLE, _LEFT)
+        return {
+            "scan-hardest": Published(usual, file.format("scan_hardest"), differs),
+            "scan-objonly": Published({**usual, "layer": 6}, file.format("scan_objonly"), (*differs, f"layer=6: {_TRICK}")),
+            "scan-objbg": Published({**usual, "readout": "prompt"}, file.format("scan_objbg"), (*differs, f"readout=prompt: {_TRICK}")),
+            "modelnet40": Published(usual, file.format("modelnet"), differs),
+            "few-shot": Published(usual, "IDPT cfgs/fewshot_idpt.yaml", differs),
+        }
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """What the head sees; neither the block nor the neighbours can be seen in shapes."""
+        edge = shapes.get("blocks.cls.conv1.0.weight", ())
+        if len(edge) != 4:
+            return None
+        readout = {1: "prompt", 3: "all"}.get(cls.head_units(shapes, edge[0]) or 0)
+        return {} if readout is None else {"readout": readout}
+
+    def released(self, name: str) -> tuple[str, ...]:
+        """Each BatchNorm stands twice in the released module: by itself, and in the convolution that it follows."""
+        if name == "blocks.idpt.position":
+            return ("prompt_pos",)
+        found = re.fullmatch(r"blocks\.idpt\.(?:edges\.(\d)\.)?(conv|norm)\.(.*)", name)
+        if found is None:
+            return ()
+        layer = 5 if found[1] is None else int(found[1]) + 1
+        if found[2] == "conv":
+            return (f"blocks.cls.conv{layer}.0.{found[3]}",)
+        return f"blocks.cls.bn{layer}.{found[3]}", f"blocks.cls.conv{layer}.1.{found[3]}"
 
     def graft(self, model: Headed) -> None:
         """A prompt, and its way through the blocks after it."""

@@ -5,21 +5,40 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from wisetune.tune.tuning import Tuning
+from torch import nn
+
+from wisetune.nets.headed import Headed
+from wisetune.spec import option
+from wisetune.tune.tuning import Tuning, class_token_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Linear(Tuning):
-    """The backbone is frozen, its BatchNorm statistics too. With an ``mlp3`` head this is what papers call MLP-LINEAR, not a linear probe."""
+    """The backbone is frozen, its BatchNorm statistics too. With an ``mlp3`` head this is what papers call MLP-LINEAR, not a linear probe.
+
+    With ``class_token`` it trains too, as filters of names in published code have it: a graph through every block, for 768 parameters more.
+    """
 
     name: ClassVar[str] = "linear"
     title: ClassVar[str] = "linear probing"
+
+    class_token: bool = option(
+        False, absent=False, means="whether a class token and its position train too, as the published name filters have it"
+    )
 
     def trains(self, name: str) -> bool:
         """The head alone."""
         return name.startswith("head.")
 
+    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
+        """The head's, and if wanted the class token's; all others are frozen in place."""
+        return super().parameters(model) | (class_token_of(model) if self.class_token else {})
+
+    def in_training(self, model: Headed) -> list[nn.Module]:
+        """The head."""
+        return [model.head]
+
     @property
     def moves_features(self) -> bool:
-        """Never."""
-        return False
+        """Only with a class token."""
+        return self.class_token

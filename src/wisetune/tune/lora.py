@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._low_rank import LowRank
-from wisetune.tune.graft import Grafting
+from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
+from wisetune.tune.tuning import Published
 
 _THIRD = {"q": 0, "k": 1, "v": 2}
 
@@ -27,6 +29,19 @@ class Lora(Grafting):
     at: tuple[Literal["q", "k", "v", "qkv", "proj", "fc1", "fc2"], ...] = option(
         ("q", "v"), means="maps, of q, k, v (each by itself), qkv (as one), proj, fc1, fc2"
     )
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """The one of ImageNet-RIB, and a size that gives DAPT's figure."""
+        trains_more = "For images the code trains the embedding of positions and the last norm too; here they rest."
+        return {
+            "imagenet-rib": Published(
+                {"rank": 8, "alpha": 1.0, "at": ("q", "v")}, "ImageNet-RIB: r 8, alpha 1, on queries and values", (trains_more,)
+            ),
+            DAPT_TABLE: Published(
+                {"rank": 32, "alpha": None, "at": ("q", "v")}, "DAPT's table, 0.9 M: 32 on queries and values", (BY_FIGURE,)
+            ),
+        }
 
     def graft(self, model: Headed) -> None:
         """A pair of matrices for each map of each block."""

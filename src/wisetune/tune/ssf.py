@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.headed import Headed
 from wisetune.tune._affine import Affine, scale_block
-from wisetune.tune.graft import Grafting
+from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
+from wisetune.tune.tuning import Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,11 @@ class SSF(Grafting):
 
     name: ClassVar[str] = "ssf"
     title: ClassVar[str] = "SSF"
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """It has no sizes."""
+        return {DAPT_TABLE: Published({}, "DAPT's table, 0.4 M", (BY_FIGURE,))}
 
     def graft(self, model: Headed) -> None:
         """One behind each operation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -13,6 +14,18 @@ from wisetune.nets.backbone import Backbone, Grafted
 from wisetune.nets.grafts import parts
 from wisetune.nets.headed import Headed
 from wisetune.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A published setting of a tuning: its options, and the paper or configuration file that has them.
+
+    ``differs`` says in what the released code departs from its paper there. ``reading=as_published`` does as the code, as far as it can.
+    """
+
+    options: Mapping[str, object]
+    source: str
+    differs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +40,30 @@ class Tuning(Spec):
         """What pages call it: the title, and options that are not at their defaults."""
         options = str(self).removeprefix(self.name).lstrip(":")
         return (self.title or self.name) + (f" ({options})" if options else "")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """Published settings by name; ``NAME:preset=...`` begins with one."""
+        return {}
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """The options that the shapes in a released state dict tell; None if this tuning grafted nothing into its model."""
+        del shapes
+        return None
+
+    def released(self, name: str) -> tuple[str, ...]:
+        """What one of the tensors that it grafts, by its name in the backbone, is called in released files; none for what these do not hold.
+
+        A tensor may stand there more than once: the last name is the one whose values count, as where torch loads them in turn.
+        """
+        del name
+        return ()
+
+    @property
+    def unlike_released(self) -> str:
+        """What a released file of this tuning was trained with, where that is not what these options do; empty where it is."""
+        return ""
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains."""
@@ -113,6 +150,14 @@ class Tuning(Spec):
             if value.requires_grad:
                 chosen[name] = value
         return chosen
+
+
+def class_token_of(model: Headed) -> dict[str, nn.Parameter]:
+    """A model's class token and its position, where it has them, by name; they train from here on."""
+    found = {f"backbone.{name}": model.backbone.get_parameter(name) for name in model.backbone.anatomy.class_token}
+    for value in found.values():
+        value.requires_grad_(True)
+    return found
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

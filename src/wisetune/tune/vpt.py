@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._tokens import Prompts, Seen
-from wisetune.tune.graft import Grafting
+from wisetune.tune.graft import WHOLE, Grafting
+from wisetune.tune.tuning import Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,25 @@ class VPT(Grafting):
 
     prompts: int = option(10, least=1, most=1 << 12, means="how many, of each block or at all")
     deep: bool = option(True, means="new ones for every block, or one set before the first")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """Those of IDPT's repository, which ports it to point clouds."""
+        file = "cfgs/finetune_{}_vpt.yaml of IDPT's repository"
+        sets = {"scan-hardest": "scan_hardest", "scan-objbg": "scan_objbg", "scan-objonly": "scan_objonly", "modelnet40": "modelnet"}
+        ten = {name: Published({"prompts": 10, "deep": True}, file.format(data), (WHOLE,)) for name, data in sets.items()}
+        return {**ten, "few-shot": Published({"prompts": 20, "deep": True}, "cfgs/fewshot_vpt.yaml of IDPT's repository", (WHOLE,))}
+
+    @classmethod
+    def sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object] | None:
+        """How many prompts."""
+        first = shapes.get("cls_prompt_list.0", ())
+        return {"prompts": first[1], "deep": True} if len(first) == 3 else None
+
+    def released(self, name: str) -> tuple[str, ...]:
+        """Two lists, of prompts and of their positions."""
+        found = re.fullmatch(r"blocks\.blocks\.(\d+)\.vpt\.(tokens|positions)", name)
+        return (f"cls_prompt_{'list' if found[2] == 'tokens' else 'pos_list'}.{found[1]}",) if found else ()
 
     def graft(self, model: Headed) -> None:
         """Prompts before each block, or before all."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,24 @@ _FAMILIES = (
     ("feat.stn.", "PointNet"),
 )
 """What keys begin with, and whose they are, where no backbone here knows them; the first that is found names the file."""
+_TUNED = ("adapter", "dgcnn_cls", "lora_", "prompt", "tfts_")
+"""What stands in the names of what tunings put into a model; without it the rest of their files is not the function that was trained."""
+
+
+class Tuned:
+    """What is known of released files of models into which tunings grafted; ``tune.saved`` knows it. By itself nothing.
+
+    ``places`` has, of each tensor that was grafted into the model and that such files hold, its names there; the last is the one that counts.
+    ``notes`` says what such a file was trained with and this model does not do.
+    """
+
+    places: Mapping[str, tuple[str, ...]] = types.MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+    def refusal(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Why a file with these shapes is none of what was grafted into this model; empty where it is, or is of no tuning."""
+        del shapes
+        return ""
 
 
 _OF_PARTS = ("propagation", "label_conv")
@@ -91,12 +110,18 @@ class LoadReport:
 
 
 def load_official(
-    model: Headed | Backbone, source: str | Path | Mapping[str, Tensor], *, min_coverage: float = 1.0, family: str | None = None
+    model: Headed | Backbone,
+    source: str | Path | Mapping[str, Tensor],
+    *,
+    min_coverage: float = 1.0,
+    family: str | None = None,
+    tuned: Tuned | None = None,
 ) -> LoadReport:
     """Load a released checkpoint in place, converted to the model's dtype and device.
 
     Leading ``module.`` is stripped, the names of torch-pointcloud are turned into the released ones, then the backbone renames each key. A
-    head loads as a whole or, when its classes or layers differ, not at all.
+    head loads as a whole or, when its classes or layers differ, not at all. So does what a tuning grafted: with all of it from a file of a model
+    tuned so (``wisetune.load_official``), or fresh, from one that was not tuned.
 
     Args:
         model: a model, or a backbone alone (heads in the file are then left out).
@@ -105,6 +130,7 @@ def load_official(
             values and makes another function. Lower, what is missing stays fresh and the report's notes name it.
         family: whose file it is, where the model is to begin with another family's encoder: ``recon`` with a ``point-mae``. What of it has no
             counterpart is left out, and the report's notes say what such weights are not. Without it such a file is refused.
+        tuned: what is known of files of tuned models.
 
     Raises:
         BadFile: the file cannot be read as weights.
@@ -127,7 +153,7 @@ def load_official(
     renamed, called = translate(bare)
     if len(renamed) < len(bare):
         raise WeightsError(f"{label} has two tensors for one place under the names of {NAME}; give a file that holds one model.")
-    match = _Match(label, model, renamed, family, called)
+    match = _Match(label, model, renamed, family, called, tuned or Tuned())
     report = match.report(checkpoint, _PREFIX if any(key.startswith(_PREFIX) for key in checkpoint.tensors) else "")
     match.refuse_unfit(min_coverage)
     with torch.no_grad():
@@ -175,12 +201,24 @@ class _Match:
     """Which tensor of a checkpoint goes where."""
 
     def __init__(
-        self, label: str, model: Headed | Backbone, found: Mapping[str, Tensor], family: str | None, called: Mapping[str, str]
+        self,
+        label: str,
+        model: Headed | Backbone,
+        found: Mapping[str, Tensor],
+        family: str | None,
+        called: Mapping[str, str],
+        tuned: Tuned,
     ) -> None:
         self.label, self.model, self.found, self.called = label, model, found, called
         self.shapes = {key: tuple(value.shape) for key, value in found.items()}
         self.backbone = model.backbone if isinstance(model, Headed) else model
         self.kin = kin_of(self.backbone, family) if family is not None else None
+        self.tuned = tuned
+        self.grafts = {theirs: (own, order) for own, names in tuned.places.items() for order, theirs in enumerate(names)}
+        self.of_tuned = any(key in self.grafts for key in found)
+        self.grafted = {name for graft in self.backbone.grafts for name in graft.names} - (set(tuned.places) if self.of_tuned else set())
+        """Of what was grafted into the model, what the file does not hold."""
+        self.twice: list[str] = []
         self.targets: dict[str, Tensor] = model.state_dict()
         self.loaded: dict[str, str] = {}
         self.ignored: list[str] = []
@@ -201,6 +239,12 @@ class _Match:
             if not (own or (self.kin is not None and target is not None and self.kin.leaves(target))):
                 self.homeless.append(key)
             return
+        if target in self.loaded and key in self.grafts and (other := self.loaded[target]) in self.grafts:
+            first, last = sorted((other, key), key=lambda name: self.grafts[name][1])
+            if not torch.equal(self.found[first], value if last == key else self.found[last]):
+                self.twice.append(f"{first} and {last} are one tensor and have different values; those of {last} are taken, as torch does")
+            self.loaded[target] = last
+            return
         if target in self.loaded:
             raise WeightsError(f"{self.label} has both '{self.loaded[target]}' and '{key}', which are the same place; it holds two models.")
         wanted = self.targets[target]
@@ -210,6 +254,8 @@ class _Match:
         self.loaded[target] = key
 
     def _renamed(self, key: str) -> str | None:
+        if key in self.grafts:
+            return self.grafts[key][0]
         if isinstance(self.model, Segmenter) and (own := self.model.unreleased(key)) is not None:
             return self.model.released(own)
         return (self.kin.lender if self.kin else self.backbone).rename(key)
@@ -228,12 +274,18 @@ class _Match:
             layout=checkpoint.layout,
             prefix=prefix,
             loaded={target: self.called.get(key, key) for target, key in self.loaded.items()},
-            fresh=tuple(name for name in self.targets if name not in self.loaded),
+            fresh=tuple(name for name in self.targets if name not in self.loaded and not (self.of_tuned and name in self.grafted)),
             ignored=tuple(self.called.get(key, key) for key in sorted(self.ignored, key=order.index)),
             mismatched=tuple(self.mismatched),
             coverage=self._coverage(),
             family=self.kin.family if self.kin else "",
-            notes=(*(self.kin.notes if self.kin else ()), *self._left_out(), *self._missing()),
+            notes=(
+                *(self.kin.notes if self.kin else ()),
+                *(self.tuned.notes if self.of_tuned else ()),
+                *self.twice,
+                *self._left_out(),
+                *self._missing(),
+            ),
             names=NAME if self.called else "",
         )
 
@@ -248,11 +300,14 @@ class _Match:
         if outputs:
             yield head_left_out(outputs[-1])
 
+    def _expected(self) -> dict[str, int]:
+        """How many values the parameters have that the file should hold, by name."""
+        without = {*self.backbone.anatomy.fresh, *self.grafted}
+        return {name: value.numel() for name, value in self.backbone.named_parameters() if name not in without}
+
     def _missing(self) -> Iterator[str]:
         """Few values may be a whole layer: what stays fresh and is not declared to be so is told."""
-        absent = [
-            name for name, _ in self.backbone.named_parameters() if name not in self.loaded and name not in self.backbone.anatomy.fresh
-        ]
+        absent = [name for name in self._expected() if name not in self.loaded]
         if absent:
             yield (
                 f"{counted(len(absent), 'tensor')} of the backbone {'is' if len(absent) == 1 else 'are'} not in it and fresh, so that this is not the "
@@ -260,11 +315,13 @@ class _Match:
             )
 
     def _coverage(self) -> float:
-        values = {name: value.numel() for name, value in self.backbone.named_parameters() if name not in self.backbone.anatomy.fresh}
+        values = self._expected()
         return sum(count for name, count in values.items() if name in self.loaded) / sum(values.values())
 
     def refuse_unfit(self, min_coverage: float) -> None:
         """Raise WeightsError unless the file is this backbone's."""
+        if why := self.tuned.refusal(self.shapes):
+            raise WeightsError(f"{self.label} does not fit this {self.backbone.spec.name}: {why} Nothing was loaded.")
         mismatched = [wrong for wrong in self.mismatched if not wrong[0].startswith(self.head_prefixes)]
         if mismatched:
             shown = "; ".join(f"{name} is {_shape(found)} in the file and {_shape(wanted)} here" for name, found, wanted in mismatched[:3])
@@ -273,16 +330,31 @@ class _Match:
             raise self._refusal(f"none of its {len(self.found)} tensors has a place in {self.backbone.spec}")
         coverage = self._coverage()
         if coverage < min_coverage:
-            absent = [name for name, _ in self.backbone.named_parameters() if name not in self.loaded]
+            absent = [name for name, _ in self.backbone.named_parameters() if name not in self.loaded and name not in self.grafted]
             raise self._refusal(
                 f"it has {_share(coverage)} of the backbone's values, not {_share(min_coverage)}; missing: {_by_part(absent)}"
             )
+        put = [key for key in self.homeless if any(word in key.lower() for word in _TUNED)]
+        if put:
+            raise self._refusal(
+                f"a tuning put {counted(len(put), 'tensor')} into its model for which there is no place here: {_by_part(put)}"
+            )
+        if self.of_tuned and (wrong := self._other_readout()):
+            raise self._refusal(wrong)
         lost = sum(self.found[key].numel() for key in self.homeless)
         kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefixes))
         if lost > max(_SPARE, 1 - min_coverage) * (lost + kept):
             raise self._refusal(f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {_by_part(self.homeless)}")
         self._refuse_half_norms()
         self._refuse_not_finite()
+
+    def _other_readout(self) -> str:
+        """A tuned model's head sees what its tuning makes it see: one for more or fewer numbers is of another tuning, not of other classes."""
+        width = self.backbone.feature_width
+        for name, found, wanted in self.mismatched:
+            if name.startswith(self.head_prefixes) and len(found) == len(wanted) == 2 and wanted[1] == width != found[1]:
+                return f"its head sees {found[1]} numbers of a cloud, and here it would see {width}: the tuning has another readout"
+        return ""
 
     def _refuse_others(self, kin: Kin) -> None:
         if BACKBONES.entry(kin.family).sizes(self.shapes) is None:

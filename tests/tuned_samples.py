@@ -1,0 +1,55 @@
+"""Models at their official sizes with grafts, and the rule by which the golden values' weights are made (shared/reference/petl/METHODS.md, 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wisetune.nets.backbone import build_empty, on_meta
+from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
+from wisetune.nets.model import Model
+from wisetune.tune.tuning import Tuning
+from wisetune.tune.tunings import TUNINGS
+
+
+def empty(tuning: str, classes: int, *, reading: str = "as_published", **options: Any) -> tuple[Model, Tuning]:
+    """A Point-MAE classifier on the meta device, with what the tuning grafts, and the tuning; both in this reading."""
+    spec = dataclasses.replace(BACKBONES.entry("point-mae").presets()["scanobjectnn"].backbone, reading=reading, **options)
+    backbone, chosen = build_empty(spec), TUNINGS.parse(tuning, {"reading": reading})
+    with on_meta():
+        chosen.graft_into(Model(backbone, torch.nn.Identity()))
+        return assemble(backbone, parse_any_head("mlp3"), class_names(classes)).eval(), chosen
+
+
+@functools.lru_cache(maxsize=1000)
+def live_value(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """The value of a tensor of this released name."""
+    n = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(shape)
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        value = 1 + np.abs(0.1 * n)
+    elif leaf == "running_mean":
+        value = 0.1 * n
+    elif len(shape) >= 2:
+        value = n / np.sqrt(np.prod(shape[1:]))
+    else:
+        value = 0.1 * n + (leaf == "weight" or leaf.startswith("tfts_gamma"))
+    return torch.from_numpy(np.asarray(value))
+
+
+def schema_of(shared: Path, case: str) -> dict[str, Any]:
+    """Names and shapes of a released model, and its counts."""
+    return json.loads((shared / "reference/petl/schemas" / f"{case}.json").read_text())
+
+
+def golden_of(shared: Path, case: str) -> dict[str, np.ndarray]:
+    """Its golden values."""
+    with np.load(shared / "reference/petl/golden" / f"{case}.npz") as file:
+        return dict(file)
