@@ -8,7 +8,7 @@ import re
 import pytest
 
 from wisetune import errors
-from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, counted, did_you_mean, first_of, part_of
+from wisetune.errors import BadFile, DataError, MissingExtra, WisetuneError, an, as_typed, counted, did_you_mean, first_of, part_of, spelled
 
 ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, WisetuneError)]
 
@@ -88,3 +88,22 @@ def test_many_are_named_by_the_first_and_their_number():
     assert first_of(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
     assert first_of(range(3), 2) == "0, 1 and 1 more"
     assert first_of([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("Point-MAE", "point-mae"), ("point_mae", "point-mae"), ("scan", "scanobjectnn"), ("zebra", "")]
+)
+def test_capitals_underscores_and_beginnings_are_near(word, meant):
+    among = ["point-mae", "scanobjectnn-linear", "scanobjectnn"]
+    assert did_you_mean(word, among) == (f" Did you mean '{meant}'?" if meant else "")
+
+
+def test_options_are_spelled_as_whoever_asked_would():
+    assert (spelled("family", "act"), spelled("head_fit")) == ("family='act'", "head_fit=")
+    with as_typed():
+        assert (spelled("family", "act"), spelled("head_fit")) == ("--family act", "--head-fit")
+    assert spelled("family", "act") == "family='act'"
+
+
+def test_a_noun_has_its_article():
+    assert [an(noun) for noun in ("act", "recon", "point-mae")] == ["an act", "a recon", "a point-mae"]

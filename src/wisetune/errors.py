@@ -16,6 +16,7 @@ Each message says what was asked, what is there, and what to do. Exit codes foll
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -119,7 +120,43 @@ def first_of(items: Iterable[object], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def an(noun: str) -> str:
+    """A noun with its article: ``an act``, ``a recon``."""
+    return f"{'an' if noun[:1] in 'aeio' else 'a'} {noun}"
+
+
 def did_you_mean(word: str, among: Iterable[str]) -> str:
-    """The sentence that asks whether the nearest of these was meant, with the space before it; nothing where none is near."""
-    near = difflib.get_close_matches(word, list(among), 1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """The sentence that asks whether the nearest of these was meant, with the space before it; nothing where none is near.
+
+    Capitals and underscores make no difference, and what begins with the word is near to it.
+    """
+
+    def plain(text: str) -> str:
+        return text.casefold().replace("_", "-")
+
+    there = {plain(name): name for name in among}
+    meant = plain(word)
+    near = difflib.get_close_matches(meant, there, 1) or sorted(
+        (name for name in there if name.startswith(meant) and len(meant) > 2), key=len
+    )
+    return f" Did you mean '{there[near[0]]}'?" if near else ""
+
+
+_TYPED = contextvars.ContextVar("typed", default=False)
+
+
+@contextlib.contextmanager
+def as_typed() -> Iterator[None]:
+    """What is asked for inside was typed on the command line, and messages spell options as they are typed there."""
+    token = _TYPED.set(True)
+    try:
+        yield
+    finally:
+        _TYPED.reset(token)
+
+
+def spelled(option: str, value: str = "") -> str:
+    """An option as it is given: ``family='recon'`` in Python, ``--family recon`` on the command line; without a value its name alone."""
+    if _TYPED.get():
+        return f"--{option.replace('_', '-')} {value}".rstrip()
+    return f"{option}='{value}'" if value else f"{option}="

@@ -47,6 +47,10 @@ def test_the_published_reading_and_further_options():
     assert fit == dataclasses.replace(published, lr=0.1, epochs=7, cosine_epochs=6, select="best-on-test")
 
 
+def test_official_and_a_preset_is_that_preset():
+    assert asked("official,epochs=7,preset=scanobjectnn", "recon-mini") == asked("preset=scanobjectnn,epochs=7", "recon-mini")
+
+
 def test_another_number_of_epochs_moves_the_end_of_the_published_cosine():
     fit = asked("official,reading=as_published,epochs=30")
     rates = [fit.schedule.lr_at(epoch) for epoch in range(30)]
@@ -93,7 +97,9 @@ def test_heads_have_trainings_of_their_own():
         ),
         ("official,reading=intended", "point-mae-scanobjectnn", "", "reading is 'intended'; it can be as_intended, as_published"),
         ("reading=as_published", "point-mae-scanobjectnn", "", "none was named: official,reading=as_published"),
-        ("official,preset=mini", "point-mae-scanobjectnn", "", "gives 'preset' twice"),
+        ("modelnet-1k,preset=few-shot", "point-mae-scanobjectnn", "", "names two settings, 'modelnet-1k' and preset=few-shot; give one"),
+        ("preset=few-shot,preset=mini", "point-mae-scanobjectnn", "", "gives 'preset' twice"),
+        ("preset=scan", "point-mae-mini", "", "no official training 'scan'. Did you mean 'scanobjectnn'"),
         ("official,epoch=3", "point-mae-scanobjectnn", "", "Did you mean 'epochs'"),
     ],
 )

@@ -67,9 +67,10 @@ def test_show_of_a_preset_says_what_is_not_mixed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = wisetune("show", "point-mae-modelnet-1k")
     assert (done.code, done.error) == (0, "")
-    first, backbone, size, its_head, title, token, place, head, *_ = done.out.splitlines()
+    first, backbone, size, takes, features, its_head, title, token, place, head, *_ = done.out.splitlines()
     assert (first, backbone) == ("point-mae-modelnet-1k: Point-MAE cfgs/finetune_modelnet.yaml", "backbone   point-mae")
-    assert size == "size       21,825,792 values, and 273,960 of the head (--shapes lists those of the backbone)"
+    assert size == "size       21,825,792 values, and 273,960 of the head (--shapes lists them)"
+    assert (takes, features) == ("takes      clouds of 1,024 points", "features   768 numbers (readout lead+max)")
     assert its_head == "head       mlp3, 40 outputs"
     assert (title, token) == ("not mixed", f"  {TOKEN}")
     assert place == token.replace("cls_token", "cls_pos")
@@ -100,9 +101,9 @@ def test_show_of_a_weights_file_is_what_it_holds():
     assert (done.code, done.error) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].startswith("out/model.safetensors  point-mae:points=64,")
-    assert lines[2] == "head       linear, 4 classes: ball, box, plate, stick"
+    assert lines[4] == "head       linear, 4 classes: ball, box, plate, stick"
     assert wisetune("show", "out/model.safetensors", "--json").json["classes"] == ["ball", "box", "plate", "stick"]
-    refused(wisetune("show", "solids.npz"), 65, "solids.npz was not written by wisetune")
+    refused(wisetune("show", "solids.npz"), 65, "solids.npz: it is a zip file, but not one that torch.save wrote")
 
 
 @pytest.mark.usefixtures("finished")

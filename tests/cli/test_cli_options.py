@@ -9,7 +9,9 @@ from terminal import refused, wisetune
 from wisetune.build.request import Request
 from wisetune.cli.options import _kinds, _spec
 from wisetune.fit.finetune import Fit
+from wisetune.nets.create import BACKBONES, PARTS_HEADS
 from wisetune.nets.families.point_mae import PointMAESpec
+from wisetune.nets.heads import HEADS
 from wisetune.nets.readout import READOUTS
 from wisetune.points.augment import AUGMENTATIONS
 from wisetune.spec import dashed, options_of
@@ -63,9 +65,11 @@ def test_an_augmentation_is_not_said_to_be_of_training_where_it_is_voting_s():
     assert "training clouds" not in wisetune("options", "voting").out
 
 
-@pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("x", "There are: fit, pretrain, compare")])
+@pytest.mark.parametrize(("name", "said"), [("fitt", "Did you mean 'fit'?"), ("pointmae", "Did you mean 'point-mae'?"), ("x", "")])
 def test_what_there_is_not(name, said):
-    refused(wisetune("options", name), 2, f"nothing with options is called '{name}'.", said)
+    refused(
+        wisetune("options", name), 2, f"nothing with options is called '{name}'.", said, "wisetune options lists everything that has some"
+    )
 
 
 def test_a_tuning_lists_its_published_settings():
@@ -89,3 +93,27 @@ def test_the_options_of_fit_say_how_an_official_training_is_asked_for():
     assert "--fit official" in said
     assert "reading=as_published" in said
     assert "wisetune show point-mae-scanobjectnn" in said
+
+
+def test_of_a_kind_everything_a_line_each():
+    done = wisetune("options", "backbone")
+    assert (done.code, done.error) == (0, "")
+    for family in BACKBONES.names():
+        line = next(at for at, line in enumerate(done.out.splitlines()) if line.startswith(f"{family} "))
+        assert done.out.splitlines()[line + 1].strip() == f"presets: {', '.join(BACKBONES.entry(family).presets())}"
+    heads = wisetune("options", "head").out
+    assert all(re.search(rf"^{name} +\S", heads, re.M) for name in (*HEADS, *PARTS_HEADS))
+    assert "options: hidden, dropout, second" in heads
+    for noun in ("story", "task", "measure", "training"):
+        assert wisetune("options", noun).code == 0
+
+
+def test_a_backbone_s_presets_with_points_head_and_source():
+    lines = wisetune("options", "recon").out.splitlines()
+    row = next(line for line in lines if line.startswith("  scanobjectnn "))
+    assert re.split(r"  +", row.strip())[1:] == [
+        "2,048 points in 128 patches",
+        "mlp3, 15 outputs",
+        "ReCon cfgs/full/finetune_scan_hardest.yaml",
+    ]
+    refused(wisetune("options", "recon-mini"), 2, "'recon-mini' is a preset of recon: wisetune show recon-mini says what it is")

@@ -118,7 +118,7 @@ def test_a_default_device_does_not_move_fresh_weights():
         (
             "point-mea",
             {"classes": 2},
-            r"no backbone 'point-mea'. Did you mean 'point-mae'\? There are: .*point-mae, .*point-mae-modelnet-1k",
+            r"no backbone 'point-mea'. Did you mean 'point-mae'\? wisetune options backbone lists them all, .* of one\.$",
         ),
         (
             "point-mae",
@@ -131,6 +131,7 @@ def test_a_default_device_does_not_move_fresh_weights():
             r"no preset 'svm'. Its authors did no experiment with a linear SVM.*preset='pretrain' gives maximum",
         ),
         ("nothing", {"preset": "mini"}, "no backbone 'nothing'. There are: .*point-mae"),
+        ("point-mae-mini", {"preset": "scanobjectnn"}, "'point-mae-mini' names a preset already, .* give 'point-mae' and one preset"),
         ("point-mae:depth=2", {"preset": "mini", "classes": 2}, "beside preset='mini'"),
         ("point-mae", {"head": "linear"}, "needs classes=.*leave head= out too"),
         ("point-mae", {"preset": "mini", "head": "linear"}, "needs classes="),

@@ -16,7 +16,8 @@ from wisetune.nets.parts import PartsHead
 from wisetune.spec import apart
 
 OFFICIAL = "official"
-_WORDS = ("preset", "reading")
+_WORDS = ("", "preset", "reading")
+"""Words of a fit that its spec does not know; the first item may be one without a name."""
 
 
 def fit_of(given: str, usual: str, backbone: BackboneSpec, called: str, *, frozen: bool = False) -> Fit:
@@ -29,6 +30,11 @@ def fit_of(given: str, usual: str, backbone: BackboneSpec, called: str, *, froze
         UsageError: a word that means nothing, or a preset that is not there.
     """
     words, rest = apart(given, _WORDS)
+    called_so = words.pop("", None)
+    if called_so not in (None, OFFICIAL) and "preset" in words:
+        raise UsageError(f"'{given}' names two settings, '{called_so}' and preset={words['preset']}; give one.")
+    if called_so is not None:
+        words.setdefault("preset", called_so)
     if "preset" not in words:
         if "reading" in words:
             raise UsageError(
@@ -119,10 +125,17 @@ def told(name: str) -> Iterator[str]:
     yield f"           {option} {OFFICIAL},reading=as_published"
     yield from (f"           - {fault}" for fault in preset.fit.faults)
     yield f"voting     --measure {preset.fit.votes}" if preset.fit.votes else "voting     none that works with this number of points"
-    # Sphere is what tasks are read with by themselves; and the bundled probe has too few points for most.
+    yield f"run        {command(name)}"
+
+
+def command(name: str, file: str = "FILE") -> str:
+    """The command that begins with a file in a setting, trained as its official code does where that is known."""
+    preset = named()[name]
+    begin = f"--from {file} --backbone {name} --on"
+    # The bundled probe has too few points for most settings.
+    if preset.fit is None:
+        return f"wisetune run wise-ft-lp {begin} TASK --probe OTHER --out OUT"
+    # Sphere is what tasks are read with by themselves.
     task = "TASK" if preset.fit.normalise == "sphere" else f"TASK,normalise={preset.fit.normalise}"
-    story = "lp" if preset.fit.frozen else "ft"
-    yield (
-        f"run        wisetune run {story} --from FILE --backbone {name} --on {task} --probe OTHER --head {preset.head} {option} {OFFICIAL} "
-        "--out OUT"
-    )
+    story, option = ("lp", "--head-fit") if preset.fit.frozen else ("ft", "--fit")
+    return f"wisetune run {story} {begin} {task} --probe OTHER --head {preset.head} {option} {OFFICIAL} --out OUT"

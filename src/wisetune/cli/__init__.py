@@ -18,7 +18,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from wisetune._version import __version__
 from wisetune.catalog import import_outside
 from wisetune.cli.kinds import shown
-from wisetune.errors import StorageError, UsageError, WisetuneError
+from wisetune.errors import StorageError, UsageError, WisetuneError, as_typed
 
 _IMPORT = "--import"
 """Before the command: a module of the user's own, which files may then name."""
@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         given = _imported(given)
-        result = app(given, exit_on_error=False, print_error=True)
+        with as_typed():
+            result = app(given, exit_on_error=False, print_error=True)
         sys.stdout.flush()
     except CycloptsError as error:
         if given[:1] == ["run"] and isinstance(error, MissingArgumentError) and error.argument and "--story" in error.argument.names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wisetune.store.store import Store
 
 
-def list_(run: Path, *, json: bool = False) -> int:
+def list_(run: Path, /, *, json: bool = False) -> int:
     """What a run's store holds: digest, size and name of everything trained or mixed, and how it was made; --json has the recipe's spelling too.
 
     Parameters
@@ -38,17 +38,18 @@ def list_(run: Path, *, json: bool = False) -> int:
     return 0
 
 
-def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bool = False) -> int:
+def show(run: Path, /, digest: str | None = None, *, shapes: bool = False, json: bool = False) -> int:
     """What a run found; with a digest, what one object is, how it was made, what was measured of it, and its log (for a mix: the audit).
 
     Of a backbone, a setting of one (point-mae-scanobjectnn) or a weights file of wisetune: what it is, which parts have no pre-trained value and so
     are not mixed, and its official training in words, with what is at fault in it as published. A run's folder of the same name goes first;
-    with a colon after it (act:) the name is the backbone's.
+    with a colon after it (act:) the name is the backbone's. Of a released checkpoint: whose it is, what it holds, the settings that it fits, and
+    the command to begin with it.
 
     Parameters
     ----------
     run
-        A run's OUT folder; or a backbone, a preset of one (point-mae-modelnet-1k), or a weights file.
+        A run's OUT folder; or a backbone, a preset of one (point-mae-modelnet-1k; wisetune options backbone lists them), or a weights file.
     digest
         A digest that list prints, or its beginning.
     shapes
@@ -64,10 +65,11 @@ def show(run: Path, digest: str | None = None, *, shapes: bool = False, json: bo
     # A folder of code may be called as a backbone is; a run's folder is what was asked for, also where ./ before it has been dropped.
     a_run = (run / "store").is_dir() or (run / "results.json").is_file()
     if digest is None and not a_run and (run.is_file() or _is_backbone(str(run))):
-        model = _model(run)
-        print(jsonlib.dumps(model, indent=2) if json else "\n".join(_model_in_words(model, shapes)))
+        told, words = _weights(run, shapes)
+        print(jsonlib.dumps(told, indent=2) if json else "\n".join(words))
         return 0
     if digest is None:
+        _refuse_misspelled(run)
         found = summary(results_of(run))
         print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
         return 0
@@ -97,12 +99,34 @@ def _is_backbone(text: str) -> bool:
     return preset_called(text) is not None or text.partition(":")[0] in BACKBONES.names()
 
 
+def _refuse_misspelled(run: Path) -> None:
+    """A word that is no path may be meant for a backbone's name."""
+    from wisetune.errors import DataError
+    from wisetune.nets.create import LISTED, meant_backbone
+
+    if not run.exists() and run.name == str(run) and not run.suffix and (meant := meant_backbone(run.name)):
+        raise DataError(f"there is neither a run nor a backbone '{run}'.{meant} {LISTED}")
+
+
+def _weights(what: Path, shapes: bool) -> tuple[dict[str, Any], Iterator[str]]:
+    """What a backbone or a weights file is, as plain data and in words."""
+    from wisetune.cli import released
+    from wisetune.nets.files.save import is_ours
+
+    if what.is_file() and not is_ours(what):
+        found = released.released(what)
+        return found, released.in_words(found)
+    model = _model(what)
+    return model, _model_in_words(model, shapes)
+
+
 def _model(what: Path) -> dict[str, Any]:
     """What a backbone, or the one in a file, is, as plain data."""
     from wisetune.build.official import training
     from wisetune.nets.backbone import build_empty, on_meta
     from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
-    from wisetune.nets.files.save import read_card
+    from wisetune.nets.files.save import read_card, shapes_of
+    from wisetune.nets.parts import PartsHead
     from wisetune.weights.mix import unmixed
 
     card = read_card(what) if what.is_file() else None
@@ -113,14 +137,19 @@ def _model(what: Path) -> dict[str, Any]:
         "backbone": str(backbone.spec),
         "values": sum(value.numel() for value in backbone.parameters()),
     }
-    shapes = {name: list(value.shape) for name, value in backbone.state_dict().items()}
+    told |= {"points": backbone.points, "readout": backbone.readout, "features": backbone.feature_width}
     head, classes = (card.head, card.classes) if card else (None, ())
+    if str(what).rstrip(":") == backbone.spec.name:
+        told["presets"] = list(type(backbone.spec).presets())
     if preset is not None:
         told["source"] = preset.source
         head = parse_any_head(preset.head)
         classes = class_names(preset.classes) if preset.classes else ()
     if head is not None:
         told |= {"head": str(head), "outputs": len(classes) or None}
+    if isinstance(head, PartsHead):
+        known = card.categories if card else preset.classes if preset else None
+        told["categories"] = list(known) if isinstance(known, Mapping) else [str(number) for number in range(head.categories)]
     whole = None
     if head is not None and classes:
         with on_meta():
@@ -131,7 +160,9 @@ def _model(what: Path) -> dict[str, Any]:
     told["not_mixed"] = [{"part": part.name, "at_alpha_0": part.at_zero} for part in unmixed(whole or backbone)]
     if preset is not None:
         told["official_training"] = training(preset)
-    return told | {"shapes": shapes}
+    # What a tuning grafted is in the file alone.
+    shapes = shapes_of(what) if card else {name: value.shape for name, value in (whole or backbone).state_dict().items()}
+    return told | {"shapes": {name: list(shape) for name, shape in shapes.items()}}
 
 
 def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
@@ -142,10 +173,17 @@ def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
     if of_preset:
         yield f"backbone   {model['backbone']}"
     of_head = f", and {model['head_values']:,} of the head" if "head_values" in model else ""
-    yield f"size       {model['values']:,} values{of_head} (--shapes lists those of the backbone)"
+    yield f"size       {model['values']:,} values{of_head} (--shapes lists them)"
+    yield f"takes      clouds of {counted(model['points'], 'point')}"
+    yield f"features   {counted(model['features'], 'number')} (readout {model['readout']})"
+    if "presets" in model:
+        yield f"presets    {', '.join(model['presets'])} (wisetune options {model['backbone'].partition(':')[0]} says what each is)"
     if "head" in model:
         named = f", {counted(len(model['classes']), 'class')}: {', '.join(model['classes'])}" if "classes" in model else ""
         yield f"head       {model['head']}" + (named or (f", {model['outputs']} outputs" if model["outputs"] else ""))
+        if "categories" in model:
+            named = f"{len(model['categories'])} categories: {', '.join(model['categories'])}"
+            yield f"           answers for every point, model(points, category); {named}"
         yield from (f"graft      {graft}" for graft in model.get("grafts", ()))
     yield "not mixed"
     for part in model["not_mixed"]:

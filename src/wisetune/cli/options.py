@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wisetune.catalog import Catalog
+    from wisetune.nets.backbone import BackboneSpec
     from wisetune.spec import Spec
 
 
@@ -15,24 +16,37 @@ def options(name: str | None = None) -> int:
     Parameters
     ----------
     name
-        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a task, a measure, a penalty, a backbone, a head ...
+        fit (of --fit and --head-fit), corruption, pretrain (of --options), a story, a tuning, a task, a measure, a penalty, a backbone, a head ...; or
+        the word for several: backbone lists the backbones with their presets, head the heads, and so story, tuning, task and measure.
     """
     from wisetune.errors import UsageError, did_you_mean
+    from wisetune.nets.create import named, preset_called
 
     kinds = _kinds()
     if name is None:
         for noun, names in kinds.items():
             print(f"{noun:9} {', '.join(names)}")
-        print("wisetune options NAME lists the options of one.")
+        print("wisetune options NAME lists the options of one; wisetune options backbone lists the backbones' presets.")
         return 0
     nouns = [noun for noun, names in kinds.items() if name in names]
-    if not nouns:
-        every = list(dict.fromkeys(one for names in kinds.values() for one in names))
-        raise UsageError(f"nothing with options is called '{name}'.{did_you_mean(name, every)} There are: {', '.join(every)}.")
     for place, noun in enumerate(nouns):
         if len(nouns) > 1:
             print("\n" * bool(place) + f"The {noun} {name}")
         _print(noun, name)
+    if nouns:
+        return 0
+    if name in kinds:
+        _print_kind(name, kinds[name])
+    elif (preset := preset_called(name)) is not None:
+        raise UsageError(
+            f"'{name}' is a preset of {preset.backbone.name}: wisetune show {name} says what it is, and wisetune options "
+            f"{preset.backbone.name} what can be changed in it."
+        )
+    else:
+        every = [*kinds, *(one for names in kinds.values() for one in names)]
+        raise UsageError(
+            f"nothing with options is called '{name}'.{did_you_mean(name, [*every, *named()])} wisetune options lists everything that has some."
+        )
     return 0
 
 
@@ -89,6 +103,50 @@ def _print_published(name: str) -> None:
         print("Of all of them:", *every, sep="\n  - ")
 
 
+def _print_kind(noun: str, names: list[str]) -> None:
+    """Everything of one kind, a line each; of backbones their presets too."""
+    import inspect
+
+    from wisetune.spec import option_names
+
+    wide = max(map(len, names))
+    for name in names:
+        spec = _spec(noun, name)
+        about = inspect.getdoc(inspect.getmodule(spec) if noun == "backbone" else spec) or ""
+        print(f"{name:{wide}}  {about.splitlines()[0]}")
+        print(
+            f"{'':{wide}}  "
+            + (f"presets: {', '.join(spec.presets())}" if issubclass(spec, _backbones()) else f"options: {option_names(spec)}")
+        )
+    of = "its presets and options" if noun == "backbone" else "its options"
+    print(
+        f"wisetune options NAME says of one what {of} mean"
+        + (", and wisetune show NAME-PRESET what a preset is." if noun == "backbone" else ".")
+    )
+
+
+def _backbones() -> type[BackboneSpec]:
+    from wisetune.nets.backbone import BackboneSpec
+
+    return BackboneSpec
+
+
+def _print_presets(spec: type[BackboneSpec]) -> None:
+    from wisetune.nets.backbone import build_empty
+    from wisetune.nets.create import class_names
+    from wisetune.spec import spell
+
+    print(f"\nPresets, as --backbone {spec.name}-NAME or wisetune.create('{spec.name}', preset='NAME'):")
+    rows = []
+    for name, preset in spec.presets().items():
+        points, groups = build_empty(preset.backbone).points, spell(getattr(preset.backbone, "groups", ""))
+        outputs = f", {len(class_names(preset.classes))} outputs" if preset.classes else ""
+        rows.append((name, f"{points:,} points in {groups} patches", f"{preset.head}{outputs}", preset.source))
+    wide = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  " + "  ".join(f"{text:{width}}" for text, width in zip(row, wide, strict=False)) + f"  {row[3]}")
+
+
 def _print(noun: str, name: str) -> None:
     import inspect
 
@@ -108,6 +166,8 @@ def _print(noun: str, name: str) -> None:
             print(f"  {'':{wide}}  {row.means}")
     if noun == "tuning":
         _print_published(name)
+    if issubclass(spec, _backbones()) and spec.presets():
+        _print_presets(spec)
     if name == "pretrain":
         own = [f"{family} mask={masking.mask:g},decoder-depth={masking.decoder_depth}" for family, masking in pretrainable().items()]
         print(f"\nWhere none is given the backbone decides: {'; '.join(own)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wisetune.errors import DataError
+from wisetune.errors import DataError, counted
 
 _CHANNELS = 16
 """The most numbers that a point has in any file of this field: coordinates, colours, normals. An axis that is longer is that of the points."""
@@ -30,7 +30,7 @@ def clouds_of(points: object, fewest: int, like: torch.Tensor) -> torch.Tensor:
     if not points.is_floating_point():
         raise DataError(f"points are {points.dtype}; a model takes floating point coordinates: points.float().")
     if points.shape[1] < fewest:
-        raise DataError(f"clouds have {points.shape[1]} points; this model needs at least {fewest}.")
+        raise DataError(f"clouds have {counted(points.shape[1], 'point')}; this model needs at least {fewest}.")
     # The search for farthest points would return anything at all for a coordinate that is no number. Meta tensors hold none.
     if not points.is_meta and not bool(torch.isfinite(points).all()):
         row = int((~torch.isfinite(points)).flatten(1).any(dim=1).nonzero()[0])

@@ -31,6 +31,7 @@ BACKBONES: Catalog[BackboneSpec] = Catalog("backbone", "wisetune.nets.families",
 PARTS_HEADS: dict[str, type[PartsHead]] = {cls.name: cls for cls in (Parts, PyramidParts, GraphParts)}
 _DEFAULT_HEAD = "mlp3"
 _MOST_CLASSES = 1_000_000
+LISTED = "wisetune options backbone lists them all, and wisetune options recon the presets of one."
 _OCCO = (
     "there is no backbone 'occo': code and weights of the Transformer-OcCo in published tables were never released (Point-BERT's issue 43), so "
     "its rows can be quoted and not loaded. The same architecture with released weights is act, maskpoint, point-bert or point-mae."
@@ -129,13 +130,18 @@ def parse_backbone(text: str) -> BackboneSpec:
     if ":" in text or text in BACKBONES.names():
         return BACKBONES.parse(text)
     _refuse_unreleased(text)
-    there = [*BACKBONES.names(), *named()]
-    raise UsageError(f"there is no backbone '{text}'.{did_you_mean(text, there)} There are: {', '.join(there)}.")
+    raise UsageError(f"there is no backbone '{text}'.{meant_backbone(text)} {LISTED}")
 
 
-def named() -> dict[str, Preset]:
-    """Every preset of every backbone by one word: ``point-mae-mini``."""
-    return {f"{name}-{preset}": value for name in BACKBONES.names() for preset, value in BACKBONES.entry(name).presets().items()}
+def meant_backbone(word: str) -> str:
+    """Which backbone, or preset of one, was meant by a word that is none, as ``did_you_mean`` asks it."""
+    return did_you_mean(word, [*BACKBONES.names(), *named()])
+
+
+def named(family: str | None = None) -> dict[str, Preset]:
+    """Every preset of every backbone, or of this one, by one word: ``point-mae-mini``."""
+    families = BACKBONES.names() if family is None else [family]
+    return {f"{name}-{preset}": value for name in families for preset, value in BACKBONES.entry(name).presets().items()}
 
 
 def pretrainable() -> dict[str, Masking]:
@@ -228,6 +234,9 @@ def _architecture(name: str, preset: str | None) -> tuple[BackboneSpec, Preset |
         chosen = preset_called(name)
         return parse_backbone(name), chosen
     _refuse_unreleased(name)
+    if preset_called(name) is not None:
+        family = next(family for family in BACKBONES.names() if name in named(family))
+        raise UsageError(f"'{name}' names a preset already, and preset='{preset}' was given beside it; give '{family}' and one preset.")
     name, options = BACKBONES.divide(name)
     if options:
         raise UsageError(

@@ -72,6 +72,15 @@ class TestGood:
         found = self.check(tmp_path, safetensors.torch.save(STATE, {"who": "me"}), "plain")
         assert found.metadata == {"who": "me"}
 
+    def test_what_stands_beside_the_weights(self, tmp_path):
+        metrics = {"acc": np.float64(93.8), "wide": np.float32(0.5), "steps": np.int64(7), "one": torch.tensor(2.0), "many": torch.ones(3)}
+        beside = {"epoch": 300, "optimizer": {"state": {}}, "metrics": metrics, "note": "a\x1b[31mb\n" + "c" * 60, "big": 1 << 70, 5: 3}
+        found = self.check(tmp_path, saved({**beside, "base_model": STATE, "loss": float("nan")}), "base_model").beside
+        told = {"metrics.acc": 93.8, "metrics.wide": 0.5, "metrics.steps": 7, "metrics.one": 2.0}
+        assert found == {"epoch": 300, "optimizer": None, **told, "note": f"a?[31mb?{'c' * 32} ...", "big": None, "loss": None}
+        many = {f"x{row}": row for row in range(1000)}
+        assert len(self.check(tmp_path, saved({**many, "model": STATE}), "model").beside) == 16
+
     def test_a_string_is_a_path(self, tmp_path):
         (tmp_path / "w.pth").write_bytes(GOOD)
         assert set(read_state(str(tmp_path / "w.pth")).tensors) == set(STATE)
@@ -186,6 +195,8 @@ BAD = {
     "zip with a comment": (GOOD[:-2] + b"\x05\x00hello", "cut off"),
     "zip after zip": (GOOD + GOOD, "not where torch.save puts it|contradicts"),
     "prefix": (b"PK\x03\x04" + bytes(30) + GOOD, "not where torch.save puts it|contradicts"),
+    "zip of zeros": (zipped({**members(GOOD), "archive/data.pkl": bytes(100)}), r"list of contents is damaged \(it is no pickle\)"),
+    "plain pickle": (pickle.dumps({"a": [1.0]}), r"not one that torch.save wrote .*safetensors\.torch\.save_file\("),
     "zip bomb": (zipped({**members(GOOD), "archive/data/0": bytes(100 << 20)}, zipfile.ZIP_DEFLATED), "compressed"),
     "declared terabyte": (patched_size(GOOD), "declares|cannot be read"),
     "overlapping members": (overlapping(), "declares"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from net_samples import TINY_OPTIONS, cloud
-from wisetune.errors import UsageError, WeightsError
+from wisetune.errors import UsageError, WeightsError, as_typed
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.create import create, parse_backbone, with_options
 from wisetune.nets.files.official import load_official
@@ -89,9 +89,33 @@ def test_the_way_names_the_sizes_that_the_model_lacks():
 
 def test_the_way_names_every_family_that_a_classifier_may_be_of():
     source = classifier("point-bert", "point-bert").state_dict()
-    way = r"A point-mae of token-width=12 takes its encoder .*: family='maskpoint' or 'point-bert', whichever it is\."
+    way = r"A point-mae of token-width=12 takes its encoder .*: family='maskpoint' or family='point-bert', whichever it is\."
     with pytest.raises(WeightsError, match=f"It looks like maskpoint or point-bert with .*{way}"):
         load_official(create("point-mae", classes=3, **TINY_OPTIONS), source)
+
+
+def test_a_way_that_would_not_work_is_not_named():
+    narrow = create("act", classes=3, **sizes("act", width=32, tokenizer=(4, 4, 4))).state_dict()
+    mask = classifier("maskpoint", "maskpoint")
+    with pytest.raises(
+        WeightsError, match=r"A maskpoint of width=32, tokenizer=4\+4\+4, token-width=none takes its encoder .*family='act'"
+    ):
+        load_official(mask, narrow)
+    # Its heads do not divide that width, so no maskpoint with it can be named without another change.
+    odd = create("act", classes=3, **sizes("act", width=33, heads=3)).state_dict()
+    with pytest.raises(WeightsError) as told:
+        load_official(mask, odd)
+    assert "takes its encoder" not in str(told.value)
+
+
+def test_a_way_leaves_the_class_token_as_it_is_where_that_works():
+    with pytest.raises(WeightsError, match=r"A point-mae takes its encoder where that is asked for: family='act'"):
+        load_official(classifier("act", class_token=False, readout="max+mean"), file("act"))
+
+
+def test_on_the_command_line_the_way_is_spelled_as_there():
+    with as_typed(), pytest.raises(WeightsError, match=r"asked for: --family recon\. Nothing"):
+        load_official(classifier("recon"), file("recon"))
 
 
 def test_the_note_on_the_class_token_names_the_families_that_mix_it():
@@ -131,7 +155,7 @@ def test_a_deeper_encoder_is_not_cut():
 
 
 def test_a_family_that_the_file_is_none_of():
-    with pytest.raises(WeightsError, match=r"family=recon was given, and it is none of that family's\. It looks like act with"):
+    with pytest.raises(WeightsError, match=r"family='recon' was given, and it is none of that family's\. It looks like act with"):
         load_official(classifier("act"), file("act"), family="recon")
 
 
@@ -144,7 +168,7 @@ def test_its_own_family_changes_nothing():
 @pytest.mark.parametrize(("name", "family"), [("recon", "act"), ("point-mae", "point-m2ae"), ("point-m2ae", "point-mae")])
 def test_other_architectures_are_no_kin(name, family):
     model = create(f"{name}-mini", classes=2)
-    with pytest.raises(UsageError, match=f"family={family} was given with a {name}: their encoders are different architectures"):
+    with pytest.raises(UsageError, match=f"family='{family}' was given with a {name}: their encoders are different architectures"):
         load_official(model, {}, family=family)
 
 
@@ -161,5 +185,5 @@ def test_a_start_of_another_family(tmp_path):
     found = resolve(tmp_path / "pretrain.pth", spec, family="recon")
     assert (found.spec, found.report.family) == (spec, "recon")
     assert torch.equal(found.load().cls_token, encoder("recon").cls_token)
-    with pytest.raises(UsageError, match=r"'point-mae-mini' .*family=recon.* released checkpoint"):
+    with pytest.raises(UsageError, match=r"'point-mae-mini' .*family='recon'.* released checkpoint"):
         resolve("point-mae-mini", family="recon")

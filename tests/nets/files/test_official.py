@@ -10,9 +10,10 @@ import torch
 
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state, schema
 from wisetune.errors import BadFile, UsageError, WeightsError
-from wisetune.nets.create import create, fresh_backbone
+from wisetune.nets.create import create, fresh_backbone, parse_backbone, with_options
 from wisetune.nets.families.point_mae import PointMAESpec
-from wisetune.nets.files.official import identify, load_official
+from wisetune.nets.files.identify import identify
+from wisetune.nets.files.official import load_official
 from wisetune.nets.masked import MaskedAutoencoder
 
 
@@ -232,7 +233,37 @@ class TestRefused:
         refused(model, source, "not finite, in 'blocks.blocks.1.mlp.fc1.bias'")
 
     def test_whole_numbers_for_weights(self, model):
-        refused(model, {name: value.long() for name, value in model.state_dict().items()}, "another size")
+        refused(model, {name: value.long() for name, value in model.state_dict().items()}, "another type: cls_token is torch.int64 in")
+
+    def test_another_type_of_numbers_is_told_as_that(self, model):
+        source = {name: value.half() for name, value in model.state_dict().items()}
+        refused(
+            model,
+            source,
+            r"2 of its tensors .*: encoder\.first_conv\.1\.num_batches_tracked is torch\.float16 in the file and torch\.int64 here",
+        )
+
+    def test_a_head_of_another_type_of_numbers_is_left_fresh_and_told(self, model):
+        source = frozen(model)
+        source["cls_head_finetune.1.num_batches_tracked"] = torch.ones(())
+        report = load_official(model, source)
+        assert report.mistyped == (("cls_head_finetune.1.num_batches_tracked", "torch.float32", "torch.int64"),)
+        assert "other type       cls_head_finetune.1.num_batches_tracked: torch.float32 in the file, torch.int64 here" in str(report)
+        assert any(name.startswith("cls_head_finetune.") for name in report.fresh)
+
+    @pytest.mark.parametrize("share", [2, -0.1, float("nan"), True, "all"])
+    def test_a_share_that_is_none(self, model, share):
+        with pytest.raises(UsageError, match=r"min_coverage is .*; it is a share of the backbone's values, from 0 to 1"):
+            load_official(model, model.state_dict(), min_coverage=share)
+
+    def test_what_only_pre_training_files_have(self):
+        tuned = create("act-mini", classes=3).state_dict()
+        spec = with_options(parse_backbone("act-mini"), {"readout": "projected"})
+        refused(
+            fresh_backbone(spec, 0),
+            tuned,
+            r"not 100\.0%; missing: cls_head \(4\), which pre-training files have and those of classifiers have not\. It fits act-mini\. Nothing",
+        )
 
     def test_two_models_in_one_file(self, model, pretraining):
         refused(model, {**pretraining.state_dict(), **model.state_dict()}, "same place; it holds two models")
@@ -245,10 +276,10 @@ class TestRefused:
 
 def test_what_data_parallel_puts_in_front_hides_nobody():
     shapes = {name: tuple(value.shape) for name, value in TINY.build().state_dict().items()}
-    family = identify(shapes)
+    family = str(identify(shapes))
     assert family.startswith("act or point-mae with width=16, depth=2")
     for prefix in ("module.", "module.module."):
-        assert identify({prefix + name: shape for name, shape in shapes.items()}) == family
+        assert str(identify({prefix + name: shape for name, shape in shapes.items()})) == family
 
 
 @pytest.mark.parametrize(
@@ -288,7 +319,7 @@ def test_what_data_parallel_puts_in_front_hides_nobody():
 )
 def test_whose_a_file_is(shared, name, family):
     shapes = schema(shared, name)
-    assert identify(shapes) == family
+    assert str(identify(shapes)) == family
     if "point-mae" in family:
         return
     # None of these loads into a Point-MAE of the same width, whatever they share.
@@ -322,6 +353,22 @@ def test_an_early_pyramid_is_named_and_not_guessed(name, prefix):
         source,
         "looks like an early Point-M2AE .*not all of its names are known, and none is guessed: get",
     )
+
+
+@pytest.mark.parametrize("front", ["MAE_encoder.", "model.point_encoder."])
+def test_what_stands_before_known_names_is_told(front):
+    source = {f"{front}{key}": value for key, value in create("point-m2ae-mini", classes=3).state_dict().items()}
+    told = rf"looks like point-m2ae with widths=48.*, with '{front}' before its names; take it off .*name\.removeprefix\('{front}'\)"
+    refused(create("point-m2ae-mini", classes=3), source, told)
+
+
+def test_names_of_several_families_are_noted_unless_the_file_s_is_named(model):
+    (note,) = load_official(model, model.state_dict()).notes
+    assert note == "its names and sizes are those of act too, and it is read as a point-mae; family='point-mae' says that it is one"
+    act = with_options(parse_backbone("act"), {**TINY_OPTIONS, "class_token": False, "readout": "max+mean"}).build()
+    (note,) = load_official(act, {**fresh_backbone(TINY_PLAIN, 0).state_dict(), "convs1.weight": torch.ones(2)}).notes
+    assert note.startswith("its names and sizes are those of point-mae, and it is read as an act;")
+    assert load_official(act, fresh_backbone(TINY_PLAIN, 0).state_dict(), family="act").notes == ()
 
 
 def test_a_part_segmentation_file_gives_its_encoder(shared):
@@ -376,5 +423,5 @@ def test_a_layer_that_is_missing_is_refused_however_few_its_values_and_told_wher
     assert note.startswith(
         "2 tensors of the backbone are not in it and fresh, so that this is not the function that was trained: norm.weight"
     )
-    assert load_official(model, whole).notes == ()
+    assert load_official(model, whole, family="point-mae").notes == ()
     assert "100.0% of the backbone's values found" in str(load_official(model, whole))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
-from wisetune.errors import BadFile, UsageError, WeightsError
+from wisetune.errors import BadFile, UsageError, WeightsError, as_typed
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.families.point_mae import PRESETS
 from wisetune.nets.files import pretrained
@@ -87,13 +87,40 @@ def test_a_released_checkpoint(tmp_path, spelled):
 
 def test_a_released_checkpoint_does_not_know_its_groups(tmp_path):
     torch.save(create("point-mae", classes=3, **TINY_OPTIONS).state_dict(), tmp_path / "p.pth")
-    with pytest.raises(UsageError, match=r"looks like act .*or point-mae with width=16, depth=2.*Name a backbone: .*point-mae-modelnet-1k"):
+    sizes = "backbone='act:width=16,depth=2,tokenizer=6[+]8[+]10,class-token=true,heads=H,points=N,groups=G'"
+    with pytest.raises(UsageError, match=rf"looks like act or point-mae with width=16, depth=2.*No preset has these sizes: give {sizes}"):
         resolve(tmp_path / "p.pth")
     torch.save({"h_encoder.a": torch.ones(2)}, tmp_path / "q.pth")
     with pytest.raises(UsageError, match="looks like Point-M2AE"):
         resolve(tmp_path / "q.pth")
     with pytest.raises(WeightsError, match="It looks like Point-M2AE"):
         resolve(tmp_path / "q.pth", "point-mae-modelnet-1k")
+
+
+def test_only_the_presets_that_fit_are_named_with_what_differs_between_them(tmp_path):
+    torch.save(create("recon-mini", classes=3).state_dict(), tmp_path / "mini.pth")
+    with pytest.raises(UsageError, match=r"Name its backbone with backbone=, of one of these:\n  recon-mini: points=1024,groups=32$"):
+        resolve(tmp_path / "mini.pth")
+    with as_typed(), pytest.raises(UsageError, match="Name its backbone with --backbone, of"):
+        resolve(tmp_path / "mini.pth")
+    torch.save(fresh_backbone(PRESETS["modelnet-1k"].backbone, 0).state_dict(), tmp_path / "whole.pth")
+    with pytest.raises(UsageError) as told:
+        resolve(tmp_path / "whole.pth")
+    lines = str(told.value).splitlines()[1:]
+    assert "  point-mae-modelnet-1k, point-mae-few-shot: points=1024,groups=64,readout=lead+max,class-token=true" in lines
+    assert "  act-scanobjectnn, act-scanobjectnn-linear: points=2048,groups=128,readout=lead+max,class-token=true" in lines
+    assert not any(name in str(told.value) for name in ("mini", "recon", "point-bert", "m2ae", "svm"))
+
+
+def test_messages_name_the_file(tmp_path):
+    state = create("recon-mini", classes=3).state_dict()
+    torch.save(state, tmp_path / "r.pth")
+    with pytest.raises(WeightsError, match=r"^r\.pth does not fit this point-mae: .* It fits recon-mini\. Nothing was loaded"):
+        resolve(tmp_path / "r.pth", "point-mae-mini")
+    state["norm.weight"][0] = float("nan")
+    torch.save(state, tmp_path / "r.pth")
+    with pytest.raises(WeightsError, match=r"^r\.pth has values that are not finite, in 'norm\.weight': its"):
+        resolve(tmp_path / "r.pth", "recon-mini")
 
 
 def test_random_weights():
@@ -131,6 +158,11 @@ def test_names_that_are_not_there():
         UsageError, match=r"no weights 'point-mae-min'. Did you mean 'point-mae-mini'\? There are: point-mae-mini; or give a file"
     ):
         resolve("point-mae-min")
+    with pytest.raises(UsageError) as told:
+        resolve("x")
+    assert "scanobjectnn" not in str(told.value), "a preset is no weights, and there are dozens"
+    with pytest.raises(UsageError, match=r"'recon-mini' is an architecture, .* random:recon-mini has fresh ones"):
+        resolve("recon-mini")
     with pytest.raises(BadFile, match="no such file"):
         resolve("missing.pth")
     with pytest.raises(BadFile, match="no such file"):

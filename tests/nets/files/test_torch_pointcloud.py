@@ -15,7 +15,8 @@ import torch
 from net_samples import TINY_OPTIONS, schema
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.create import create
-from wisetune.nets.files.official import identify, load_official
+from wisetune.nets.files.identify import identify
+from wisetune.nets.files.official import load_official
 from wisetune.nets.files.pretrained import resolve
 from wisetune.nets.files.torch_pointcloud import released, translate, widened
 
@@ -109,9 +110,9 @@ def test_a_segmentation_head_is_no_classifier_s():
 
 
 def test_whose_such_a_file_is(tmp_path):
-    assert identify(theirs("point_bert-pretrain")).startswith("point-bert with width=384, depth=12")
-    assert identify(theirs("point_m2ae-cls-modelnet1k")) == "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"
-    assert identify(theirs("point_bert-dvae")) == "the dVAE of Point-BERT"
+    assert str(identify(theirs("point_bert-pretrain"))).startswith("point-bert with width=384, depth=12")
+    assert str(identify(theirs("point_m2ae-cls-modelnet1k"))) == "point-m2ae with widths=96+192+384, depths=5+5+5, tokenizer=128+256+512"
+    assert str(identify(theirs("point_bert-dvae"))) == "the dVAE of Point-BERT"
     safetensors.torch.save_file(state(theirs("point_bert-cls-modelnet1k")), tmp_path / "m.safetensors")
     with pytest.raises(UsageError, match=r"m.safetensors does not say what backbone it is for. It looks like maskpoint or point-bert with"):
         resolve(tmp_path / "m.safetensors")

@@ -113,4 +113,5 @@ def _count(path: Path, stream: IO[bytes], pickles: int) -> None:
                 raise BadFile(path, f"it holds more than {_MOST_OPCODES} objects beside the weights", _RESAVE)
     except (ValueError, UnicodeDecodeError, OverflowError) as error:
         reason = str(error).splitlines()[0][:80]
+        reason = "it is no pickle" if "opcode" in reason else reason  # where it is none, where in it does not matter
         raise BadFile(path, f"its list of contents is damaged ({reason})", "get the whole file again") from None

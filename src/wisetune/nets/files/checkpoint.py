@@ -9,11 +9,13 @@ Nothing in a file is executed. Every failure is a BadFile that says which file, 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import struct
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import safetensors
 import torch
@@ -27,17 +29,23 @@ BUDGET = 2 << 30
 _MOST_HEADER = 16 << 20
 _LAYOUTS = ("base_model", "model", "model_state_dict", "state_dict")
 _AGAIN = "get it again from its source"
+_MOST_BESIDE = 16
+_LONGEST_TEXT = 40
 
 Kind = Literal["safetensors", "zip", "legacy"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors on the CPU, the text beside them, and the key of the file under which they were (``plain`` for none)."""
+    """Named tensors on the CPU, the text beside them, and the key of the file under which they were (``plain`` for none).
+
+    ``beside`` is what else stands in the file, by name: numbers and short texts with their value (``epoch``, ``metrics.acc``), all else as None.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     layout: str
+    beside: dict[str, int | float | str | None] = dataclasses.field(default_factory=dict)
 
 
 def read_state(path: str | Path, budget: int = BUDGET) -> Checkpoint:
@@ -67,7 +75,7 @@ def read_state(path: str | Path, budget: int = BUDGET) -> Checkpoint:
     layout, state = _state_in(path, content)
     tensors = {key: value.detach() for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     _check_stored(path, tensors)
-    return Checkpoint(tensors, {}, layout)
+    return Checkpoint(tensors, {}, layout, {} if layout == "plain" else _beside(content, layout))
 
 
 def kind_of(path: Path, budget: int = BUDGET) -> Kind:
@@ -116,7 +124,11 @@ def _kind(path: Path, start: bytes, size: int) -> Kind:
     if start.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")) or start[257:262] == b"ustar":
         raise BadFile(path, "it is a packed archive", "unpack it, and give the weights file inside")
     if start.startswith(b"\x80"):
-        raise BadFile(path, "it is a Python pickle, but not one that torch.save wrote", "save the weights as safetensors")
+        do = (
+            "if you trust it, open it yourself and save its tensors: safetensors.torch.save_file({name: torch.as_tensor(value) for name, value in "
+            "weights.items()}, 'weights.safetensors')"
+        )
+        raise BadFile(path, "it is a Python pickle, but not one that torch.save wrote", do)
     raise BadFile(path, "it is neither a PyTorch nor a safetensors file", "check that this is the weights file, and get it again")
 
 
@@ -139,8 +151,26 @@ class _Inert:
         pass
 
 
+class _Kind(_Inert):
+    """A numpy dtype by its letter and size."""
+
+    def __init__(self, code: object = None, *_: object) -> None:
+        self.code = code
+
+
+class _Number(_Inert):
+    """A numpy number: as a plain one, where its bytes are what its dtype says."""
+
+    def __init__(self, kind: object = None, data: object = None, *_: object) -> None:
+        layout = _NUMBERS.get(str(kind.code), "") if isinstance(kind, _Kind) else ""
+        known = layout and isinstance(data, bytes) and len(data) == struct.calcsize(layout)
+        self.value = struct.unpack(layout, data)[0] if known else None
+
+
+_NUMBERS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i"}
 _NUMPY_NUMBERS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-    (_Inert, name) for name in ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype")
+    *((_Number, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
+    (_Kind, "numpy.dtype"),
 ]
 
 
@@ -173,6 +203,38 @@ def _state_in(path: Path, content: object) -> tuple[str, Mapping[object, object]
         keys = ", ".join(map(str, list(content)[:8])) or "nothing"
         raise BadFile(path, f"it holds {keys}, but no weights", f"weights are looked for at the top and under {', '.join(_LAYOUTS)}")
     raise BadFile(path, f"it holds one {type(content).__name__}, not a table of weights", "save model.state_dict() instead")
+
+
+def _beside(content: Any, layout: str) -> dict[str, int | float | str | None]:
+    """What stands in a file beside the weights, as far as it is short; nobody vouches for it, so little is looked at and nothing is believed."""
+    found: dict[str, int | float | str | None] = {}
+    for key, value in content.items():
+        if key == layout or not isinstance(key, str):
+            continue
+        inside = {f"{key}.{name}": one for name, one in value.items() if isinstance(name, str)} if isinstance(value, dict) else {}
+        told = {name: short for name, one in inside.items() if (short := _short(one)) is not None}
+        found |= {_plain(name): short for name, short in (told or {key: _short(value)}).items()}
+        if len(found) >= _MOST_BESIDE:
+            break
+    return dict(list(found.items())[:_MOST_BESIDE])
+
+
+def _short(value: object) -> int | float | str | None:
+    """A number or a short text; None for anything else."""
+    value = value.value if isinstance(value, _Number) else value
+    if isinstance(value, Tensor) and value.numel() == 1 and value.layout == torch.strided and value.device.type == "cpu":
+        value = value.item()
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if abs(value) < 1 << 63 and math.isfinite(value) else None
+
+
+def _plain(text: str) -> str:
+    """A text as a terminal may show it: short, in one line, without anything that would steer it."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST_TEXT])
+    return shown if len(text) <= _LONGEST_TEXT else f"{shown} ..."
 
 
 def _check_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:

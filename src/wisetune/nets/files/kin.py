@@ -8,15 +8,15 @@ their file's name says.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from wisetune.errors import UsageError
-from wisetune.nets.backbone import Backbone, build_empty
+from wisetune.errors import UsageError, an, spelled
+from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import BACKBONES
+from wisetune.nets.files.identify import Looks, in_words
 from wisetune.nets.plain import Plain, PlainSpec
 from wisetune.nets.transformer import Block
-from wisetune.spec import dashed, spell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,11 @@ def kin_of(backbone: Backbone, family: str) -> Kin | None:
     if family == own:
         return None
     if not (_takes(backbone) and issubclass(entry, PlainSpec)):
-        raise UsageError(f"family={family} was given with a {own}: their encoders are different architectures. Load it into a {family}.")
+        raise UsageError(
+            f"{spelled('family', family)} was given with {an(own)}: their encoders are different architectures. Load it into {an(family)}."
+        )
     lender = cast(Plain, build_empty(entry()))
-    notes = [f"this is the encoder of {family}; patches are cut as by a {own}, and the rest of its file is left out"]
+    notes = [f"this is the encoder of {family}; patches are cut as by {an(own)}, and the rest of its file is left out"]
     notes += [lender.lent] if lender.lent else []
     fresh = [name for name in backbone.anatomy.fresh if name in dict(lender.named_parameters())]
     if fresh:
@@ -56,24 +58,39 @@ def kin_of(backbone: Backbone, family: str) -> Kin | None:
     return Kin(family, type(lender), tuple(notes))
 
 
-def way(backbone: Backbone, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """How a file of another family could be loaded into this backbone, in a sentence; empty where it could not."""
-    found = {name: sizes for name in BACKBONES.names() if (sizes := BACKBONES.entry(name).sizes(shapes)) is not None}
+def way(backbone: Backbone, looks: Looks, fits: Callable[[Backbone, str], bool]) -> str:
+    """How a file of another family could be loaded into this backbone, in a sentence; empty where it could not.
+
+    ``fits`` says whether a backbone takes the file's encoder as that of a family.
+    """
     spec = backbone.spec
-    lenders = [name for name in found if issubclass(BACKBONES.entry(name), PlainSpec)]
-    if spec.name in found or not lenders or not _takes(backbone):
+    lenders = [name for name in looks.families if issubclass(BACKBONES.entry(name), PlainSpec)]
+    if looks.front or spec.name in looks.families or not lenders or not _takes(backbone):
         return ""
     # Released classifiers of some families cannot be told apart: which one a file is, is the user's to say, as results will name it.
     ways: dict[str, list[str]] = {}
     for family in lenders:
-        needed = {option: value for option, value in found[family].items() if getattr(spec, option, value) != value}
-        given = f" of {', '.join(f'{dashed(option)}={spell(value)}' for option, value in needed.items())}" if needed else ""
-        ways.setdefault(given, []).append(f"'{family}'")
+        sizes = {**looks.families[family], "token_width": looks.families[family].get("token_width")}
+        needed = {option: value for option, value in sizes.items() if getattr(spec, option, value) != value}
+        # As it is; then with other sizes; then without a class token, or with one, which is rarely in the way.
+        sizes_alone = {option: value for option, value in needed.items() if option != "class_token"}
+        for options in (dict[str, object](), sizes_alone, needed):
+            if (other := _with(spec, options)) is not None and fits(backbone if other == spec else build_empty(other), family):
+                ways.setdefault(f" of {in_words(options)}" if options else "", []).append(spelled("family", family))
+                break
     which = ", whichever it is" if len(lenders) > 1 else ""
+    own = an(spec.name)
     return "".join(
-        f" A {spec.name}{given} takes its encoder where that is asked for: family={' or '.join(names)}{which}."
+        f" {own[0].upper()}{own[1:]}{given} takes its encoder where that is asked for: {' or '.join(names)}{which}."
         for given, names in ways.items()
     )
+
+
+def _with(spec: BackboneSpec, options: Mapping[str, object]) -> BackboneSpec | None:
+    try:
+        return dataclasses.replace(spec, **dict(options))
+    except UsageError:  # its heads do not divide that width
+        return None
 
 
 def _mixing(names: Sequence[str]) -> list[str]:

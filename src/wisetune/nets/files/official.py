@@ -9,42 +9,28 @@ import dataclasses
 import math
 import types
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wisetune.errors import UsageError, WeightsError, counted, first_of
-from wisetune.nets.backbone import Backbone
-from wisetune.nets.create import BACKBONES
+from wisetune.errors import UsageError, WeightsError, an, counted, first_of, spelled
+from wisetune.nets.backbone import Backbone, BackboneSpec, Preset, build_empty
+from wisetune.nets.create import BACKBONES, named
 from wisetune.nets.files.checkpoint import Checkpoint, read_state
+from wisetune.nets.files.identify import PREFIX, Looks, bare, identify
 from wisetune.nets.files.kin import Kin, kin_of, way
-from wisetune.nets.files.torch_pointcloud import NAME, released, translate, widened
+from wisetune.nets.files.torch_pointcloud import NAME, translate
 from wisetune.nets.headed import Headed
 from wisetune.nets.segmenter import Segmenter
-from wisetune.spec import dashed, spell
 
-_PREFIX = "module."
 _SPARE = 0.01
 """The share of a file's backbone that may have no place: codes leave something of their own beside a model's tensors."""
-_EARLY_M2AE = (
-    "an early Point-M2AE (its issue #5), whose encoder is called MAE_encoder.encoders, .blocks and .norms; not all of its names are known, and "
-    "none is guessed: get the file that the authors link now, whose names begin with h_encoder"
-)
-_FAMILIES = (
-    ("img_token", "ReCon"),
-    ("MAE_encoder.encoders.", _EARLY_M2AE),
-    ("h_encoder.", "Point-M2AE"),
-    ("dgcnn_1.", "the dVAE of Point-BERT"),
-    ("visual.", "CLIP"),
-    ("text_", "a text encoder, as in CLIP"),
-    ("patch_embed.", "an image transformer, as in timm"),
-    ("sa1.", "PointNet++"),
-    ("feat.stn.", "PointNet"),
-)
-"""What keys begin with, and whose they are, where no backbone here knows them; the first that is found names the file."""
+_MOST_NAMED = 6
+"""Presets that a message names."""
+_FEW, _MOST_OUTPUTS = 2, 1_000_000
 _TUNED = ("adapter", "dgcnn_cls", "lora_", "prompt", "tfts_")
 """What stands in the names of what tunings put into a model; without it the rest of their files is not the function that was trained."""
 
@@ -95,6 +81,8 @@ class LoadReport:
     """What these weights are not, in this model, and a head that was left out."""
     names: str = ""
     """Whose names the file has, where they are not the released ones."""
+    mistyped: tuple[tuple[str, str, str], ...] = ()
+    """Name in the model, type of its numbers in the file, type in the model; only a head's, as with ``mismatched``."""
 
     def __str__(self) -> str:
         of = f", names of {self.names}" if self.names else ""
@@ -105,6 +93,7 @@ class LoadReport:
             lines.append(f"  {title:<10} {len(names):>4}  {_by_part(names)}")
         for name, found, wanted in self.mismatched:
             lines.append(f"  {'other size':<10}       {name}: {_shape(found)} in the file, {_shape(wanted)} here")
+        lines += [f"  {'other type':<10}       {name}: {found} in the file, {wanted} here" for name, found, wanted in self.mistyped]
         lines += [f"  {'note':<10}       {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -147,18 +136,30 @@ def load_official(
         label, checkpoint = Path(source).name, read_state(source)
     else:
         label, checkpoint = "the state dict", Checkpoint(_tensors(source), {}, "plain")
-    bare = {_strip(key): value for key, value in checkpoint.tensors.items()}
-    if len(bare) < len(checkpoint.tensors):
-        raise WeightsError(f"{label} has keys that differ only by a leading '{_PREFIX}'; give a file that holds one model.")
-    renamed, called = translate(bare)
-    if len(renamed) < len(bare):
-        raise WeightsError(f"{label} has two tensors for one place under the names of {NAME}; give a file that holds one model.")
-    match = _Match(label, model, renamed, family, called, tuned or Tuned())
-    report = match.report(checkpoint, _PREFIX if any(key.startswith(_PREFIX) for key in checkpoint.tensors) else "")
+    return load_checkpoint(model, label, checkpoint, min_coverage=min_coverage, family=family, tuned=tuned)
+
+
+def load_checkpoint(
+    model: Headed | Backbone,
+    label: str,
+    checkpoint: Checkpoint,
+    *,
+    min_coverage: float = 1.0,
+    family: str | None = None,
+    tuned: Tuned | None = None,
+) -> LoadReport:
+    """As ``load_official``, of a file that was read already; ``label`` is what messages call it."""
+    if isinstance(min_coverage, bool) or not isinstance(min_coverage, (int, float)) or not 0 <= min_coverage <= 1:
+        raise UsageError(
+            f"min_coverage is {min_coverage!r}; it is a share of the backbone's values, from 0 to 1. 1, the default, takes nothing less than all."
+        )
+    found, called, prefix = under_released_names(label, checkpoint.tensors)
+    match = _Match(label, model, found, family, called, tuned or Tuned())
+    report = match.report(checkpoint, prefix)
     match.refuse_unfit(min_coverage)
     with torch.no_grad():
         for target, key in match.loaded.items():
-            match.targets[target].copy_(renamed[key])
+            match.targets[target].copy_(found[key])
     return report
 
 
@@ -179,22 +180,65 @@ def _tensors(source: Mapping[str, object]) -> dict[str, Tensor]:
     return found
 
 
-def identify(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Whose weights these are, as far as their names and shapes tell; empty when they tell nothing. Leading ``module.`` says nothing."""
-    shapes = {_strip(key): shape for key, shape in shapes.items()}
-    names = released(shapes)
-    shapes = {names[key][0]: widened(shape, names[key][1]) for key, shape in shapes.items()} if names else shapes
-    found: dict[str, list[str]] = {}
-    for name in BACKBONES.names():
-        sizes = BACKBONES.entry(name).sizes(shapes)
-        if sizes is not None:
-            found.setdefault(", ".join(f"{dashed(option)}={spell(value)}" for option, value in sizes.items()), []).append(name)
-    if found:
-        return "; or ".join(f"{' or '.join(names)} with {sizes}" for sizes, names in found.items())
-    for start, family in _FAMILIES:
-        if any(key.startswith(start) or f".{start}" in key for key in shapes):
-            return family
-    return ""
+def fitting(found: Mapping[str, Tensor], looks: Looks) -> dict[str, Preset]:
+    """The presets, by one word, whose backbones these tensors fill; names as in a file, those of torch-pointcloud too."""
+    released, _, _ = under_released_names("", found)
+    shapes = _on_meta(released)
+    return {
+        name: preset
+        for family, sizes in looks.families.items()
+        if not looks.front
+        for name, preset in named(family).items()
+        if _sized(preset.backbone, sizes) and _fits(build_empty(preset.backbone), shapes)
+    }
+
+
+def outputs_of(model_of: Callable[[int], Headed], found: Mapping[str, Tensor]) -> int | None:
+    """How many outputs the head in a file has, where it is the one of these models, which are given by that number; None where it is not."""
+
+    def match(outputs: int) -> _Match:
+        return _Match("", model_of(outputs), found, None, {}, Tuned())
+
+    few = match(_FEW)
+    there = {shape[:1] for name, shape, _ in few.mismatched if name.startswith(few.head_prefixes)} or {(_FEW,)}
+    outputs = next(iter(there), ())
+    if len(there) > 1 or not outputs or not 1 <= outputs[0] <= _MOST_OUTPUTS:
+        return None
+    whole = match(outputs[0])
+    left = any((whole.renamed(key) or "").startswith(whole.head_prefixes) for key in whole.ignored)
+    return outputs[0] if not left and any(name.startswith(whole.head_prefixes) for name in whole.loaded) else None
+
+
+def _on_meta(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.to("meta") for key, value in found.items()}
+
+
+def _fits(model: Headed | Backbone, found: Mapping[str, Tensor], family: str | None = None) -> bool:
+    try:
+        return not _Match("", model, found, family, {}, Tuned()).why_not(1.0)
+    except WeightsError:  # two tensors for one place
+        return False
+
+
+def _sized(spec: BackboneSpec, sizes: Mapping[str, object]) -> bool:
+    """Whether a spec has these options; a class token says nothing, as it may be fresh, or left out."""
+    told = {"token_width": None, **sizes}
+    return all(getattr(spec, name, value) == value for name, value in told.items() if name != "class_token")
+
+
+def under_released_names(label: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    """Tensors under the released names, without what DataParallel puts in front; of each translated one the name in the file; what was in front.
+
+    Raises:
+        WeightsError: two tensors for one name.
+    """
+    found = {bare(key): value for key, value in tensors.items()}
+    if len(found) < len(tensors):
+        raise WeightsError(f"{label} has keys that differ only by a leading '{PREFIX}'; give a file that holds one model.")
+    renamed, called = translate(found)
+    if len(renamed) < len(found):
+        raise WeightsError(f"{label} has two tensors for one place under the names of {NAME}; give a file that holds one model.")
+    return renamed, called, PREFIX if any(key.startswith(PREFIX) for key in tensors) else ""
 
 
 class _Match:
@@ -209,7 +253,7 @@ class _Match:
         called: Mapping[str, str],
         tuned: Tuned,
     ) -> None:
-        self.label, self.model, self.found, self.called = label, model, found, called
+        self.label, self.model, self.found, self.family, self.called = label, model, found, family, called
         self.shapes = {key: tuple(value.shape) for key, value in found.items()}
         self.backbone = model.backbone if isinstance(model, Headed) else model
         self.kin = kin_of(self.backbone, family) if family is not None else None
@@ -224,6 +268,7 @@ class _Match:
         self.ignored: list[str] = []
         self.homeless: list[str] = []
         self.mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+        self.mistyped: list[tuple[str, str, str]] = []
         self.head_prefixes = model.head_prefixes if isinstance(model, Headed) else (self.backbone.head_name + ".",)
         if self.kin is not None:
             self._refuse_others(self.kin)
@@ -232,7 +277,7 @@ class _Match:
         self._head_whole_or_not()
 
     def _place(self, key: str, value: Tensor) -> None:
-        target = self._renamed(key)
+        target = self.renamed(key)
         if target is None or target not in self.targets:
             self.ignored.append(key)
             own = target is None or target.startswith((*self.head_prefixes, *self.backbone.spare))
@@ -248,12 +293,15 @@ class _Match:
         if target in self.loaded:
             raise WeightsError(f"{self.label} has both '{self.loaded[target]}' and '{key}', which are the same place; it holds two models.")
         wanted = self.targets[target]
-        # A counter's dtype says nothing; a float's place takes any float and nothing else.
-        if value.shape != wanted.shape or value.is_floating_point() != wanted.is_floating_point():
+        if value.shape != wanted.shape:
             self.mismatched.append((target, tuple(value.shape), tuple(wanted.shape)))
+        # A float's place takes any float and nothing else, and a counter's any whole number.
+        elif value.is_floating_point() != wanted.is_floating_point():
+            self.mistyped.append((target, str(value.dtype), str(wanted.dtype)))
         self.loaded[target] = key
 
-    def _renamed(self, key: str) -> str | None:
+    def renamed(self, key: str) -> str | None:
+        """Where a tensor of the file belongs in the model; None for what it has no place for."""
         if key in self.grafts:
             return self.grafts[key][0]
         if isinstance(self.model, Segmenter) and (own := self.model.unreleased(key)) is not None:
@@ -262,7 +310,7 @@ class _Match:
 
     def _head_whole_or_not(self) -> None:
         wanted = [name for name in self.targets if name.startswith(self.head_prefixes) and not name.endswith("num_batches_tracked")]
-        wrong = {name for name, _, _ in self.mismatched}
+        wrong = {name for name, _, _ in (*self.mismatched, *self.mistyped)}
         if any(name.startswith(self.head_prefixes) for name in wrong) or any(name not in self.loaded for name in wanted):
             for name in [name for name in self.loaded if name.startswith(self.head_prefixes)]:
                 self.ignored.append(self.loaded.pop(name))
@@ -277,6 +325,7 @@ class _Match:
             fresh=tuple(name for name in self.targets if name not in self.loaded and not (self.of_tuned and name in self.grafted)),
             ignored=tuple(self.called.get(key, key) for key in sorted(self.ignored, key=order.index)),
             mismatched=tuple(self.mismatched),
+            mistyped=tuple(self.mistyped),
             coverage=self._coverage(),
             family=self.kin.family if self.kin else "",
             notes=(
@@ -285,6 +334,7 @@ class _Match:
                 *self.twice,
                 *self._left_out(),
                 *self._missing(),
+                *self._others(),
             ),
             names=NAME if self.called else "",
         )
@@ -295,7 +345,7 @@ class _Match:
             yield PARTS_LEFT_OUT
             return
         prefix = (self.kin.lender if self.kin else self.backbone).head_name + "."
-        maps = [self.shapes[key] for key in self.found if key in self.ignored and (self._renamed(key) or "").startswith(prefix)]
+        maps = [self.shapes[key] for key in self.found if key in self.ignored and (self.renamed(key) or "").startswith(prefix)]
         outputs = [shape[0] for shape in maps if len(shape) == 2]
         if outputs:
             yield head_left_out(outputs[-1])
@@ -305,47 +355,66 @@ class _Match:
         without = {*self.backbone.anatomy.fresh, *self.grafted}
         return {name: value.numel() for name, value in self.backbone.named_parameters() if name not in without}
 
+    def _absent(self) -> list[str]:
+        """What the backbone has of pre-training and the file has not."""
+        return [name for name in self._expected() if name not in self.loaded]
+
     def _missing(self) -> Iterator[str]:
         """Few values may be a whole layer: what stays fresh and is not declared to be so is told."""
-        absent = [name for name in self._expected() if name not in self.loaded]
-        if absent:
+        if absent := self._absent():
             yield (
                 f"{counted(len(absent), 'tensor')} of the backbone {'is' if len(absent) == 1 else 'are'} not in it and fresh, so that this is not the "
                 f"function that was trained: {first_of(absent)}"
             )
 
+    def _others(self) -> Iterator[str]:
+        """Families that share names and shapes differ in how they cut patches, and in what they hold to be pre-trained."""
+        if self.family is not None:
+            return
+        looks, own = identify(self.shapes), self.backbone.spec.name
+        others = [name for name in looks.families if name != own]
+        if others and not looks.front:
+            whose = f"{' or '.join(others)}{' too' if own in looks.families else ''}"
+            yield f"its names and sizes are those of {whose}, and it is read as {an(own)}; {spelled('family', own)} says that it is one"
+
     def _coverage(self) -> float:
         values = self._expected()
         return sum(count for name, count in values.items() if name in self.loaded) / sum(values.values())
 
-    def refuse_unfit(self, min_coverage: float) -> None:
-        """Raise WeightsError unless the file is this backbone's."""
+    def why_not(self, min_coverage: float) -> str:
+        """Why the file is not this backbone's; empty where it is."""
         if why := self.tuned.refusal(self.shapes):
-            raise WeightsError(f"{self.label} does not fit this {self.backbone.spec.name}: {why} Nothing was loaded.")
+            return why
         mismatched = [wrong for wrong in self.mismatched if not wrong[0].startswith(self.head_prefixes)]
         if mismatched:
             shown = "; ".join(f"{name} is {_shape(found)} in the file and {_shape(wanted)} here" for name, found, wanted in mismatched[:3])
-            raise self._refusal(f"{len(mismatched)} of its tensors have another size: {shown}")
+            return f"{len(mismatched)} of its tensors have another size: {shown}"
+        mistyped = [wrong for wrong in self.mistyped if not wrong[0].startswith(self.head_prefixes)]
+        if mistyped:
+            shown = "; ".join(f"{name} is {found} in the file and {wanted} here" for name, found, wanted in mistyped[:3])
+            return f"{len(mistyped)} of its tensors hold numbers of another type: {shown}; convert them first"
         if not any(name in self.loaded for name, _ in self.backbone.named_parameters()):
-            raise self._refusal(f"none of its {len(self.found)} tensors has a place in {self.backbone.spec}")
+            return f"none of its {len(self.found)} tensors has a place in {self.backbone.spec}"
         coverage = self._coverage()
         if coverage < min_coverage:
-            absent = [name for name, _ in self.backbone.named_parameters() if name not in self.loaded and name not in self.grafted]
-            raise self._refusal(
-                f"it has {_share(coverage)} of the backbone's values, not {_share(min_coverage)}; missing: {_by_part(absent)}"
-            )
+            absent = self._absent()
+            apart = ", which pre-training files have and those of classifiers have not" if _all_begin(absent, self.backbone.spare) else ""
+            return f"it has {_share(coverage)} of the backbone's values, not {_share(min_coverage)}; missing: {_by_part(absent)}{apart}"
         put = [key for key in self.homeless if any(word in key.lower() for word in _TUNED)]
         if put:
-            raise self._refusal(
-                f"a tuning put {counted(len(put), 'tensor')} into its model for which there is no place here: {_by_part(put)}"
-            )
+            return f"a tuning put {counted(len(put), 'tensor')} into its model for which there is no place here: {_by_part(put)}"
         if self.of_tuned and (wrong := self._other_readout()):
-            raise self._refusal(wrong)
+            return wrong
         lost = sum(self.found[key].numel() for key in self.homeless)
         kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefixes))
         if lost > max(_SPARE, 1 - min_coverage) * (lost + kept):
-            raise self._refusal(f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {_by_part(self.homeless)}")
-        self._refuse_half_norms()
+            return f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {_by_part(self.homeless)}"
+        return self._half_norm()
+
+    def refuse_unfit(self, min_coverage: float) -> None:
+        """Raise WeightsError unless the file is this backbone's."""
+        if why := self.why_not(min_coverage):
+            raise self._refusal(why)
         self._refuse_not_finite()
 
     def _other_readout(self) -> str:
@@ -358,32 +427,35 @@ class _Match:
 
     def _refuse_others(self, kin: Kin) -> None:
         if BACKBONES.entry(kin.family).sizes(self.shapes) is None:
-            raise self._refusal(f"family={kin.family} was given, and it is none of that family's")
+            raise self._refusal(f"{spelled('family', kin.family)} was given, and it is none of that family's")
 
-    def _refuse_half_norms(self) -> None:
+    def _half_norm(self) -> str:
         """A norm's weights without its statistics would load, run, and be wrong."""
         for name, value in self.backbone.named_buffers():
             if value.is_floating_point() and name not in self.loaded and name.rpartition(".")[0] + ".weight" in self.loaded:
-                raise self._refusal(f"it has the weights of a BatchNorm but not its statistics '{name}'")
+                return f"it has the weights of a BatchNorm but not its statistics '{name}'"
+        return ""
 
     def _refuse_not_finite(self) -> None:
         bad = [key for key in self.loaded.values() if not torch.isfinite(self.found[key]).all()]
         if bad:
-            raise WeightsError(
-                f"{self.label} has values that are not finite, in '{bad[0]}' and {len(bad) - 1} more: its training diverged."
-            )
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise WeightsError(f"{self.label} has values that are not finite, in '{bad[0]}'{more}: its training diverged.")
 
     def _refusal(self, why: str) -> WeightsError:
-        family = identify(self.shapes)
-        guess = f" It looks like {family}.{way(self.backbone, self.shapes) if self.kin is None else ''}" if family else ""
-        return WeightsError(f"{self.label} does not fit this {self.backbone.spec.name}: {why}.{guess} Nothing was loaded.")
+        """With whose file it seems to be, how this model could begin with it, and the presets that it fits."""
+        looks, spec = identify(self.shapes), self.backbone.spec
+        told = "" if spec.name in looks.families and not looks.front and _sized(spec, looks.families[spec.name]) else str(looks)
+        told = f" It looks like {told}." if told else ""
+        if self.kin is None:
+            told += way(self.backbone, looks, lambda backbone, family: _fits(backbone, _on_meta(self.found), family))
+        there = [name for name in fitting(self.found, looks) if spec.name not in looks.families or name.startswith(f"{spec.name}-")]
+        told += f" It fits {first_of(there, _MOST_NAMED)}." if there else ""
+        return WeightsError(f"{self.label} does not fit this {spec.name}: {why}.{told} Nothing was loaded.")
 
 
-def _strip(key: str) -> str:
-    """Without what DataParallel puts in front; only in front, for a name may end in "module." too."""
-    while key.startswith(_PREFIX):
-        key = key.removeprefix(_PREFIX)
-    return key
+def _all_begin(names: Sequence[str], starts: tuple[str, ...]) -> bool:
+    return bool(names and starts) and all(name.startswith(starts) for name in names)
 
 
 def _by_part(names: Iterable[str]) -> str:

@@ -19,12 +19,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from wisetune.errors import UsageError, WeightsError, did_you_mean
+from wisetune.errors import UsageError, WeightsError, did_you_mean, spelled
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
-from wisetune.nets.create import fresh_backbone, named, parse_backbone
-from wisetune.nets.files.checkpoint import kind_of, read_state
-from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, head_left_out, identify, load_official
-from wisetune.nets.files.save import KEY, content_digest, load_backbone, read_card
+from wisetune.nets.create import LISTED, fresh_backbone, parse_backbone, preset_called
+from wisetune.nets.files.checkpoint import Checkpoint, kind_of, read_state
+from wisetune.nets.files.identify import identify
+from wisetune.nets.files.look import sized, told_apart
+from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, fitting, head_left_out, load_checkpoint
+from wisetune.nets.files.save import KEY, content_digest, is_ours, load_backbone, read_card
 from wisetune.nets.heads import Head
 from wisetune.nets.parts import PartsHead
 from wisetune.spec import Spec
@@ -92,11 +94,21 @@ def resolve(source: str | Path, backbone: str | BackboneSpec | None = None, seed
         found = _from_file(text, spec, seed, family)
     if family is not None and found.report is None:
         raise UsageError(
-            f"'{text}' is {found.spec}, and family={family} was given, which says whose a released checkpoint is. Leave it out."
+            f"'{text}' is {found.spec}, and {spelled('family', family)} was given, which says whose a released checkpoint is. Leave it out."
         )
     if spec is not None and spec != found.spec:
         raise UsageError(f"'{text}' is {found.spec}, not {spec}. Leave the backbone out: these weights know theirs.")
     return found
+
+
+def is_released(source: str) -> bool:
+    """Whether this is a released checkpoint, which does not know what backbone it is for; False too of what is not there.
+
+    Raises:
+        BadFile: a file that is no weights file.
+    """
+    shipped = source in PRETRAINED or source.startswith(f"{Random.name}:")
+    return not shipped and Path(source).exists() and not is_ours(source)
 
 
 def _random(text: str) -> Pretrained:
@@ -110,25 +122,40 @@ def _from_file(text: str, spec: BackboneSpec | None, seed: int, family: str | No
     path = Path(text)
     # A word without a suffix or folder is a name that was mistyped, not a file that is missing.
     if not path.exists() and not path.suffix and path.name == text:
-        hint, there = did_you_mean(text, PRETRAINED), ", ".join(PRETRAINED)
+        there = ", ".join(PRETRAINED)
+        if preset_called(text) is not None:
+            raise UsageError(
+                f"'{text}' is an architecture, and no weights of it are shipped; {Random.name}:{text} has fresh ones. There are: {there}."
+            )
         raise UsageError(
-            f"there are no weights '{text}'.{hint} There are: {there}; or give a file, or random:NAME with one of: {', '.join(named())}."
+            f"there are no weights '{text}'.{did_you_mean(text, PRETRAINED)} There are: {there}; or give a file, or {Random.name}:NAME with the "
+            f"name of a backbone. {LISTED}"
         )
     kind = kind_of(path)
     checkpoint = read_state(path)
     if kind == "safetensors" and KEY in checkpoint.metadata:
         return _of_own_file(path.name, path)
     if spec is None:
-        family = identify({key: tuple(value.shape) for key, value in checkpoint.tensors.items()})
-        looks = f"It looks like {family}; how" if family else "How"
-        presets = ", ".join(named())
-        raise UsageError(
-            f"{path.name} does not say what backbone it is for. {looks} points are grouped is not in it. Name a backbone: {presets}."
-        )
+        raise UsageError(_without_backbone(path.name, checkpoint))
     model = fresh_backbone(spec, seed)
-    report = load_official(model, checkpoint.tensors, family=family)
-    report = dataclasses.replace(report, source=path.name, layout=checkpoint.layout)
+    report = load_checkpoint(model, path.name, checkpoint, family=family)
     return dataclasses.replace(_of_backbone(path.name, model), report=report, notes=report.notes)
+
+
+def _without_backbone(name: str, checkpoint: Checkpoint) -> str:
+    """Which backbones a released file can be for, and how they differ: that is not in its shapes."""
+    looks = identify({key: tuple(value.shape) for key, value in checkpoint.tensors.items()})
+    told = f"{name} does not say what backbone it is for."
+    if looks.front or not looks.families:
+        return f"{told} " + (
+            f"It looks like {looks}." if str(looks) else f"Its names are those of no backbone that there is here. {LISTED}"
+        )
+    told += f" It looks like {looks}; how points are grouped is not in it."
+    there = told_apart(fitting(checkpoint.tensors, looks))
+    if not there:
+        return f"{told} No preset has these sizes: give {spelled('backbone', sized(looks))}, with its attention heads and its grouping."
+    lines = "".join(f"\n  {names}: {differs}" for names, differs in there)
+    return f"{told} Name its backbone with {spelled('backbone')}, of one of these:{lines}"
 
 
 def _of_own_file(source: str, path: Path) -> Pretrained:

@@ -133,15 +133,14 @@ def load_backbone(path: str | Path) -> Backbone:
 def read_card(path: str | Path) -> Card:
     """What a file says it is, without reading its values; errors as ``load_model``."""
     path = Path(path)
-    if kind_of(path) != "safetensors":
+    text = _said(path)
+    if text is None:
+        kind = "" if path.suffix == ".safetensors" else ": it is a PyTorch file or another archive"
         raise WeightsError(
-            f"{path} was not written by wisetune: it is a PyTorch file or another archive. Weights of a backbone are loaded with load_official."
+            f"{path} was not written by wisetune{kind}. If it is a released checkpoint, wisetune show {path} says of which model; then from Python: "
+            f"model = wisetune.create('point-mae', preset='modelnet-1k'), or whichever it is; wisetune.load_official(model, '{path}'); "
+            "wisetune.save_model('mine.safetensors', model) writes a file that can be used here."
         )
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            text = dict(file.metadata() or {}).get(KEY, "{}")
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise BadFile(path, f"it is a damaged safetensors file ({error})", "get it again from its source") from None
     try:
         said = json.loads(text)
         if said.get("format") != FORMAT:
@@ -155,6 +154,39 @@ def read_card(path: str | Path) -> Card:
         what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
         raise WeightsError(f"{path} does not say what model it holds: {what}") from None
     return card
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether a weights file was written by wisetune, and so knows its model.
+
+    Raises:
+        BadFile: it is no weights file at all.
+    """
+    return _said(Path(path)) is not None
+
+
+def _said(path: Path) -> str | None:
+    """What a file says of itself; None where it is none of wisetune's."""
+    if kind_of(path) != "safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return dict(file.metadata() or {}).get(KEY)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise BadFile(path, f"it is a damaged safetensors file ({error})", "get it again from its source") from None
+
+
+def shapes_of(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in a safetensors file, without reading its values.
+
+    Raises:
+        BadFile: it is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise BadFile(path, f"it is a damaged safetensors file ({error})", "get it again from its source") from None
 
 
 def content_digest(tensors: Mapping[str, Tensor]) -> str:
