@@ -304,13 +304,43 @@ def test_names_tell_files_apart(files, tmp_path):
     assert names == [f"{tmp_path.name}/b1.safetensors", "deep/b1.safetensors", RANDOM]
 
 
+@pytest.fixture
+def released(tmp_path):
+    """Released checkpoints of two families."""
+    for family in ("recon", "point-mae"):
+        state = create(family, classes=2, points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10)).state_dict()
+        torch.save({"base_model": state}, tmp_path / f"{family}.pth")
+    return [str(tmp_path / f"{family}.pth") for family in ("recon", "point-mae")]
+
+
+TINY = "points=64,groups=8,group-size=8,width=16,depth=2,heads=2,tokenizer=6+8+10"
+
+
+def test_released_checkpoints_have_a_backbone_and_a_family_each_or_one_for_all(released, files):
+    found = contest([released[0], files[0], released[1]], 0, [f"recon:{TINY}", f"point-mae:{TINY}"]).backbones
+    assert [one.spec.name for one in found.values()] == ["recon", "point-mae", "point-mae"]
+    found = contest(released, 0, [f"point-mae:{TINY}"], ["recon", "point-mae"]).backbones
+    assert [one.spec.name for one in found.values()] == ["point-mae"] * 2
+    assert [one.report.family for one in found.values()] == ["recon", ""]
+    with pytest.raises(
+        UsageError, match=r"--family was given 3 times for 2 released checkpoints \(.*recon.pth, .*point-mae.pth\); give it once"
+    ):
+        contest([*released, files[0]], 0, [f"point-mae:{TINY}"], ["recon"] * 3)
+
+
+def test_what_is_to_be_said_of_released_weights_is_among_the_notes(released):
+    entrants = contest(released[:1], 0, [f"point-mae:{TINY}"], ["recon"])
+    notes = probe(entrants, [Asked(TASK, "z", 4)], Silent(), CPU, draws=1).notes
+    assert notes[0] == "recon.pth: this is the encoder of recon; patches are cut as by a point-mae, and the rest of its file is left out."
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda _: contest([]), "no backbone to probe. Give point-mae-mini, a file"),
         (lambda files: contest(files, -1), "--random is -1; it must be at least 1, or 0"),
         (lambda _: contest(["point-mae-min"]), "Did you mean 'point-mae-mini'"),
-        (lambda files: contest(files[:1], 1, "point-mae-mini"), "these weights know theirs"),
+        (lambda files: contest(files[:1], 1, ["point-mae-mini"]), "none of these is a released checkpoint; the others know. Leave it out"),
         (lambda _: Asked(TASK, "z", -3), "--per-class is -3"),
         (lambda files: probed(files, draws=0), "--draws is 0; it must be at least 1"),
         (lambda files: probed(files, c="0"), "it can be cv or a positive number"),

@@ -109,6 +109,8 @@ def test_limits_are_for_all_or_for_each_in_order_of_the_tasks(asked):
         (("mine.safetensors", "--on", "solids.npz", "--c", "much"), "it can be cv or a positive number"),
         (("mine.safetensors", "--on", "solids.npz", "--threads", "0"), "--threads is 0"),
         (("mine.safetensors", "--on", "solids.npz", "--markdown", "."), "is a folder; name a file in it"),
+        (("mine.safetensors", "--on", "solids.npz", "--backbone", "point-mae"), "none of these is a released checkpoint"),
+        (("mine.safetensors", "--on", "solids.npz", "--family", "act", "--family", "recon"), "--family was given 2 times for 0 released"),
         (("mine.safetensors", "--on-y", "npz:solids.npz,up=y"), "Give it with --on"),
     ],
 )

@@ -6,6 +6,7 @@ Features of a backbone, a task and a pose are computed once; every draw of label
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +23,12 @@ from wisetune.build.pretraining import Up, held_out
 from wisetune.data.files import FileTask
 from wisetune.data.splits import draw_per_class
 from wisetune.data.task import Data, Split, Task
-from wisetune.errors import DataError, UsageError
+from wisetune.errors import DataError, UsageError, counted, first_of
 from wisetune.measure.subject import Subject
 from wisetune.measure.svm import FOLDS, Svm
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
-from wisetune.nets.files.pretrained import PRETRAINED, Pretrained, Random, resolve
+from wisetune.nets.files.pretrained import PRETRAINED, Pretrained, Random, is_released, resolve
 from wisetune.nets.model import Model
 from wisetune.points.augment import rotate
 from wisetune.records import difference_interval, mean_interval, paired_difference, wilson
@@ -87,20 +88,38 @@ class Contest:
         return RANDOM if len(self.specs) == 1 else f"{RANDOM}, as {next(iter(self.of(spec)))}"
 
 
-def contest(sources: Sequence[str], random: int = 3, backbone: str | None = None) -> Contest:
-    """Resolve weights as ``--from`` of ``wisetune run`` does; ``backbone`` is what released checkpoints among them are for.
+def contest(sources: Sequence[str], random: int = 3, backbone: Sequence[str] = (), family: Sequence[str] = ()) -> Contest:
+    """Resolve weights as ``--from`` of ``wisetune run`` does.
+
+    ``backbone`` is what the released checkpoints among them are for, and ``family`` whose these are: one for all, or one for each in order.
 
     Raises:
-        UsageError: no sources, a name that is not there, a negative number of random backbones.
+        UsageError: no sources, a name that is not there, a negative number of random backbones, or too few or many backbones or families.
     """
     if not sources:
         raise UsageError(f"there is no backbone to probe. Give {', '.join(PRETRAINED)}, a file, or random:NAME; several are compared.")
     if random < 0:
         raise UsageError(f"--random is {random}; it must be at least 1, or 0 for no comparison.")
     sources = list(dict.fromkeys(sources))
-    found = {name: resolve(text, None if _knows(text) else backbone) for name, text in zip(_names(sources), sources, strict=True)}
+    released = [text for text in sources if is_released(text)]
+    backbones, families = (_for_each(option, given, released) for option, given in (("backbone", backbone), ("family", family)))
+    found = {
+        name: resolve(text, backbones.get(text), family=families.get(text)) for name, text in zip(_names(sources), sources, strict=True)
+    }
     specs = dict.fromkeys(one.spec for one in found.values())
     return Contest(found, {spec: [resolve(str(Random(str(spec), seed))) for seed in range(random)] for spec in specs})
+
+
+def _for_each(option: str, given: Sequence[str], released: Sequence[str]) -> dict[str, str]:
+    """What is given of each released checkpoint, which is said once for all or once for each."""
+    if len(given) not in (0, 1, len(released)):
+        raise UsageError(
+            f"--{option} was given {counted(len(given), 'time')} for {counted(len(released), 'released checkpoint')} "
+            f"({first_of(released) or 'none'}); give it once for all, or once for each, in their order."
+        )
+    if given and not released:
+        raise UsageError(f"--{option} {given[0]} was given, and none of these is a released checkpoint; the others know. Leave it out.")
+    return dict(zip(released, itertools.cycle(given), strict=False))
 
 
 def probe(
@@ -245,8 +264,8 @@ def _entries(about: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _seen(name: str, entry: Mapping[str, Any], data: Data, up: Up) -> str:
     taken, rest = entry["used"] + entry["left_out"], len(data.train) + len(data.val)
     # A card without names only counts: as many as the data set's own train part has are that part.
-    counted = taken == rest and data.protocol.get("test", "given") == "given"
-    same = entry["held_out"] == held_out(data) if "held_out" in entry else counted
+    as_many = taken == rest and data.protocol.get("test", "given") == "given"
+    same = entry["held_out"] == held_out(data) if "held_out" in entry else as_many
     shapes = f"{entry['used']:,} shapes, unlabelled" + (f", along {entry['up']}" if entry["up"] != up else "")
     if same:
         return f"{name} saw the train part of {data.name} in pre-training ({shapes}), and not its test part."

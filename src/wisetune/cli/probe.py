@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
-from wisetune.cli.kinds import Count, CountOrNone, Counts, Word, WordOrNone
+from wisetune.cli.kinds import Count, CountOrNone, Counts, Word, Words
 from wisetune.errors import counted
 
 
@@ -38,7 +38,8 @@ def probe(
     draws: Count = 5,
     random: Count = 3,
     c: Word = "0.01",
-    backbone: WordOrNone = None,
+    backbone: Words = (),
+    family: Words = (),
     json: bool = False,
     markdown: Path | None = None,
     threads: CountOrNone = None,
@@ -69,7 +70,10 @@ def probe(
     c
         The SVM's C; cv chooses it by cross-validation on the labelled clouds of each draw.
     backbone
-        The architecture of released checkpoints among the backbones, for example point-mae-scanobjectnn.
+        The architecture of released checkpoints among the backbones, for example point-mae-scanobjectnn: once for all, or once for each, in their
+        order: a.pth b.pth --backbone point-mae-pretrain --backbone recon-pretrain
+    family
+        Whose these checkpoints are, as --family of run takes it: once for all, or once for each, in their order.
     json
         The numbers as JSON on stdout.
     markdown
@@ -102,7 +106,7 @@ def probe(
     limits = per_class * len(on) if len(per_class) == 1 else per_class
     asked = [Asked(parse_task(task), "y" if task.option == "--on-y" else "z", limit) for task, limit in zip(on, limits, strict=True)]
     with Bar(quiet) as bar:
-        probing = run_probe(contest(backbones, random, backbone), asked, bar, device_of(device), draws=draws, c=c, turn=turn)
+        probing = run_probe(contest(backbones, random, backbone, family), asked, bar, device_of(device), draws=draws, c=c, turn=turn)
     print(jsonlib.dumps(probing.to_json(), indent=2) if json else text(probing))
     if markdown is not None:
         write_text(markdown, markdown_of(probing, command_line()))
