@@ -71,3 +71,9 @@ def test_damage_of_what_lies_beside_the_store_is_found(finished, name):
 @pytest.mark.parametrize("name", ["nowhere", "scans"])
 def test_a_folder_that_is_no_run_is_refused(name):
     refused(wisetune("doctor", name), 65, f"'{name}' is not a run's folder: it has no store. Give the --out of wisetune run.")
+
+
+@pytest.mark.usefixtures("finished")
+def test_what_was_read_of_a_run_is_told():
+    (line,) = [line for line in wisetune("doctor", "out").out.splitlines() if line.startswith("out ")]
+    assert line.split(maxsplit=1)[1] == f"{len(wisetune('list', 'out', '--json').json)} objects, results.json, model.safetensors"

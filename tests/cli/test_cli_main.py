@@ -73,6 +73,7 @@ def test_no_command_is_help():
     [
         (("predct",), 'Unknown command "predct". Did you mean "predict"?'),
         (("list", "out", "--jsn"), "--jsn"),
+        (("list",), "parameter RUN requires an argument"),
         (("run", "wise-ft-lp", "--on", "scans", "--out", "out"), "--from"),
         (("run", "lp", "--from", "a", "--on", "b", "--out", "c", "--seeds", "few"), "few"),
         (("run", "lp", "--from", "a", "--on", "b", "--out", "c", "--rule", "best"), "best"),

@@ -98,7 +98,7 @@ def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, m
         (("point-may", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-may-mini'. Did you mean 'point-mae-mini'?"),
         (("act", "--on", "solids.npz", "--out", "made"), 2, "'act' cannot be pre-trained by wisetune. These can: point-m2ae, point-mae."),
         (("recon:width=96", "--on", "solids.npz", "--out", "made"), 2, "'recon' cannot be pre-trained by wisetune. These can: point-m2ae,"),
-        (("--size", "huge", "--on", "solids.npz", "--out", "made"), 2, "there is no backbone 'point-mae-huge'"),
+        (("--size", "huge", "--on", "solids.npz", "--out", "made"), 2, "--size: point-mae has no size 'huge'. There are: modelnet-1k"),
         (("--on", "nowhere", "--out", "made"), 65, "--on: 'nowhere' is neither a path that is there nor a task"),
         (
             ("--on", "solids.npz", "--out", "made", "--options", "epoch=3"),

@@ -377,3 +377,12 @@ def test_a_run_that_somebody_else_is_at_is_exit_code_75(world):
     with Store(world / "out/store").lock("run"):
         refused(wisetune(*job(), "--quiet"), 75, "'run' in out/store is in use by this process since", "use another --out")
     assert wisetune(*job(head_fit="epochs=1"), "--quiet").code == 0
+
+
+@pytest.mark.usefixtures("world")
+def test_options_of_a_training_that_the_story_has_none_of_are_told():
+    idle = "--fit does nothing here: lp trains heads alone, as --head-fit says (epochs=3,lr=0.05,augment=none)."
+    assert wisetune(*job("lp"), "--dry-run").error.splitlines()[-1] == idle
+    assert "does nothing" not in wisetune(*job("lp", fit=None), "--dry-run").error
+    assert "--head-fit does nothing here: ft trains no head on frozen features" in wisetune(*job("ft"), "--dry-run").error
+    assert "does nothing" not in wisetune(*job("lp-ft"), "--dry-run").error

@@ -43,6 +43,8 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
         store, session = Store(store_of(run), create=False), Session.read(run)
         problems = [f"{problem.path}: {problem.wrong}" for problem in (*store.verify(), *_written(run))]
         left = session.left(store) if session and not problems else ""
+        if not problems:
+            facts[str(run)] = ", ".join([counted(len(store.list()), "object"), *(name for name in _READERS if (run / name).exists())])
     if json:
         print(jsonlib.dumps({**facts, "problems": problems, "left": left}, indent=2))
     else:
@@ -63,10 +65,7 @@ def doctor(run: Path | None = None, *, json: bool = False) -> int:
 
 def _written(run: Path) -> list[BadFile]:
     """What is damaged of the files that a run or a pre-training leaves beside its store."""
-    from wisetune.results import Results
-
-    readers = {"results.json": Results.read, "model.safetensors": _weights, "backbone.safetensors": _weights}
-    found = [_damage(run / name, read) for name, read in readers.items() if (run / name).exists()]
+    found = [_damage(run / name, read) for name, read in _READERS.items() if (run / name).exists()]
     return [problem for problem in found if problem is not None]
 
 
@@ -85,3 +84,13 @@ def _weights(path: Path) -> None:
 
     if not read_card(path).grafts:  # a file imports nothing by itself, so what was grafted may not be there to read it
         load_backbone(path)
+
+
+def _results(path: Path) -> None:
+    from wisetune.results import Results
+
+    Results.read(path)
+
+
+_READERS: dict[str, Callable[[Path], None]] = {"results.json": _results, "model.safetensors": _weights, "backbone.safetensors": _weights}
+"""What a run or a pre-training leaves beside its store, and what finds damage in it."""

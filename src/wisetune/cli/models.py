@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Path, *files: Path, json: bool = False, device: Word = "auto", category: WordOrNone = None, out: Path | None = None
+    run: Path, /, *files: Path, json: bool = False, device: Word = "auto", category: WordOrNone = None, out: Path | None = None
 ) -> int:
     """The class of each file, with its probability, by the model that a run recommended; by a part segmentation model the part of every point.
 
@@ -131,7 +131,7 @@ def _parts_of(model: Path, category: str | None, out: Path | None, files: list[P
     return told
 
 
-def export(run: Path, out: Path, *, half: bool = False, force: bool = False) -> int:
+def export(run: Path, /, out: Path, *, half: bool = False, force: bool = False) -> int:
     """Write the recommended model as one safetensors file, with a model card beside it.
 
     Parameters
@@ -174,7 +174,7 @@ def export(run: Path, out: Path, *, half: bool = False, force: bool = False) -> 
     return 0
 
 
-def report(run: Path, *others: Path, markdown: Path | None = None, title: Text = "Results") -> int:
+def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Text = "Results") -> int:
     """Draw the report of a run again from its results.json, without computing anything; with --markdown, several runs in one table.
 
     Parameters

@@ -55,7 +55,7 @@ def pretrain(
     from wisetune.build.pretraining import run_pretraining
     from wisetune.cli.machine import GOES_ON, NOT_BEGUN, command_line, folder_for, if_stopped, set_threads
     from wisetune.cli.session import Session
-    from wisetune.errors import UsageError, naming
+    from wisetune.errors import UsageError, did_you_mean, naming
     from wisetune.fit.pretrain import Pretrain
     from wisetune.nets.create import BACKBONES, masking_of, parse_backbone
     from wisetune.runtime import device as device_of
@@ -67,6 +67,8 @@ def pretrain(
     family, _ = BACKBONES.divide(backbone)
     if family in BACKBONES.names():
         masking_of(BACKBONES.entry(family))  # before a size of it that there is not is missed
+        if backbone == family and size not in (sizes := BACKBONES.entry(family).presets()):
+            raise UsageError(f"--size: {family} has no size '{size}'.{did_you_mean(size, sizes)} There are: {', '.join(sizes)}.")
     spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
     with naming("--options"):
         chosen = Pretrain.from_options(options)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from wisetune.build.request import Request, job_of, weights_of
+from wisetune.build.request import Request, idle_options, job_of, weights_of
 from wisetune.cli.kinds import Count, CountOrNone, Measures, Options, Tasks, Weights, Word, WordOrNone
 from wisetune.cli.kinds import Task as TaskText
 from wisetune.cli.machine import DRY, GOES_ON, NOT_BEGUN, Leaves, command_line, folder_for, if_stopped, set_threads
@@ -205,8 +205,8 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
                 if replaced := _session(command, runner).replaces(out, "would be"):
                     bar.tell(replaced)
                 _plan(runner, machine)
-            for warning in job.warnings:
-                bar.tell(warning)
+            for line in (*job.warnings, *(() if machine.quiet else idle_options(request, job))):
+                bar.tell(line)
             return 0
         store = Store(out / "store", tell=bar.tell)
         with store.lock("run"):
@@ -222,7 +222,7 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
                 bar.tell(replaced)
             session = session.after(out)
             session.write(out)
-            for line in () if machine.quiet else earlier(runner):
+            for line in () if machine.quiet else (*earlier(runner), *idle_options(request, job)):
                 bar.tell(line)
             bar.expect(work(runner))
             finished = runner.run(command, session.spent, lambda spent: replace(session, spent=spent).write(out))
