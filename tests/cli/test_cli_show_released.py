@@ -123,3 +123,12 @@ def test_a_family_says_its_presets_and_a_part_segmentation_its_head():
     assert "  convs3.weight  [50, 256, 1]" in done.out.splitlines()
     assert "model(points, category); 16 categories: Airplane, Bag, " in done.out
     assert wisetune("show", "point-mae-shapenetpart", "--json").json["categories"][4] == "Chair"
+
+
+def test_a_file_of_a_tuned_model_is_called_so():
+    tiny = "point-mae:width=32,depth=2,heads=2,tokenizer=8+16+16,groups=8,group-size=8,points=64"
+    tuned = python.create(tiny, classes=3, tuning="dapt:rank=4", reading="as_published")
+    torch.save({"base_model": python.official_state(tuned)}, "dapt.pth")
+    told = wisetune("show", "dapt.pth")
+    assert "tuned      dapt:rank=4,readout=all;" in told.out
+    assert "tuning='dapt:rank=4,readout=all', reading='as_published')" in told.out

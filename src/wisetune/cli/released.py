@@ -22,10 +22,13 @@ def released(path: Path) -> dict[str, Any]:
         BadFile, WeightsError: as of ``look``.
     """
     from wisetune.nets.files.look import look, told_apart
+    from wisetune.tune.saved import spelling, tuned_in
 
     found = look(path)
+    tuned = [spelling(kind, sizes) for kind, sizes in tuned_in(found.shapes).items()]
     return {
         "file": str(path),
+        "tuned": tuned,
         "holds": found.holds,
         "families": [
             {"family": name, "sizes": {option: spell(value) for option, value in sizes.items()}}
@@ -44,7 +47,7 @@ def released(path: Path) -> dict[str, Any]:
         "presets": {name: str(preset.backbone) for name, preset in found.presets.items()},
         "differ": [{"presets": names, "options": options} for names, options in told_apart(found.presets)],
         "sized": found.sized,
-        "next": _next(path, found),
+        "next": _load(path, found, tuned[0]) if tuned else _next(path, found),
     }
 
 
@@ -65,19 +68,31 @@ def in_words(told: dict[str, Any]) -> Iterator[str]:
     under = f"layout {told['layout']}, prefix '{told['prefix']}'" + (f", names of {told['names']}" if told["names"] else "")
     types = " and ".join(told["types"])
     yield f"holds      {counted(told['tensors'], 'tensor')}, {counted(told['values'], 'value')} of {types} ({under})"
+    if told["tuned"]:
+        yield f"tuned      {' and '.join(told['tuned'])}; what shapes do not tell is in wisetune options {told['tuned'][0].partition(':')[0]}"
     if told["head"]:
         noun = "part" if told["holds"] == PARTS else "class"
         yield f"head       {told['head']}, {counted(told['outputs'], noun)}"
-    elif told["holds"] not in (PRE_TRAINING, ENCODER):
+    elif told["holds"] not in (PRE_TRAINING, ENCODER) and not told["tuned"]:
         yield "head       none that is known here"
     if told["beside"]:
         yield "beside     " + ", ".join(name if value is None else f"{name}={_short(value)}" for name, value in told["beside"].items())
     for number, group in enumerate(told["differ"]):
         yield f"{'' if number else 'fits':10} {group['presets']}: {group['options']}"
-    if not told["presets"]:
+    if not told["presets"] and not told["tuned"]:
         yield f"fits       no preset; --backbone {told['sized']}, where H, N and G are not in the file"
     for number, line in enumerate(told["next"]):
         yield f"{'' if number else 'next':10} {line}"
+
+
+def _load(path: Path, found: Look, tuned: str) -> list[str]:
+    """What to type for a file of a tuned model."""
+    families = " or ".join(f"'{name}'" for name in found.looks.families)
+    return [
+        f"from Python, with the backbone ({families}) and the preset that it was tuned with:",
+        f"model = wisetune.create(NAME, preset='scanobjectnn', classes=15, tuning='{tuned}', reading='as_published')",
+        f"wisetune.load_official(model, {str(path)!r})",
+    ]
 
 
 def _next(path: Path, found: Look) -> list[str]:

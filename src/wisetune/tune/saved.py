@@ -97,21 +97,27 @@ class _Known(Tuned):
 
     def refusal(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """As ``Tuned.refusal``: the file's tuning and options, as far as its shapes tell, against what this model has."""
-        for name in TUNINGS.names():
-            kind = TUNINGS.entry(name)
-            sizes = kind.sizes(shapes)
-            if sizes is None:
-                continue
-            options = ",".join(f"{dashed(option)}={spell(value)}" for option, value in sizes.items())
+        for kind, sizes in tuned_in(shapes).items():
             mine = next((tuning for tuning in self.tunings if type(tuning) is kind), None)
             if mine is not None and all(getattr(mine, option) == value for option, value in sizes.items()):
                 continue
-            have = " and ".join(map(str, self.tunings)) or "no tuning"
+            have, spelled = " and ".join(map(str, self.tunings)) or "no tuning", spelling(kind, sizes)
             return (
-                f"it looks like {name} with {options.replace(',', ', ')}, and this model has {have}. Make one that has it: "
-                f"wisetune.create(..., tuning='{name}:{options}', reading='as_published')."
+                f"it looks like {kind.name} with {spelled.partition(':')[2].replace(',', ', ')}, and this model has {have}. Make one that has it: "
+                f"wisetune.create(..., tuning='{spelled}', reading='as_published')."
             )
         return ""
+
+
+def tuned_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[type[Tuning], dict[str, object]]:
+    """The tunings that put something into the model of a released state dict, and those of their options that shapes tell."""
+    kinds = map(TUNINGS.entry, TUNINGS.names())
+    return {kind: sizes for kind in kinds if (sizes := kind.sizes(shapes)) is not None}
+
+
+def spelling(kind: type[Tuning], sizes: Mapping[str, object]) -> str:
+    """A tuning with these options, as it is typed."""
+    return ":".join(filter(None, [kind.name, ",".join(f"{dashed(option)}={spell(value)}" for option, value in sizes.items())]))
 
 
 def _grafted(backbone: Backbone) -> Iterator[tuple[Tuning, tuple[str, ...]]]:

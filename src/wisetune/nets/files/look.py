@@ -52,6 +52,8 @@ class Look:
     with_head: tuple[str, ...]
     sized: str
     beside: Mapping[str, int | float | str | None]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of every tensor, by its released name."""
 
 
 def look(path: str | Path) -> Look:
@@ -93,6 +95,7 @@ def look(path: str | Path) -> Look:
         with_head=tuple(name for name in heads if name),
         sized="" if presets else sized(looks),
         beside=checkpoint.beside,
+        shapes={key: tuple(value.shape) for key, value in found.items()},
     )
 
 
