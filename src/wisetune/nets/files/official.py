@@ -369,7 +369,7 @@ class _Match:
 
     def _others(self) -> Iterator[str]:
         """Families that share names and shapes differ in how they cut patches, and in what they hold to be pre-trained."""
-        if self.family is not None:
+        if self.family is not None or self.of_tuned:
             return
         looks, own = identify(self.shapes), self.backbone.spec.name
         others = [name for name in looks.families if name != own]
