@@ -60,7 +60,7 @@ def plain(kind: type[Spec]) -> Spec:
 def test_the_entries_are_these():
     assert {noun: catalog.names() for noun, catalog in CATALOGS.items()} == {
         "story": ["compare", "ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"],
-        "tuning": ["adapter", "adaptformer", "bitfit", "dapt", "full", "idpt", "linear", "lora", "prefix", "ssf", "vpt"],
+        "tuning": ["adapter", "adaptformer", "bitfit", "dapt", "full", "idpt", "idpt-parts", "linear", "lora", "prefix", "ssf", "vpt"],
         "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
         "penalty": ["ewc", "l2-sp", "lwf"],

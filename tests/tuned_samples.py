@@ -19,13 +19,31 @@ from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
 
-def empty(tuning: str, classes: int, *, reading: str = "as_published", **options: Any) -> tuple[Model, Tuning]:
-    """A Point-MAE classifier on the meta device, with what the tuning grafts, and the tuning; both in this reading."""
-    spec = dataclasses.replace(BACKBONES.entry("point-mae").presets()["scanobjectnn"].backbone, reading=reading, **options)
+def empty(
+    tuning: str, classes: int, *, reading: str = "as_published", preset: str = "scanobjectnn", **options: Any
+) -> tuple[Model, Tuning]:
+    """A Point-MAE with its head on the meta device, with what the tuning grafts, and the tuning; both in this reading."""
+    known = BACKBONES.entry("point-mae").presets()[preset]
+    spec = dataclasses.replace(known.backbone, reading=reading, **options)
     backbone, chosen = build_empty(spec), TUNINGS.parse(tuning, {"reading": reading})
     with on_meta():
         chosen.graft_into(Model(backbone, torch.nn.Identity()))
-        return assemble(backbone, parse_any_head("mlp3"), class_names(classes)).eval(), chosen
+        return assemble(backbone, parse_any_head(known.head), class_names(classes)).eval(), chosen
+
+
+def fill_live(model: Model, tuning: Tuning) -> Model:
+    """Give a model on the meta device the golden weights of its released names, in float64."""
+    state = model.state_dict()
+    for own, value in state.items():
+        if own.endswith(".share"):
+            state[own] = torch.ones((), dtype=torch.float64)
+        elif value.is_floating_point():
+            state[own] = live_value((tuning.released(own) or (own,))[-1], tuple(value.shape)).clone()
+        else:
+            state[own] = torch.zeros_like(value, device="cpu")
+    model.load_state_dict(state, assign=True)
+    tuning.parameters(model)
+    return model
 
 
 @functools.lru_cache(maxsize=1000)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tuned_samples import empty, golden_of, live_value, schema_of
+from tuned_samples import empty, fill_live, golden_of, live_value, schema_of
 from wisetune.fit.finetune import set_drop_path
 from wisetune.nets.model import Model
 from wisetune.tune.tuning import Tuning
@@ -79,19 +79,7 @@ def case(request, shared):
     name = request.param
     golden, schema = golden_of(shared, name), schema_of(shared, name)
     model, tuning = empty(TUNINGS[name], schema["config"]["cls_dim"], points=1024, groups=schema["config"]["num_group"])
-    found = Case(name, golden, schema["entries"], model, tuning)
-    state = model.state_dict()
-    for own, value in state.items():
-        theirs = found.released(own)
-        if not theirs:
-            assert own.endswith(".share"), own
-            state[own] = torch.ones((), dtype=torch.float64)
-        elif value.is_floating_point():
-            state[own] = live_value(theirs[-1], tuple(value.shape))
-        else:
-            state[own] = torch.zeros_like(value, device="cpu")
-    model.load_state_dict({own: value.clone() for own, value in state.items()}, assign=True)
-    tuning.parameters(model)
+    found = Case(name, golden, schema["entries"], fill_live(model, tuning), tuning)
     yield found
     live_value.cache_clear()
 

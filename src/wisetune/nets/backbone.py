@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -80,6 +80,8 @@ class Stage:
     blocks: str
     """The ``Transformer``."""
     sites: tuple[Site, ...]
+    read: tuple[int, ...]
+    """After which of its blocks part segmentation reads tokens, counted from 0."""
 
     @property
     def width(self) -> int:
@@ -188,7 +190,7 @@ class Backbone(nn.Module):
     """The head's prefix in the official state dict of this family's classifiers."""
     grouped: ClassVar[int] = 2
     """How many tensors ``group`` gives."""
-    parts_suffix: ClassVar[str] = ""
+    parts_suffix: str = ""
     """What the names of a part segmentation head's layers end in, in the official state dict of this family."""
     pyramid: ClassVar[bool] = False
     """Whether each of its levels has patches of its own, where else all have the same."""
@@ -196,6 +198,8 @@ class Backbone(nn.Module):
     """The rule by which the released code chooses patch centres."""
     spare: ClassVar[tuple[str, ...]] = ()
     """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
+    level_whole: Literal["max+mean", "extra"] = "max+mean"
+    """What a part segmentation head sees of a level as a whole: maximum and mean over patches, or a tuning's two extra tokens, the later one first."""
     grafts: tuple[Grafted, ...] = ()
     """What tunings put into it after it was built, in order."""
 

@@ -156,13 +156,13 @@ class Parts(PartsHead):
             raise UsageError(
                 f"'{self}' joins lead tokens, and this {backbone.spec.name} has none. Leave leads=true out, or take a backbone that has some."
             )
-        return _Parts(widths, backbone.width if self.leads else 0, self, parts)
+        return _Parts(widths, backbone.width if self.leads else 0, self, parts, extra=backbone.level_whole == "extra")
 
 
 class _Parts(PartsModule):
-    def __init__(self, widths: tuple[int, ...], lead: int, spec: Parts, parts: int) -> None:
+    def __init__(self, widths: tuple[int, ...], lead: int, spec: Parts, parts: int, *, extra: bool) -> None:
         super().__init__()
-        width, self.leads = sum(widths), spec.leads
+        width, self.leads, self.extra = sum(widths), spec.leads, extra
         self.label_conv = _label_map(spec.categories)
         self.propagation_0 = Propagation(3, width, (4 * widths[-1], 1024))
         self.convs1 = PointMap(1024 + 2 * width + lead + _LABEL, 512)
@@ -180,13 +180,20 @@ class _Parts(PartsModule):
         """Logits of every point."""
         points, index, weight = geometry
         tokens = torch.cat([level.tokens.patch for level in levels], dim=-1)
-        whole = [tokens.amax(dim=1, keepdim=True), tokens.mean(dim=1, keepdim=True)]
+        whole = _of_extra(levels) if self.extra else [tokens.amax(dim=1, keepdim=True), tokens.mean(dim=1, keepdim=True)]
         if self.leads:
             whole.append(levels[-1].tokens.lead.amax(dim=1, keepdim=True))
         local = self.propagation_0(points, tokens, Spread(index, weight))
         x = self.convs1(local, torch.cat([*whole, _said_of_all(self.label_conv, category)], dim=-1))
         x = self.dp1(normed(self.bns1, x).relu_())
         return self.convs3(normed(self.bns2, self.convs2(x)).relu_())
+
+
+def _of_extra(levels: Sequence[Level]) -> list[torch.Tensor]:
+    """The two extra tokens of all levels, the one that came last first."""
+    assert all(level.tokens.extra is not None for level in levels)
+    both = torch.cat([level.tokens.extra for level in levels if level.tokens.extra is not None], dim=-1)
+    return [both[:, 1:], both[:, :1]]
 
 
 @dataclasses.dataclass(frozen=True)

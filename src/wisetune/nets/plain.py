@@ -177,6 +177,7 @@ class Plain(Backbone):
             position="pos_embed",
             blocks="blocks",
             sites=tuple(Site.of(f"blocks.blocks.{block}", self.width) for block in range(self.spec.depth)),
+            read=tuple(math.ceil(self.spec.depth * (level + 1) / LEVELS) - 1 for level in range(LEVELS)),
         )
         return Anatomy(
             (stage,), norms=("norm",), class_token=("cls_token", "cls_pos") if self.leads else (), fresh=self.fresh if self.leads else ()
@@ -197,10 +198,10 @@ class Plain(Backbone):
 
     def levels(self, groups: Groups) -> tuple[Level, ...]:
         """Tokens after each third of the blocks, each normed by the last norm; lead tokens as they come out of the blocks."""
-        thirds = [math.ceil(self.spec.depth * (level + 1) / LEVELS) - 1 for level in range(LEVELS)]
+        (stage,) = self.anatomy.stages
         count = groups[0].shape[1]
         found = (
-            (by_role(x, self.leads, count), by_role(self.norm(x), self.leads, count)) for x in self.blocks(*self._embed(groups), thirds)
+            (by_role(x, self.leads, count), by_role(self.norm(x), self.leads, count)) for x in self.blocks(*self._embed(groups), stage.read)
         )
         return tuple(Level(groups[0], dataclasses.replace(normed, lead=raw.lead)) for raw, normed in found)
 

@@ -46,7 +46,8 @@ class Compare(Story):
     @property
     def values(self) -> tuple[Tuning, ...]:
         """The tunings beside full fine-tuning and linear probing, each once."""
-        texts = [name for text in self.tunings for name in (TUNINGS.names() if text == ALL else [text])]
+        every = [name for name in TUNINGS.names() if not TUNINGS.entry(name).of_parts] if ALL in self.tunings else []
+        texts = [name for text in self.tunings for name in (every if text == ALL else [text])]
         return tuple(dict.fromkeys(value for value in map(TUNINGS.parse, texts) if value not in (FULL, Linear())))
 
     @property

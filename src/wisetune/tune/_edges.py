@@ -1,4 +1,4 @@
-"""Edge convolutions over tokens: the operation of IDPT's prompt, without a value for every edge."""
+"""Edge convolutions over tokens, without a value for every edge, and one token made of all: the operations of IDPT's prompts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from wisetune.nets._linear import linear
 
 _CHUNK = 1 << 22
 """Values of edges that are looked at together."""
+
+
+def condensed(x: Float[torch.Tensor, "b g d"], conv: nn.Conv1d, norm: nn.BatchNorm1d) -> Float[torch.Tensor, "b 1 _"]:
+    """One token of many: a map of each, with its norm and leaky ReLU, and the maximum over all."""
+    mapped = linear(x, conv.weight.flatten(1)).transpose(1, 2)
+    return F.leaky_relu(norm(mapped), 0.2).amax(dim=2).unsqueeze(1)
 
 
 class EdgeConv(nn.Module):

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets._linear import linear
 from wisetune.nets.headed import Headed
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.spec import option
-from wisetune.tune._edges import EdgeConv
+from wisetune.tune._edges import EdgeConv, condensed
 from wisetune.tune._tokens import Seen, Shown, joined, placed
 from wisetune.tune.graft import WHOLE, Grafting
 from wisetune.tune.tuning import Published
@@ -39,8 +37,7 @@ class DynamicPrompt(nn.Module):
         for edges in self.edges:
             x = edges(x)
             found.append(x)
-        mapped = linear(torch.cat(found, dim=-1), self.conv.weight.flatten(1))
-        return F.leaky_relu(self.norm(mapped.transpose(1, 2)), 0.2).amax(dim=2).unsqueeze(1)
+        return condensed(torch.cat(found, dim=-1), self.conv, self.norm)
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into the block before which the prompt is made."""

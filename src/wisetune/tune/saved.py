@@ -102,9 +102,10 @@ class _Known(Tuned):
             if mine is not None and all(getattr(mine, option) == value for option, value in sizes.items()):
                 continue
             have, spelled = " and ".join(map(str, self.tunings)) or "no tuning", spelling(kind, sizes)
+            looks = " with ".join(filter(None, [kind.name, spelled.partition(":")[2].replace(",", ", ")]))
             return (
-                f"it looks like {kind.name} with {spelled.partition(':')[2].replace(',', ', ')}, and this model has {have}. Make one that has it: "
-                f"wisetune.create(..., tuning='{spelled}', reading='as_published')."
+                f"it looks like {looks}, and this model has {have}. Make one that has it: wisetune.create(..., tuning='{spelled}', "
+                "reading='as_published')."
             )
         return ""
 

@@ -35,6 +35,9 @@ class Tuning(Spec):
     title: ClassVar[str] = ""
     """What people call it; by itself its name."""
 
+    of_parts: ClassVar[bool] = False
+    """Whether it was made for part segmentation: among all ways to tune a classifier it is none."""
+
     @property
     def called(self) -> str:
         """What pages call it: the title, and options that are not at their defaults."""

@@ -183,6 +183,7 @@ class PointM2AE(Backbone):
                 position=f"{at}encoder_pos_embeds.{level}",
                 blocks=f"{at}encoder_blocks.{level}",
                 sites=tuple(Site.of(f"{at}encoder_blocks.{level}.blocks.{block}", width) for block in range(depth)),
+                read=(depth - 1,),
             )
             for level, (width, depth) in enumerate(zip(self.spec.widths, self.spec.depths, strict=True))
         )
