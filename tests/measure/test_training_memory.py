@@ -147,8 +147,8 @@ def test_biases_of_blocks_cost_what_the_floor_of_any_method_is(model):
     assert kept.saved == pytest.approx((25.21 - 4.57 + 2.27) * MIB, rel=0.02)
     again = training_memory(model, chosen, 512, in_training=[model.head], recompute=True)
     block = 4 * 129 * 384
-    assert again.saved == pytest.approx(14 * block, rel=0.01), "what enters each block, the positions and what enters the last norm"
-    assert again.peak < 3 * GIB < 11 * GIB < kept.peak
+    assert 12 * block < again.saved < 16 * block, "what enters each block, and around them the positions and what enters the last norm"
+    assert again.peak < 3.5 * GIB < 11 * GIB < kept.peak
 
 
 def test_recomputed_blocks_attend_in_the_backward_pass_as_they_did(model):

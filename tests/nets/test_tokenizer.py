@@ -102,7 +102,11 @@ def test_where_nothing_trains_it_goes_in_chunks_without_a_graph_to_the_same_bits
         torch.testing.assert_close(found, wanted)
         assert found.requires_grad
     net(batch)
-    net.requires_grad_(False).norm2.train()
+    net.requires_grad_(False).grafted = nn.Linear(12, 12).double()
+    assert torch.equal(net(batch), wanted), "what was put beside the layers is not in the way"
+    assert parts[-3:] == [_CHUNK_ROWS // 16] * 2 + [10]
+    del parts[-3:]
+    net.norm2.train()
     net(batch)
     assert parts == [2 * (_CHUNK_ROWS // 16 + 5)] * 4, "what has a graph, or statistics of the batch, is one"
 

@@ -58,7 +58,8 @@ class MiniPointNet(nn.Module):
             return tokens.reshape(*batch, tokens.shape[-1])
         if not len(patches):
             return patches.new_zeros(*batch, self.width)
-        graph = torch.is_grad_enabled() and any(value.requires_grad for value in (patches, *self.parameters()))
+        layers = (*self.first_conv.parameters(), *self.second_conv.parameters())  # not what a graft put beside them
+        graph = torch.is_grad_enabled() and any(value.requires_grad for value in (patches, *layers))
         with torch.set_grad_enabled(graph):
             folded = self._folded()
             if graph or self.norm1.training or self.norm2.training:
