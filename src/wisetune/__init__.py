@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from wisetune.data.tasks import parse_task
     from wisetune.errors import WisetuneError
     from wisetune.measure.part_iou import part_iou
+    from wisetune.nets.files.delta import save_delta
     from wisetune.nets.files.official import LoadReport
     from wisetune.nets.files.pretrained import resolve
     from wisetune.nets.files.save import save_model
     from wisetune.tune.create import create
-    from wisetune.tune.saved import load_model, load_official, official_state
+    from wisetune.tune.folding import fold
+    from wisetune.tune.saved import load_delta, load_model, load_official, official_state
     from wisetune.weights.choose import Choice, Curve, greedy_alpha, interval_alpha
     from wisetune.weights.mix import mix
 
@@ -36,8 +38,10 @@ _HOMES = {
     "LoadReport": "nets.files.official",
     "WisetuneError": "errors",
     "create": "tune.create",
+    "fold": "tune.folding",
     "greedy_alpha": "weights.choose",
     "interval_alpha": "weights.choose",
+    "load_delta": "tune.saved",
     "load_model": "tune.saved",
     "load_official": "tune.saved",
     "mix": "weights.mix",
@@ -45,6 +49,7 @@ _HOMES = {
     "parse_task": "data.tasks",
     "part_iou": "measure.part_iou",
     "resolve": "nets.files.pretrained",
+    "save_delta": "nets.files.delta",
     "save_model": "nets.files.save",
 }
 
@@ -56,8 +61,10 @@ __all__ = [
     "WisetuneError",
     "__version__",
     "create",
+    "fold",
     "greedy_alpha",
     "interval_alpha",
+    "load_delta",
     "load_model",
     "load_official",
     "mix",
@@ -65,6 +72,7 @@ __all__ = [
     "parse_task",
     "part_iou",
     "resolve",
+    "save_delta",
     "save_model",
 ]
 

@@ -1,35 +1,302 @@
-"""What every tuning promises: those of the catalog, and those from outside that graft."""
+"""What every tuning promises: those of the catalog on every family of backbones, for classes and for parts; and those from outside that graft."""
 
 from __future__ import annotations
 
 import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
+import cells
 import pytest
 import torch
 import torch.nn.functional as F
+from cells import CLOUDS, EVERY, LABELS, TUNINGS_HERE, Cell, answer, logits
+from torch import nn
 
 import pico
 from my_tunings import Adapter, Inside, Scaled, ScaledProbe
 from pico import bits
-from wisetune import load_model, save_model
+from wisetune import fold, load_delta, load_model, save_delta, save_model
+from wisetune.errors import UsageError
 from wisetune.fit.finetune import set_drop_path
+from wisetune.nets.grafts import parts
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
+from wisetune.nets.segmenter import Segmenter
+from wisetune.tune.dapt import DAPT, open_shares
+from wisetune.tune.full import Full
+from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
-CLOUDS = torch.from_numpy(pico.data(train=1, val=0, test=2).test.points)
-TUNINGS_HERE = [*map(pico.tuning, TUNINGS.names()), Adapter(), Inside(), Scaled(), ScaledProbe()]
+FEW = {("point-mae", "classes"), ("point-m2ae", "classes"), ("recon", "parts")}
+"""Of each tuning the cells of the default run; of its other settings the first."""
 
 
-def logits(model):
-    with torch.inference_mode():
-        return model(CLOUDS)
+def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
+    place = (cell.family, cell.kind)
+    return [] if place in FEW and (cell.tuning in TUNINGS_HERE or place == ("point-mae", "classes")) else [pytest.mark.slow]
 
 
-@pytest.fixture(params=[pico.SPEC, pico.TOKEN_SPEC], ids=["plain", "token"])
-def model(request):
+every = pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in EVERY])
+DOUBLE = CLOUDS.double()
+
+
+def test_every_tuning_of_the_catalog_is_here():
+    assert {tuning.name for tuning in TUNINGS_HERE} == set(TUNINGS.names())
+
+
+@every
+def test_the_backbone_has_what_it_had_and_a_note_of_what_came(cell):
+    before, after = cells.start(cell), cells.grafted(cell).backbone
+    there, now = before.state_dict(), after.state_dict()
+    assert bits({name: now[name] for name in there}) == bits(there)
+    added = set(parts(after)) - set(parts(before))
+    if added:
+        (noted,) = after.grafts
+        assert (noted.tuning, set(noted.names)) == (cell.tuning.in_full(), added)
+        assert TUNINGS.parse_imported(noted.tuning) == cell.tuning
+    else:
+        assert after.grafts == ()
+
+
+def closed(cell: Cell, model: Model) -> tuple[str, ...]:
+    """What of DAPT is behind all blocks that could see it: the last prompts of levels that no head reads."""
+    if not isinstance(cell.tuning, DAPT):
+        return ()
+    stages = model.backbone.anatomy.stages
+    unread = stages if isinstance(model, Segmenter) or cell.tuning.readout == "tokens" else stages[:-1]
+    return tuple(f"backbone.{stage.sites[-1].block}.dapt.affine." for stage in unread)
+
+
+@every
+def test_what_is_declared_trains_and_nothing_else_moves(cell):
+    model = cells.tuned(cell)
+    before = bits(model.state_dict())
+    chosen = cell.tuning.parameters(model)
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == set(chosen)
+    for module in cell.tuning.in_training(model):
+        module.train()
+    F.cross_entropy(answer(model).flatten(0, -2), torch.arange(answer(model).flatten(0, -2).shape[0]) % 3).backward()
+    dead = {name for name, value in chosen.items() if value.grad is None or not value.grad.any()}
+    assert dead == {name for name in chosen if name.startswith(closed(cell, model) or "nothing")}
+    assert all(value.grad is None for name, value in model.named_parameters() if name not in chosen)
+    torch.optim.SGD(chosen.values(), lr=0.1).step()
+    backbone, now = cells.start(cell), bits(model.state_dict())
+    moved = {name for name in before if now[name] != before[name]}
+    free = {name.removeprefix("backbone.") for name in chosen}
+    statistics = {name for name, _ in backbone.named_buffers()}
+    own = moved & set(backbone.state_dict())
+    if model in cell.tuning.in_training(model):
+        assert own - free == statistics, "all of it trains, or as published is in training mode"
+    else:
+        assert own <= free, "what is frozen rests"
+
+
+@every
+def test_it_begins_as_it_says(cell):
+    before = cells.untuned(cell).double()
+    first, was = (cells.seen(model, before, DOUBLE) for model in (cells.grafted(cell).double(), before))
+    assert torch.allclose(first, was, rtol=0, atol=1e-12) == (cell.tuning.begins == "unchanged")
+    assert cell.tuning.begins == "unchanged" or "begins changed" in " ".join((type(cell.tuning).__doc__ or "").split()), "and why"
+
+
+def shared(cell: Cell, share: float) -> Model:
+    """The tuned model with this share of what was grafted, and the backbone's own weights as they were."""
+    model = cells.tuned(cell).double()
+    state = {
+        name: torch.full_like(value, share) if name.endswith(".share") else value for name, value in model.backbone.state_dict().items()
+    }
+    model.backbone.load_state_dict({**state, **cells.start(cell).state_dict()})
+    return model
+
+
+@every
+def test_of_a_graft_a_share_counts(cell):
+    before = cells.untuned(cell).double()
+    was = cells.seen(before, before, DOUBLE)
+    torch.testing.assert_close(cells.seen(shared(cell, 0.0), before, DOUBLE), was, rtol=0, atol=1e-12)
+    tuned = cells.tuned(cell).double()
+    tuned.backbone.load_state_dict({**tuned.backbone.state_dict(), **cells.start(cell).state_dict()})
+    last = cells.seen(tuned, before, DOUBLE)
+    assert torch.equal(cells.seen(shared(cell, 1.0), before, DOUBLE), last)
+    if tuned.backbone.grafts:
+        far = [float((cells.seen(shared(cell, share), before, DOUBLE) - was).norm()) for share in (0.01, 0.5)] + [
+            float((last - was).norm())
+        ]
+        assert 0 < far[0] < 0.1 * far[2]
+        assert far[0] < far[1] < far[2]
+
+
+@every
+def test_it_folds_or_says_why_not(cell):
+    model = cells.tuned(cell)
+    if cell.tuning.lasting and getattr(cell.tuning, "hidden", None) is None:
+        with pytest.raises(UsageError, match=rf"cannot be folded: {cell.tuning.lasting}\. Keep its grafts"):
+            fold(model)
+        return
+    was = bits(model.state_dict())
+    folded, exact = fold(model), fold(model.double())
+    assert bits(model.float().state_dict()) == was
+    torch.testing.assert_close(logits(folded), logits(model), rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(exact, DOUBLE), logits(model.double(), DOUBLE), rtol=1e-12, atol=1e-12)
+    assert (type(folded), folded.head_spec, folded.classes, folded.training) == (type(model), model.head_spec, model.classes, False)
+    if cell.tuning.name == "prefix":
+        assert [graft.tuning for graft in folded.backbone.grafts] == [TUNINGS.parse("prefix:length=3").in_full()]
+    else:
+        assert (folded.backbone.grafts, set(folded.state_dict())) == ((), set(cells.untuned(cell).state_dict()))
+
+
+@every
+def test_copies_of_it_and_files(cell, tmp_path):
+    model, start = cells.tuned(cell), cells.start(cell)
+    wanted = logits(model)
+    save_delta(tmp_path / "d", model, start, {"from": "a test"})
+    save_model(tmp_path / "m", model)
+    made = {"pickle": pickle.loads(pickle.dumps(model)), "delta": load_delta(tmp_path / "d", start), "file": load_model(tmp_path / "m")}
+    for how, copied in {"deepcopy": copy.deepcopy(model), **made}.items():
+        assert torch.equal(logits(copied), wanted), how
+        assert bits(copied.state_dict()) == bits(model.state_dict()), how
+        assert (copied.backbone.grafts, copied.backbone.readout) == (model.backbone.grafts, model.backbone.readout), how
+        with torch.no_grad():
+            for value in copied.parameters():
+                value.fill_(0.0)
+        assert not torch.equal(logits(copied), wanted), how
+    assert torch.equal(logits(model), wanted), "each has grafts of its own"
+    if cell.tuning.trains("backbone.norm.weight"):
+        return
+    assert (tmp_path / "d").stat().st_size < (tmp_path / "m").stat().st_size
+
+
+@every
+def test_any_batch_and_precision_and_no_values_at_all(cell):
+    model = cells.tuned(cell)
+    together = logits(model)
+    alone = logits(model, CLOUDS[:1])
+    torch.testing.assert_close(alone, together[:1], rtol=1e-5, atol=1e-5)
+    double = logits(copy.deepcopy(model).double(), DOUBLE)
+    torch.testing.assert_close(double.float(), together, rtol=1e-4, atol=1e-5)
+    assert answer(model.to("meta"), CLOUDS.to("meta"), LABELS.to("meta")).shape == together.shape
+
+
+def one_graph(backend: str, *names: str) -> None:
+    """See the program; it ends with the name of the cell that failed."""
+    words = [sys.executable, str(Path(__file__).with_name("one_graph.py")), backend, *names]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == len(names or EVERY)
+
+
+def test_it_is_one_graph():
+    """Those that keep something between two calls; the slow test has all."""
+    one_graph("eager", *(f"{tuning}-point-mae-classes" for tuning in ("dapt:rank=4", "prefix:length=3,hidden=5")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_it_is_one_graph_forward_and_back_everywhere():
+    one_graph("aot_eager")
+
+
+def test_two_in_turn():
+    first, second = (Cell(TUNINGS.parse(text), "point-mae", "classes") for text in ("lora:rank=4", "adapter:rank=4"))
+    model = cells.tuned(first)
+    one = cells.seen(model, model)
+    second.tuning.graft_into(model)
+    assert torch.equal(cells.seen(model, model), one)
+    assert {name.split(".")[-3] for name in second.tuning.parameters(model) if ".blocks." in name} == {"adapter"}
+    assert [graft.tuning.partition(":")[0] for graft in model.backbone.grafts] == ["lora", "adapter"]
+    with pytest.raises(UsageError, match=r"this model has lora:.*, adapter:.* grafted into it; it is folded where one tuning grafted"):
+        fold(model)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("vpt", "dapt:rank=4"), ("prefix:hidden=4", "vpt"), ("dapt:rank=4", "idpt"), ("vpt", "prefix")]
+)
+def test_two_that_bring_tokens_or_keys_are_refused(first, second):
+    """Each would take the last ones for its own, and throw away or weigh the other's."""
+    model = cells.untuned(Cell(Full(), "point-mae", "classes"))
+    TUNINGS.parse(first).graft_into(model)
+    name = second.partition(":")[0]
+    with pytest.raises(
+        UsageError, match=rf"'{name}.*' brings tokens or keys of its own at .*attend, as '{first.partition(':')[0]}:.*' does"
+    ):
+        TUNINGS.parse(second).graft_into(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        ("lora:rank=17", "classes", r"'lora:rank=17' has rank=17, and .*qkv is 16 wide"),
+        ("adapter:rank=17", "classes", r"has rank=17, and blocks.blocks.0 is 16 wide: .* Give a rank of at most 16"),
+        ("adaptformer", "parts", "has rank=64, and .* is 16 wide"),
+        ("dapt", "classes", "has rank=64, and .* is 16 wide"),
+        ("idpt:layer=2", "classes", "'idpt:layer=2' enters block 2, and point-mae has blocks 0 to 1. Give one of these"),
+        ("idpt:readout=prompt", "parts", "lets a head see prompts alone, and this model answers for every point"),
+        ("dapt:rank=4,readout=prompts", "parts", "lets a head see prompts alone, and this model answers for every point"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(text, kind, says):
+    with pytest.raises(UsageError, match=says.replace("adaptformer", "rank")):
+        TUNINGS.parse(text).graft_into(cells.untuned(Cell(Full(), "point-mae", kind)))
+
+
+def test_a_token_that_would_become_a_minimum_is_not_folded():
+    model = cells.tuned(Cell(TUNINGS.parse("ssf"), "point-mae", "classes"))
+    with torch.no_grad():
+        model.backbone.encoder.ssf.gamma[:2] = -0.5
+    with pytest.raises(UsageError, match=r"'ssf' cannot be folded: a token is a maximum .* 2 of its 16 scales at encoder are negative"):
+        fold(model)
+
+
+def test_what_no_weight_says_is_not_folded():
+    model = cells.untuned(Cell(Full(), "point-mae", "classes"))
+    model.backbone.norm.extra = nn.Linear(2, 2)
+    with pytest.raises(UsageError, match=r"this model has 'norm.extra' grafted into it"):
+        fold(model)
+    with pytest.raises(UsageError, match=r"'my_tunings:Scaled' cannot be folded: it does not say what change of weights it is"):
+        fold(outside(Scaled()))
+
+
+def test_dapt_says_for_how_many_tokens_its_adapters_are_open():
+    model = cells.tuned(Cell(DAPT(rank=4), "point-mae", "classes"))
+    first, last = (model.backbone.get_submodule(f"{site.block}.dapt.adapter.scale") for site in model.backbone.anatomy.sites)
+    with torch.no_grad():
+        first.bias.fill_(-100.0)
+        last.bias.fill_(100.0)
+    assert open_shares(model, CLOUDS) == {"blocks.blocks.0": 0.0, "blocks.blocks.1": 1.0}
+    assert not first._forward_hooks
+    answer(model).sum().backward()
+    closed, opened = (model.backbone.get_submodule(f"blocks.blocks.{block}.dapt.adapter.up").weight.grad for block in (0, 1))
+    assert (closed.any(), opened.any()) == (False, True)
+    with pytest.raises(UsageError, match="was given a model with nothing grafted into it; it takes one that dapt grafted into"):
+        open_shares(cells.untuned(Cell(Full(), "point-mae", "classes")), CLOUDS)
+
+
+@pytest.mark.parametrize("tuning", [TUNINGS.parse("dapt:rank=4"), TUNINGS.parse("idpt")], ids=str)
+def test_the_published_pyramid_of_pre_training_shows_extra_tokens_too(tuning):
+    """There attention is over padded rows, behind which they stand."""
+    spec = cells.KINDS["point-m2ae"]["classes"].spec
+    published = pico.dataclasses.replace(spec, norm="levels", reading="as_published")
+    model = Model(cells.fresh_backbone(published, 0), nn.Identity()).eval()
+    width = model.features(CLOUDS).shape[1]
+    tuning.graft_into(model)
+    assert model.features(CLOUDS).shape == (len(CLOUDS), width + 16) == (len(CLOUDS), model.backbone.feature_width)
+
+
+# Tunings from outside the package.
+
+OUTSIDE = [Adapter(), Inside(), Scaled(), ScaledProbe()]
+PICO = torch.from_numpy(pico.data(train=1, val=0, test=2).test.points)
+
+
+def outside(tuning: Tuning, spec=pico.SPEC) -> Model:
     torch.manual_seed(0)
-    return Model(pico.backbone(request.param), LinearHead().build(32, 3), LinearHead(), ("a", "b", "c")).eval()
+    model = Model(pico.backbone(spec), LinearHead().build(32, 3), LinearHead(), ("a", "b", "c")).eval()
+    tuning.graft_into(model)
+    return model.eval()
 
 
 def step(model, tuning):
@@ -38,41 +305,37 @@ def step(model, tuning):
     set_drop_path(model, 0.5)
     for module in tuning.in_training(model):
         module.train()
-    F.cross_entropy(model(CLOUDS), torch.arange(len(CLOUDS)) % 3).backward()
+    F.cross_entropy(model(PICO), torch.arange(len(PICO)) % 3).backward()
     torch.optim.SGD(chosen.values(), lr=0.1).step()
     model.eval()
     return chosen
 
 
-@pytest.mark.parametrize("tuning", TUNINGS_HERE, ids=str)
-def test_grafted_copied_trained_saved_and_loaded(tuning, model, tmp_path):
-    tuning.graft_into(model)
-    model = Model(model.backbone, LinearHead().build(model.backbone.feature_width, 3), LinearHead(), ("a", "b", "c")).eval()
-    before, first = bits(dict(model.named_parameters())), logits(model)
+@pytest.mark.parametrize("tuning", OUTSIDE, ids=str)
+@pytest.mark.parametrize("spec", [pico.SPEC, pico.TOKEN_SPEC], ids=["plain", "token"])
+def test_one_from_outside_is_copied_trained_saved_and_loaded(tuning, spec, tmp_path):
+    model = outside(tuning, spec)
+    before, first = bits(dict(model.named_parameters())), logits(model, PICO)
     twin = copy.deepcopy(model)
-    assert twin.backbone.grafts == model.backbone.grafts
-    assert torch.equal(logits(twin), first)
     chosen = step(model, tuning)
-    assert not torch.equal(logits(model), first)
-    assert torch.equal(logits(twin), first), "a copy has grafts of its own"
+    assert not torch.equal(logits(model, PICO), first)
+    assert torch.equal(logits(twin, PICO), first), "a copy has grafts of its own"
     now = bits(dict(model.named_parameters()))
     assert {name for name in now if now[name] != before[name]} <= set(chosen)
     save_model(tmp_path / "m", model)
-    loaded = load_model(tmp_path / "m")
-    assert bits(loaded.state_dict()) == bits(model.state_dict())
-    assert torch.equal(logits(loaded), logits(model))
-    assert loaded.backbone.grafts == model.backbone.grafts
-    with torch.no_grad():
-        for value in loaded.parameters():
-            value.fill_(0.0)
-    assert not torch.equal(logits(loaded), logits(model))
+    save_delta(tmp_path / "d", model, pico.backbone(spec))
+    for loaded in (load_model(tmp_path / "m"), load_delta(tmp_path / "d", pico.backbone(spec))):
+        assert bits(loaded.state_dict()) == bits(model.state_dict())
+        assert torch.equal(logits(loaded, PICO), logits(model, PICO))
+        assert loaded.backbone.grafts == model.backbone.grafts
 
 
-def test_branches_that_drop_path_leaves_out_see_the_kept_rows_alone(model):
-    Inside().graft_into(model)
-    last, seen = model.backbone.get_submodule(model.backbone.anatomy.sites[-1].mlp).adapter.down, []
+@pytest.mark.parametrize("spec", [pico.SPEC, pico.TOKEN_SPEC], ids=["plain", "token"])
+def test_branches_that_drop_path_leaves_out_see_the_kept_rows_alone(spec):
+    model, seen = outside(Inside(), spec), []
+    last = model.backbone.get_submodule(model.backbone.anatomy.sites[-1].mlp).adapter.down
     last.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     set_drop_path(model, 0.5)
-    logits(model.train())
-    logits(model.eval())
-    assert seen[0] < seen[1] == len(CLOUDS)
+    logits(model.train(), PICO)
+    logits(model.eval(), PICO)
+    assert seen[0] < seen[1] == len(PICO)

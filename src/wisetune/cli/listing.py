@@ -111,7 +111,7 @@ def _refuse_misspelled(run: Path) -> None:
 def _weights(what: Path, shapes: bool) -> tuple[dict[str, Any], Iterator[str]]:
     """What a backbone or a weights file is, as plain data and in words."""
     from wisetune.cli import released
-    from wisetune.nets.files.save import is_ours
+    from wisetune.nets.files.carded import is_ours
 
     if what.is_file() and not is_ours(what):
         found = released.released(what)
@@ -125,7 +125,8 @@ def _model(what: Path) -> dict[str, Any]:
     from wisetune.build.official import training
     from wisetune.nets.backbone import build_empty, on_meta
     from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
-    from wisetune.nets.files.save import read_card, shapes_of
+    from wisetune.nets.files.carded import shapes_of
+    from wisetune.nets.files.save import read_card
     from wisetune.nets.parts import PartsHead
     from wisetune.weights.mix import unmixed
 

@@ -140,6 +140,38 @@ class Mlp(nn.Module):
         return self.fc2(linear_gelu(self.fc1, self.act, x))
 
 
+class Constant(NamedTuple):
+    """What of a LayerNorm's output is the same for every token: its values before weight and bias sum to nothing.
+
+    So a map of what it gives has a bias in its weight, which maps ``along`` to it, and of everything else what it did.
+    """
+
+    along: Float[torch.Tensor, " d"]
+    """A vector whose product with every output is 1."""
+    shift: Float[torch.Tensor, " d"]
+    """What was added to the norm's bias, so that this vector is no long one."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, norm: nn.LayerNorm) -> Constant:
+        """That of a norm, to whose bias so much is added that rounding does not notice."""
+        weight, bias = norm.weight.cpu().double(), norm.bias.cpu().double()
+        least = weight.abs().min()
+        unit = (weight == 0).double() if least == 0 else least / weight
+        unit = unit / unit.norm()
+        there = unit @ bias
+        size = there if there.abs() >= 1 else torch.ones_like(there).copysign(there)
+        shift = (size - there) * unit
+        norm.bias.copy_(bias + shift)
+        return cls(unit / size, shift)
+
+    @torch.no_grad()
+    def add(self, weight: Float[torch.Tensor, "c d"], by: Float[torch.Tensor, " c"]) -> None:
+        """Let the map of this weight give so much more of the norm's output as it was, whatever was added to the bias."""
+        old = weight.cpu().double()
+        weight.copy_(old + torch.outer(by.cpu().double() - old @ self.shift, self.along))
+
+
 class Block(nn.Module):
     """Pre-norm block: attention, then MLP, each on a residual branch; positions are added to the tokens that enter."""
 
@@ -156,6 +188,16 @@ class Block(nn.Module):
         """The block's tokens."""
         x = self.residual_attn(around.placed(x), self._attend, *around.beside(x.shape[1]))
         return self.residual_mlp(x, self._transform)
+
+    def shift_attention(self, by: Float[torch.Tensor, " _"]) -> Constant:
+        """Make queries, keys and values that much more, by weights: their map has no bias, and what enters it has a part that is always the same.
+
+        Returns:
+            That part. The norm before the map may give more of it than before.
+        """
+        same = Constant.of(self.norm1)
+        same.add(self.attn.qkv.weight, by)
+        return same
 
     def _attend(self, x: torch.Tensor, *near: torch.Tensor) -> torch.Tensor:
         return self.attn(self.norm1(x), *near)

@@ -48,14 +48,14 @@ class Affine(Graft):
     def kept_behind(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         """The same, before an operation that keeps what enters it for its own gradient."""
         gamma, beta = self.counts()
-        if not _recorded() or not (gamma.is_meta or bool(gamma.detach().abs().min() > _SMALLEST)):
+        if not recorded() or not (gamma.is_meta or bool(gamma.detach().abs().min() > _SMALLEST)):
             return torch.addcmul(beta, output, gamma)
         return _Found.apply(output, gamma, beta)
 
     def after_linear(self, module: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of a linear map whose input is kept anyway: attention keeps what it gives. The map is computed once more."""
         gamma, beta = self.counts()
-        if not _recorded():
+        if not recorded():
             return torch.addcmul(beta, output, gamma)
         bias = None if module.bias is None else module.bias.detach()
         return _Mapped.apply(output, inputs[0].detach(), gamma, beta, module.weight.detach(), bias, False)
@@ -68,14 +68,14 @@ class Affine(Graft):
         """The same, of a linear map of that GELU: both are computed once more."""
         (gamma, beta), bent, self._bent = self.counts(), self._bent, None
         assert bent is not None
-        if not _recorded():
+        if not recorded():
             return torch.addcmul(beta, output, gamma)
         return _Mapped.apply(output, bent.detach(), gamma, beta, module.weight.detach(), module.bias.detach(), True)
 
     def after_norm(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of what a LayerNorm gives."""
         gamma, beta = self.counts()
-        if not _recorded():
+        if not recorded():
             return torch.addcmul(beta, output, gamma)
         return _Again.apply(output, inputs[0].detach(), gamma, beta, module.weight.detach(), module.bias.detach(), module.eps)
 
@@ -96,7 +96,7 @@ def scale_block(put: Callable[[str, Affine], Affine], backbone: Backbone, site: 
             backbone.get_submodule(site.act).register_forward_pre_hook(affine.look)
 
 
-def _recorded() -> bool:
+def recorded() -> bool:
     """Whether there is a gradient to save for, and nobody transforms what happens: compilers save what they choose."""
     return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 

@@ -15,8 +15,9 @@ _CHUNK = 1 << 22
 
 def condensed(x: Float[torch.Tensor, "b g d"], conv: nn.Conv1d, norm: nn.BatchNorm1d) -> Float[torch.Tensor, "b 1 _"]:
     """One token of many: a map of each, with its norm and leaky ReLU, and the maximum over all."""
-    mapped = linear(x, conv.weight.flatten(1)).transpose(1, 2)
-    return F.leaky_relu(norm(mapped), 0.2).amax(dim=2).unsqueeze(1)
+    mapped = linear(x, conv.weight.flatten(1))
+    # Rows of channels: of channels behind one another compilers guess another layout of the gradient than there is.
+    return F.leaky_relu(norm(mapped.flatten(0, 1)).view_as(mapped), 0.2).amax(dim=1, keepdim=True)
 
 
 class EdgeConv(nn.Module):

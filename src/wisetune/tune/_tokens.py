@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from wisetune.nets._linear import Linear
 from wisetune.nets.transformer import Around, widened
 from wisetune.tune.graft import Graft
 
 
 class Seen(Graft):
     """At an attention: how much the last ``count`` keys weigh, which are a tuning's. At share 0 they are not there."""
+
+    alone: ClassVar[str] = "brings tokens or keys of its own"
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -34,30 +37,40 @@ class Seen(Graft):
         return q, k, v, bias
 
 
-class Shown(Seen):
-    """At the last norm: how much of the last ``count`` tokens a readout sees, which are a tuning's."""
+def _look(seen: nn.Module, _: object) -> None:
+    """A share that was read decides once what every call would have to ask the device."""
+    assert isinstance(seen, (Seen, Shown))
+    seen.partly = not seen.share.is_meta and bool(seen.share != 1)
+
+
+class Shown(Graft):
+    """At the last norm: how much of a tuning's own tokens a readout sees. Part segmentation norms tokens of earlier blocks too, with fewer of these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.partly = False
+        self.first = 0
+        self.register_load_state_dict_post_hook(_look)
+
+    def look(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Where they begin in what leaves these blocks."""
+        _, around, *_ = inputs
+        assert around.centres is not None
+        self.first = around.leads + around.centres.shape[1]
 
     def after(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor | None:
         """Of normed tokens."""
         if not self.partly:
             return None
-        return torch.cat([output[:, : -self.count], output[:, -self.count :] * self.share], dim=1)
+        return torch.cat([output[:, : self.first], output[:, self.first :] * self.share], dim=1)
 
 
-def _look(seen: nn.Module, _: object) -> None:
-    """A share that was read decides once what every call would have to ask the device."""
-    assert isinstance(seen, Seen)
-    seen.partly = not seen.share.is_meta and bool(seen.share != 1)
+class Brought(Seen):
+    """Keys and values of their own, beside those of the tokens (Li & Liang 2021)."""
 
-
-class Keys(Seen):
-    """Keys and values of their own, before those of the tokens (Li & Liang 2021)."""
-
-    def __init__(self, count: int, width: int) -> None:
-        super().__init__(count)
-        self.keys, self.values = nn.Parameter(torch.empty(count, width)), nn.Parameter(torch.empty(count, width))
-        nn.init.trunc_normal_(self.keys, std=0.02)
-        nn.init.trunc_normal_(self.values, std=0.02)
+    def brought(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """They, a row each."""
+        raise NotImplementedError(f"{type(self).__name__} must define brought")
 
     def before(self, _module: nn.Module, inputs: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...] | None:
         """Of queries, keys, values and mask; attention is a sum, in which it is the same whether they stand first or last."""
@@ -65,10 +78,74 @@ class Keys(Seen):
         assert q is not None
         assert k is not None
         assert v is not None
-        mine = (part.unflatten(-1, (k.shape[1], -1)).transpose(0, 1).expand(len(k), -1, -1, -1) for part in (self.keys, self.values))
+        mine = (part.unflatten(-1, (k.shape[1], -1)).transpose(0, 1).expand(len(k), -1, -1, -1) for part in self.brought())
         k, v = (torch.cat([there, more], dim=2) for there, more in zip((k, v), mine, strict=True))
         more = (q, k, v, mask if mask is None else widened(mask, 0, self.count))
         return super().before(_module, more) or more
+
+
+class Keys(Brought):
+    """As parameters."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__(count)
+        self.keys, self.values = nn.Parameter(torch.empty(count, width)), nn.Parameter(torch.empty(count, width))
+        nn.init.trunc_normal_(self.keys, std=0.02)
+        nn.init.trunc_normal_(self.values, std=0.02)
+
+    def brought(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """They, a row each."""
+        return self.keys, self.values
+
+
+class MadeKeys(Brought):
+    """As a map of what those of all blocks are made of, which ``Making`` hands over while the blocks are called."""
+
+    def __init__(self, count: int, width: int, hidden: int) -> None:
+        super().__init__(count)
+        self.up = Linear(hidden, 2 * width)
+        self.made: torch.Tensor | None = None
+
+    def brought(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """They, a row each."""
+        assert self.made is not None
+        return self.of(self.made)
+
+    def of(self, made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, of what they are made of."""
+        keys, values = self.up(made).chunk(2, dim=-1)
+        return keys, values
+
+
+class Making(nn.Module):
+    """What keys and values of several blocks are made of: a table of rows through a narrow map and a tanh."""
+
+    def __init__(self, count: int, width: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        self.rows, self.down = nn.Parameter(torch.randn(count, width)), Linear(width, hidden)
+        self.keys = nn.ModuleList(MadeKeys(count, width, hidden) for _ in range(blocks))
+
+    def __getitem__(self, block: int) -> MadeKeys:
+        """Those of one block."""
+        keys = self.keys[block]
+        assert isinstance(keys, MadeKeys)
+        return keys
+
+    def inside(self) -> torch.Tensor:
+        """What all are made of."""
+        return torch.tanh(self.down(self.rows))
+
+    def enter(self, _module: nn.Module, _inputs: object) -> None:
+        """Before the blocks."""
+        self._hand(self.inside())
+
+    def leave(self, _module: nn.Module, _inputs: object, _output: object) -> None:
+        """Behind them: no copy of a model can hold what a gradient flows through."""
+        self._hand(None)
+
+    def _hand(self, made: torch.Tensor | None) -> None:
+        for block in range(len(self.keys)):
+            self[block].made = made
 
 
 class Prompts(nn.Module):

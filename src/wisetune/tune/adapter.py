@@ -21,6 +21,7 @@ class Adapter(Grafting):
 
     name: ClassVar[str] = "adapter"
     title: ClassVar[str] = "Adapter"
+    lasting: ClassVar[str] = "a bottleneck bends between its maps"
 
     rank: int = option(32, least=1, most=1 << 13, means="width of the bottleneck")
     after: tuple[Literal["attn", "mlp"], ...] = option(("attn", "mlp"), means="behind attention, the MLP, or both")

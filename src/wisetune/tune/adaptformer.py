@@ -21,6 +21,7 @@ class AdaptFormer(Grafting):
 
     name: ClassVar[str] = "adaptformer"
     title: ClassVar[str] = "AdaptFormer"
+    lasting: ClassVar[str] = "a bottleneck bends between its maps"
 
     rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
     scale: float = option(0.1, above=0, means="how much it counts")

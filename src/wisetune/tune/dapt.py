@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,12 +13,15 @@ from jaxtyping import Float
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from wisetune.errors import UsageError
 from wisetune.nets._linear import Linear, linear
+from wisetune.nets.grafts import told
 from wisetune.nets.headed import Headed
+from wisetune.nets.model import Model
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Block
 from wisetune.spec import option
-from wisetune.tune._affine import Affine, scale_block
+from wisetune.tune._affine import Affine, recorded, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
 from wisetune.tune.graft import WHOLE, Graft, Grafting
 from wisetune.tune.tuning import Published
@@ -27,7 +30,7 @@ from wisetune.tune.tuning import Published
 class DynamicAdapter(Graft):
     """``relu(w LN(z) + b) * [U gelu(D LN(z) + d) + u]`` (Zhou et al., CVPR 2024, eq. 5 and 6): the first factor is one number a token.
 
-    All that its gradient needs is computed again from ``z``. Where that factor is nothing for every token, so is every gradient here (``open_share``).
+    All that its gradient needs is computed again from ``z``. Where that factor is nothing for every token, so is every gradient here (``open_shares``).
     """
 
     def __init__(self, width: int, rank: int, dropout: float) -> None:
@@ -71,8 +74,7 @@ class DynamicBlock(nn.Module):
         """Of the MLP; the prompt waits until the block is done."""
         entered, self._entered = self._entered, None
         assert entered is not None
-        again = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
-        added, mean = checkpoint(self._again, *entered, use_reentrant=False) if again else self.adapter.summed(inputs[0])
+        added, mean = checkpoint(self._again, *entered, use_reentrant=False) if recorded() else self.adapter.summed(inputs[0])
         self._made = self.affine(mean)
         return output + added
 
@@ -84,6 +86,36 @@ class DynamicBlock(nn.Module):
         made, self._made = self._made, None
         assert made is not None
         return joined(output, made.unsqueeze(1))
+
+
+@torch.no_grad()
+def open_shares(model: Model, points: torch.Tensor) -> dict[str, float]:
+    """Of each block's adapter the share of tokens of these clouds that it does anything for, by block.
+
+    At 0 it has no gradient, and opens only if others change what enters it.
+
+    Raises:
+        UsageError: a model without such adapters.
+        DataError: clouds that the model cannot take.
+    """
+    adapters = {name.rpartition(".dapt.")[0]: part for name, part in model.backbone.named_modules() if isinstance(part, DynamicAdapter)}
+    if not adapters:
+        raise UsageError(f"open_shares was given a model with {told(model.backbone)} grafted into it; it takes one that dapt grafted into.")
+    seen: dict[str, torch.Tensor] = {}
+
+    def look(block: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
+        def keep(_module: nn.Module, _inputs: object, scale: torch.Tensor) -> None:
+            seen[block] = scale > 0
+
+        return keep
+
+    hooks = [adapter.scale.register_forward_hook(look(block)) for block, adapter in adapters.items()]
+    try:
+        model.features(points)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {block: float(seen[block].float().mean()) for block in adapters}
 
 
 class Once(Graft):
@@ -115,11 +147,15 @@ class DAPT(Grafting):
     """Dynamic adapters, prompts made of their work, and SSF's scale and shift (Zhou et al., CVPR 2024, section 3).
 
     Each block's prompt stays to the end. As published positions are added once and not before each block, so that the tuning begins from another
-    function than was pre-trained. In a pyramid prompts are their level's.
+    function than was pre-trained. In a pyramid prompts are their level's. It begins changed in either reading: scales and shifts are drawn around 1
+    and 0, and prompts take their part of every softmax. The last prompt of a level stands behind all its blocks, and learns only where a head reads
+    it. Adapters that no token opens do not learn (``open_shares``).
     """
 
     name: ClassVar[str] = "dapt"
     title: ClassVar[str] = "DAPT"
+    begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
+    lasting: ClassVar[str] = "its prompts are made of each cloud anew, and its adapters bend"
 
     rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
     dropout: float = option(0.2, least=0, below=1, means="the share of the bottleneck's values that are dropped in training")
@@ -169,6 +205,8 @@ class DAPT(Grafting):
     def graft(self, model: Headed) -> None:
         """Adapters, prompts, scale and shift."""
         backbone, anatomy = model.backbone, model.backbone.anatomy
+        if self.readout == "prompts":
+            self.refuse_parts(model)
         for stage in anatomy.stages:
             if self.reading == "as_published":
                 once = self.put(model, stage.blocks, Once())
@@ -190,8 +228,9 @@ class DAPT(Grafting):
         last = anatomy.norms[-1]
         self._scale(model, last, anatomy.stages[-1].width, "after_norm")
         if self.readout != "tokens":
-            shown = Shown(len(anatomy.stages[-1].sites))
+            shown = Shown()
             backbone.get_submodule(last).get_submodule(self.slot).add_module("shown", shown)
+            backbone.get_submodule(anatomy.stages[-1].blocks).register_forward_pre_hook(shown.look)
             backbone.get_submodule(last).register_forward_hook(shown.after)
             lead = f"lead+{EXTRA}" if backbone.leads else EXTRA
             backbone.readout = with_extra(backbone.readout) if self.readout == "all" else lead

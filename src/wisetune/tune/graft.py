@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.headed import Headed
+from wisetune.nets.segmenter import Segmenter
 from wisetune.spec import option
 from wisetune.tune.tuning import Tuning, class_token_of
 
@@ -34,6 +35,8 @@ class Graft(nn.Module):
     between them; where it is not (adapters, prompts) it is that part of what the graft adds.
     """
 
+    alone: ClassVar[str] = ""
+    """What it does that at one place only one tuning may do, in words that go on after a tuning's name: each would take the other's for its own."""
     share: torch.Tensor
 
     def __init__(self) -> None:
@@ -73,12 +76,25 @@ class Grafting(Tuning):
         model.backbone.get_submodule(place).add_module(self.slot, graft)
         return graft
 
+    def mine(self, model: Headed, place: str, kind: type[M]) -> M:
+        """What it put there."""
+        graft = model.backbone.get_submodule(place).get_submodule(self.slot)
+        assert isinstance(graft, kind)
+        return graft
+
     def refuse_wide(self, rank: int, width: int, place: str) -> None:
         """Raise where a bottleneck would be none."""
         if rank > width:
             raise UsageError(
                 f"'{self}' has rank={rank}, and {place} is {width} wide: a bottleneck as wide as what it stands beside saves nothing. Give a rank "
                 f"of at most {width}."
+            )
+
+    def refuse_parts(self, model: Headed) -> None:
+        """Raise where a head is to read nothing but what was grafted, and answers for every point."""
+        if isinstance(model, Segmenter):
+            raise UsageError(
+                f"'{self}' lets a head see prompts alone, and this model answers for every point, from the tokens of patches. Leave readout out."
             )
 
     def trains(self, name: str) -> bool:

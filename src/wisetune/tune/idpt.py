@@ -60,11 +60,14 @@ _TRICK = "This configuration differs from the others in this; its authors call i
 class IDPT(Grafting):
     """One prompt, made of the tokens that enter a late block, beside them from there on; the head sees it too.
 
-    As published its position is left as it was drawn, since a filter of names misses it. In a pyramid it is made of the last level's tokens.
+    As published its position is left as it was drawn, since a filter of names misses it. In a pyramid it is made of the last level's tokens. It begins
+    changed: the prompt takes its part of every softmax.
     """
 
     name: ClassVar[str] = "idpt"
     title: ClassVar[str] = "IDPT"
+    begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
+    lasting: ClassVar[str] = "its prompt is made of each cloud anew"
 
     layer: int | None = option(None, least=0, means="the block that it enters first, counted from 0; none: the last")
     neighbours: int = option(20, least=1, most=1 << 10, means="of each token, in the space of tokens")
@@ -106,6 +109,8 @@ class IDPT(Grafting):
 
     def graft(self, model: Headed) -> None:
         """A prompt, and its way through the blocks after it."""
+        if self.readout == "prompt":
+            self.refuse_parts(model)
         backbone = model.backbone
         stage = backbone.anatomy.stages[-1]
         first = len(stage.sites) - 1 if self.layer is None else self.layer
@@ -118,7 +123,8 @@ class IDPT(Grafting):
             seen = self.put(model, site.attend, Seen(1))
             backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
             backbone.get_submodule(site.block).register_forward_pre_hook(prompt.stay if number else prompt.enter)
-        shown = self.put(model, backbone.anatomy.norms[-1], Shown(1))
+        shown = self.put(model, backbone.anatomy.norms[-1], Shown())
+        backbone.get_submodule(stage.blocks).register_forward_pre_hook(shown.look)
         backbone.get_submodule(backbone.anatomy.norms[-1]).register_forward_hook(shown.after)
         backbone.readout = EXTRA if self.readout == "prompt" else with_extra(backbone.readout)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -70,11 +70,13 @@ class IDPTParts(Grafting):
 
     What makes it is one map and a maximum, no graph. It is dropped behind its block. The head sees the prompts, as made and as they come out of their
     blocks, in place of maximum and mean over patches; heads with another idea of a whole level, and classifiers, see what they would. In a pyramid each
-    level has its own, with a position of its own.
+    level has its own, with a position of its own. It begins changed: prompts take their part of every softmax.
     """
 
     name: ClassVar[str] = "idpt-parts"
     title: ClassVar[str] = "IDPT for parts"
+    begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
+    lasting: ClassVar[str] = "its prompts are made of each cloud anew"
     of_parts: ClassVar[bool] = True
 
     @classmethod
@@ -115,8 +117,9 @@ class IDPTParts(Grafting):
                 backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
                 for after in stage.sites[number + 1 : number + 2]:
                     backbone.get_submodule(after.block).register_forward_pre_hook(prompt.clear, prepend=True)
-        for norm in anatomy.norms:
-            shown = self.put(model, norm, Shown(2))
+        for norm, stage in zip(reversed(anatomy.norms), reversed(anatomy.stages), strict=False):
+            shown = self.put(model, norm, Shown())
+            backbone.get_submodule(stage.blocks).register_forward_pre_hook(shown.look)
             backbone.get_submodule(norm).register_forward_hook(shown.after)
         backbone.level_whole = "extra"
         backbone.parts_suffix = "_cls"

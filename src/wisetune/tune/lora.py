@@ -11,6 +11,7 @@ import torch
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._low_rank import LowRank
+from wisetune.tune._weights import put, wide, widened
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
 from wisetune.tune.tuning import Published
 
@@ -57,3 +58,11 @@ class Lora(Grafting):
                 self.refuse_wide(self.rank, min(linear.in_features, linear.out_features), place)
                 graft = self.put(model, place, LowRank(linear.in_features, linear.out_features, self.rank, scale, rows))
                 linear.register_forward_hook(graft.after)
+
+    def fold(self, model: Headed, plain: Headed) -> None:
+        """The product, added to each map's weight."""
+        for name, module in model.backbone.named_modules():
+            if isinstance(module, LowRank):
+                linear = plain.backbone.get_submodule(name.removesuffix(f".{self.slot}"))
+                assert isinstance(linear, torch.nn.Linear)
+                put(linear.weight, wide(linear.weight) + widened(module).delta())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import Backbone
-from wisetune.nets.files import official, save
+from wisetune.nets.files import delta, official, save
 from wisetune.nets.files.official import LoadReport, Tuned
 from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
@@ -82,6 +82,19 @@ def official_state(model: Headed) -> dict[str, Tensor]:
     return {
         theirs: value for own, value in model.state_dict().items() for theirs in known.places.get(own, () if own in grafted else (own,))
     }
+
+
+def load_delta(path: str | Path, start: Backbone | Headed) -> Model | Segmenter:
+    """The model of a file that ``save_delta`` wrote and of the backbone that it began with, in eval mode: bit for bit the one that was saved.
+
+    A file never imports a tuning from outside wisetune: import its module before, if you trust the file.
+
+    Raises:
+        BadFile: the file is damaged or not safetensors.
+        WeightsError: it is no delta, is not what it says, is of another start, or was made by a tuning that is not there.
+        UsageError: no path or no start, or one into which something was grafted.
+    """
+    return delta.load_delta(path, start, _graft)
 
 
 class _Known(Tuned):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -67,6 +67,11 @@ class Tuning(Spec):
     def unlike_released(self) -> str:
         """What a released file of this tuning was trained with, where that is not what these options do; empty where it is."""
         return ""
+
+    begins: ClassVar[Literal["unchanged", "changed"]] = "unchanged"
+    """Whether what it grafts gives, before it is trained, the features of the backbone without it."""
+    lasting: ClassVar[str] = ""
+    """Why what it grafts is no change of weights, in words that go on after "cannot be folded:"."""
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains."""
@@ -135,8 +140,27 @@ class Tuning(Spec):
                 "at a module of the backbone must be a method of a module of the backbone."
             )
         same = attributes_now.keys() == attributes.keys() and all(attributes_now[name] is value for name, value in attributes.items())
+        if rival := _rival(calls, calls_now):
+            raise UsageError(
+                f"'{self}' {rival}, as '{backbone.grafts[-1].tuning if backbone.grafts else 'something'}' does that was grafted before, and neither "
+                "could tell its own from the other's. Graft one of them."
+            )
         if added or calls_now != calls or not same:
             backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
+
+    def fold(self, model: Headed, plain: Headed) -> None:
+        """Put what it grafted into a model into the weights of another one, which has the first one's values and no grafts (``wisetune.fold``).
+
+        Where nothing was grafted there is nothing to do. In eval mode both then give the same, up to rounding.
+
+        Raises:
+            UsageError: it is no change of weights, or of these weights it is none.
+        """
+        del plain
+        if any(graft.tuning == self.in_full() for graft in model.backbone.grafts):
+            raise UsageError(
+                f"'{self}' cannot be folded: {self.lasting or 'it does not say what change of weights it is'}. Keep its grafts."
+            )
 
     def in_training(self, model: Headed) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.
@@ -173,6 +197,17 @@ def _calls(model: Headed) -> dict[str, object]:
         found |= {f"{name}.{kind.strip('_')}[{key}]": hook for kind in _HOOKS for key, hook in getattr(module, kind).items()}
         found |= {f"{name}.forward": value for key, value in vars(module).items() if key == "forward"}
     return found
+
+
+def _rival(before: dict[str, object], now: dict[str, object]) -> str:
+    """What a new call and one that was there both do at one place, where only one may (``Graft.alone``); empty where there is no such thing."""
+    taken = {(place.partition("[")[0], claim) for place, call in before.items() if (claim := _claim(call))}
+    new = ((place.partition("[")[0], _claim(call)) for place, call in now.items() if before.get(place) is not call)
+    return next((f"{claim} at {place.rpartition('.')[0]}" for place, claim in new if (place, claim) in taken), "")
+
+
+def _claim(call: object) -> str:
+    return getattr(call.__self__, "alone", "") if isinstance(call, types.MethodType) else ""
 
 
 def _copied(backbone: Backbone, place: str, call: object) -> bool:

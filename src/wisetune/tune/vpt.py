@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
@@ -19,11 +19,13 @@ class VPT(Grafting):
     """Prompts and their positions (Jia et al., ECCV 2022): new ones before each block, thrown away behind it (deep), or one set (shallow).
 
     As ported to point clouds by IDPT's authors: behind the patches, and each with a position that trains. In a pyramid the prompts of a block have its
-    width, and shallow ones are the first level's.
+    width, and shallow ones are the first level's. It begins changed: prompts take their part of every softmax.
     """
 
     name: ClassVar[str] = "vpt"
     title: ClassVar[str] = "VPT"
+    begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
+    lasting: ClassVar[str] = "tokens beside the patches' are in no weight of the backbone"
 
     prompts: int = option(10, least=1, most=1 << 12, means="how many, of each block or at all")
     deep: bool = option(True, means="new ones for every block, or one set before the first")

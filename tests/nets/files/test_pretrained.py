@@ -10,8 +10,9 @@ from wisetune.errors import BadFile, UsageError, WeightsError, as_typed
 from wisetune.nets.create import create, fresh_backbone
 from wisetune.nets.families.point_mae import PRESETS
 from wisetune.nets.files import pretrained
+from wisetune.nets.files.carded import content_digest
 from wisetune.nets.files.pretrained import PRETRAINED, resolve
-from wisetune.nets.files.save import content_digest, save_backbone, save_model
+from wisetune.nets.files.save import save_backbone, save_model
 from wisetune.nets.masked import MaskedAutoencoder
 
 

@@ -13,7 +13,8 @@ import torch
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 from wisetune.errors import BadFile, StorageError, UsageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
-from wisetune.nets.files.save import content_digest, load_backbone, load_model, read_card, save_backbone, save_model
+from wisetune.nets.files.carded import content_digest
+from wisetune.nets.files.save import load_backbone, load_model, read_card, save_backbone, save_model
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.nets.model import Model
 

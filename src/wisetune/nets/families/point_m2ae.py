@@ -142,6 +142,8 @@ class Visible(NamedTuple):
     filled: Bool[torch.Tensor, "b v"]
     """Which of the tokens are theirs; clouds differ in how many are visible, and the rest of the room is padding."""
     tokens: Float[torch.Tensor, "b v d"]
+    extra: Float[torch.Tensor, "b e d"]
+    """A tuning's."""
 
 
 class PointM2AE(Backbone):
@@ -208,7 +210,8 @@ class PointM2AE(Backbone):
         """Tokens of the last level after its norm."""
         if self.spec.norm == "levels" and self.spec.reading == "as_published":
             everything = torch.ones_like(groups[-2][..., 0], dtype=torch.bool)
-            tokens = self.climb(groups, self.visible(groups, everything))[-1].tokens
+            last = self.climb(groups, self.visible(groups, everything))[-1]
+            tokens = torch.cat([last.tokens, last.extra], dim=1)
         else:
             tokens = self._states(groups)[-1]
         norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
@@ -289,9 +292,9 @@ class PointM2AE(Backbone):
                 near = (far & ~(filled[:, :, None] & filled[:, None])).to(some.dtype) * _NEVER
             else:
                 near = filled[:, None].expand(-1, filled.shape[1], -1)
-            some = self._attend(level, some, at, near)[:, : filled.shape[1]]
+            some, extra = self._attend(level, some, at, near).tensor_split([filled.shape[1]], dim=1)
             tokens = made.index_put((rows, columns), some[filled])
-            found.append(Visible(here, filled, some))
+            found.append(Visible(here, filled, some, extra))
         return tuple(found)
 
     def _attend(self, level: int, tokens: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:

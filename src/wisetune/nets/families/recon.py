@@ -22,7 +22,7 @@ from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
 from wisetune.nets.plain import Plain, PlainSpec, small
 from wisetune.nets.readout import READS
-from wisetune.nets.transformer import Around, Block, Mlp
+from wisetune.nets.transformer import Around, Block, Constant, Mlp
 from wisetune.spec import option
 
 GLOBALS = ("cls", "img", "text")
@@ -65,6 +65,15 @@ class TwoStreams(Block):
         lead, patch = self.drop_path(lead, self.attn_contrast, patch[:, : around.centres.shape[1]]), self.residual_attn(patch, self.attn)
         lead, patch = self.norm2_contrast(lead), self.norm2(patch)
         return torch.cat([self.drop_path(lead, self.mlp_contrast), self.residual_mlp(patch, self.mlp)], dim=1)
+
+    @torch.no_grad()
+    def shift_attention(self, by: Float[torch.Tensor, " _"]) -> Constant:
+        """As in any block. Here the normed tokens themselves go on, and the global ones look at them: both are given what they had."""
+        same = super().shift_attention(by)
+        bias, other = self.attn.proj.bias, self.attn_contrast.kv.weight
+        bias.copy_(bias.cpu().double() - same.shift)
+        same.add(other, other.new_zeros(len(other)))
+        return same
 
 
 @dataclasses.dataclass(frozen=True)

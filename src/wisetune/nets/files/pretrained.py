@@ -22,11 +22,12 @@ from torch import Tensor
 from wisetune.errors import UsageError, WeightsError, did_you_mean, spelled
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import LISTED, fresh_backbone, parse_backbone, preset_called
+from wisetune.nets.files.carded import KEY, content_digest, is_ours
 from wisetune.nets.files.checkpoint import Checkpoint, kind_of, read_state
 from wisetune.nets.files.identify import identify
 from wisetune.nets.files.look import sized, told_apart
 from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, fitting, head_left_out, load_checkpoint
-from wisetune.nets.files.save import KEY, content_digest, is_ours, load_backbone, read_card
+from wisetune.nets.files.save import load_backbone, read_card
 from wisetune.nets.heads import Head
 from wisetune.nets.parts import PartsHead
 from wisetune.spec import Spec

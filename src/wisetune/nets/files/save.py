@@ -7,25 +7,19 @@ is found. A file may come from anywhere: it is compared with an empty model of i
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from wisetune import runtime
-from wisetune.errors import BadFile, UsageError, WeightsError
-from wisetune.files import write_bytes
+from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty, on_meta
 from wisetune.nets.categories import Categories
 from wisetune.nets.create import BACKBONES, assemble, class_names, parse_any_head
-from wisetune.nets.files.checkpoint import kind_of
+from wisetune.nets.files.carded import said_in, said_wrong, values_of, widened, write
 from wisetune.nets.grafts import told, unexplained
 from wisetune.nets.headed import Headed
 from wisetune.nets.heads import Head
@@ -34,11 +28,6 @@ from wisetune.nets.parts import PartsHead
 from wisetune.nets.segmenter import Segmenter
 
 FORMAT = "wisetune-weights-1"
-KEY = "wisetune"
-"""The one key of the metadata: safetensors writes several in any order, and the same model should be the same bytes."""
-_HALF = (torch.float16, torch.bfloat16)
-_FLOATS = ("F", "BF")
-"""What the names of such types begin with in a safetensors file."""
 Graft = Callable[[Headed, str], None]
 """Puts what a tuning grafts into a model, by the tuning's spelling."""
 
@@ -82,6 +71,12 @@ def save_model(path: str | Path, model: Headed, about: Mapping[str, Any] | None 
             f"save_model was given {type(path).__name__} and {type(model).__name__}; it takes a path and a whole model with its head: "
             "wisetune.save_model('mine.safetensors', model)."
         )
+    said = said_of(path, model)
+    return write(Path(path), _stored(model.state_dict(), half), {"format": FORMAT, **said}, about)
+
+
+def said_of(path: str | Path, model: Headed) -> dict[str, Any]:
+    """What a file has to say of a whole model, so that it comes back from it; errors as ``save_model``."""
     if model.headless:
         raise UsageError(
             "this model has no head, and save_model writes whole models. Give classes= to create, or write its backbone: "
@@ -95,17 +90,15 @@ def save_model(path: str | Path, model: Headed, about: Mapping[str, Any] | None 
     if others := unexplained(model.backbone):
         _refuse_additions(path, model.backbone, f"'{others[0]}'", "Graft it by a tuning in a recipe, or take it out.")
     categories = model.categories if isinstance(model, Segmenter) else {}
-    said = {"head": model.head_spec.in_full(), "classes": categories or list(model.classes)}
-    if model.backbone.grafts:
-        said["grafts"] = [graft.tuning for graft in model.backbone.grafts]
-    return _write(Path(path), model.state_dict(), model.backbone.spec, said, about, half)
+    said = {"backbone": model.backbone.spec.in_full(), "head": model.head_spec.in_full(), "classes": categories or list(model.classes)}
+    return said | ({"grafts": [graft.tuning for graft in model.backbone.grafts]} if model.backbone.grafts else {})
 
 
 def save_backbone(path: str | Path, backbone: Backbone, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
     """Write a backbone without a head, into which nothing was grafted; as ``save_model`` else."""
     if backbone.grafts or unexplained(backbone):
         _refuse_additions(path, backbone, told(backbone), "Save the whole model, with its head.")
-    return _write(Path(path), backbone.state_dict(), backbone.spec, {}, about, half)
+    return write(Path(path), _stored(backbone.state_dict(), half), {"format": FORMAT, "backbone": backbone.spec.in_full()}, about)
 
 
 def load_model(path: str | Path, graft: Graft | None = None) -> Model | Segmenter:
@@ -133,89 +126,25 @@ def load_backbone(path: str | Path) -> Backbone:
 def read_card(path: str | Path) -> Card:
     """What a file says it is, without reading its values; errors as ``load_model``."""
     path = Path(path)
-    text = _said(path)
-    if text is None:
-        kind = "" if path.suffix == ".safetensors" else ": it is a PyTorch file or another archive"
-        raise WeightsError(
-            f"{path} was not written by wisetune{kind}. If it is a released checkpoint, wisetune show {path} says of which model; then from Python: "
-            f"model = wisetune.create('point-mae', preset='modelnet-1k'), or whichever it is; wisetune.load_official(model, '{path}'); "
-            "wisetune.save_model('mine.safetensors', model) writes a file that can be used here."
+    said = said_in(path)
+    if said.get("format") != FORMAT:
+        hint = (
+            " It holds what training changed: wisetune.load_delta joins it to the backbone that it began with." if "start" in said else ""
         )
-    try:
-        said = json.loads(text)
-        if said.get("format") != FORMAT:
-            raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
+        raise WeightsError(
+            f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.{hint}"
+        )
+    return card_of(path, said)
+
+
+def card_of(path: Path, said: Mapping[str, Any]) -> Card:
+    """What a file says it is, from what was read."""
+    with said_wrong(path):
         head = parse_any_head(said["head"], filed=True) if "head" in said else None
         classes = class_names(said["classes"]) if head else ()
         categories = said["classes"] if head and isinstance(said["classes"], dict) else {}
         backbone, grafts = BACKBONES.parse_imported(said["backbone"]), tuple(str(text) for text in said.get("grafts", ()))
-        card = Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts, categories)
-    except (UsageError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
-        raise WeightsError(f"{path} does not say what model it holds: {what}") from None
-    return card
-
-
-def is_ours(path: str | Path) -> bool:
-    """Whether a weights file was written by wisetune, and so knows its model.
-
-    Raises:
-        BadFile: it is no weights file at all.
-    """
-    return _said(Path(path)) is not None
-
-
-def _said(path: Path) -> str | None:
-    """What a file says of itself; None where it is none of wisetune's."""
-    if kind_of(path) != "safetensors":
-        return None
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return dict(file.metadata() or {}).get(KEY)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise BadFile(path, f"it is a damaged safetensors file ({error})", "get it again from its source") from None
-
-
-def shapes_of(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a safetensors file, without reading its values.
-
-    Raises:
-        BadFile: it is damaged.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise BadFile(path, f"it is a damaged safetensors file ({error})", "get it again from its source") from None
-
-
-def content_digest(tensors: Mapping[str, Tensor]) -> str:
-    """64 hex digits that name these values under these names; half precision counts as the float32 values that it stands for."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        value = _widened(tensors[name].detach().cpu()).contiguous()
-        total.update(f"{name}\x1f{value.dtype}\x1f{tuple(value.shape)}\x1f".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
-
-
-def _write(
-    path: Path, state: Mapping[str, Tensor], spec: BackboneSpec, said: dict[str, Any], about: Mapping[str, Any] | None, half: bool
-) -> str:
-    stored = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    if half:
-        stored = {name: value.to(torch.float16) if value.is_floating_point() else value for name, value in stored.items()}
-    _refuse_not_finite(path, stored)
-    digest = content_digest(stored)
-    whole = {"format": FORMAT, "backbone": spec.in_full(), **said, "version": runtime.version(), "sha256": digest}
-    try:
-        text = json.dumps(whole | {"about": dict(about or {})})
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"about= cannot be written beside the weights ({error}); it takes a dict of texts, numbers, lists and dicts."
-        ) from None
-    write_bytes(path, safetensors.torch.save(stored, {KEY: text}), make_folders=False)
-    return digest
+        return Card(backbone, head, classes, said["sha256"], said["version"], dict(said["about"]), grafts, categories)
 
 
 def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card, Headed | Backbone]:
@@ -227,27 +156,31 @@ def _read(path: Path, with_head: bool, graft: Graft | None = None) -> tuple[Card
             f"{path} holds a model into which {', '.join(card.grafts)} grafted, and a backbone as {card.backbone.name} builds it is needed. "
             "Give weights that were not tuned so; the whole model is read by wisetune.load_model."
         )
+    model = empty_of(path, card, graft)
+    with values_of(path) as values:
+        values.check(card.backbone.name, model.state_dict())
+        stored = values.read(card.digest)
+    model.load_state_dict({name: widened(value) for name, value in stored.items()}, assign=True)
+    return card, model.eval()
+
+
+def empty_of(path: Path, card: Card, graft: Graft | None) -> Headed | Backbone:
+    """What a file says it holds, without memory for its values.
+
+    Raises:
+        WeightsError: there is no such thing.
+    """
     backbone = build_empty(card.backbone)
-    model: Headed | Backbone = backbone
     if graft is not None:
         for tuning in card.grafts:
             _regraft(path, Model(backbone, nn.Identity()), tuning, graft)
-    if card.head is not None:
-        try:
-            with on_meta():
-                model = assemble(backbone, card.head, card.categories or card.classes).eval()
-        except UsageError as error:  # a head that cannot read this backbone
-            raise WeightsError(f"{path} does not say what model it holds: {error}") from None
-    with safetensors.safe_open(path, "pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        found = {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}
-        _compare(path, card, model, found)
-        stored = {name: file.get_tensor(name).clone() for name in found}
-    _refuse_not_finite(path, stored)
-    if content_digest(stored) != card.digest:
-        raise WeightsError(f"{path} is damaged: its values are not those that were written. Get it again from its source.")
-    model.load_state_dict({name: _widened(value) for name, value in stored.items()}, assign=True)
-    return card, model.eval()
+    if card.head is None:
+        return backbone
+    try:
+        with on_meta():
+            return assemble(backbone, card.head, card.categories or card.classes).eval()
+    except UsageError as error:  # a head that cannot read this backbone
+        raise WeightsError(f"{path} does not say what model it holds: {error}") from None
 
 
 def _path(given: str | Path, reader: str) -> Path:
@@ -267,29 +200,11 @@ def _regraft(path: Path, model: Headed, tuning: str, graft: Graft) -> None:
         raise WeightsError(f"{path} does not say what model it holds: '{tuning}' cannot be grafted ({why})") from error
 
 
-def _compare(path: Path, card: Card, model: Headed | Backbone, found: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
-    """The names, shapes and kinds of numbers in the file against those of the model that it says it holds."""
-    wanted = model.state_dict()
-    for name in [*wanted, *found]:
-        shape, kind = found.get(name, (None, ""))
-        right = tuple(wanted[name].shape) if name in wanted else None
-        if shape != right:
-            raise WeightsError(f"{path} is not the {card.backbone.name} that it says: '{name}' is {shape}, not {right}.")
-        if kind.startswith(_FLOATS) != wanted[name].is_floating_point():
-            raise WeightsError(f"{path} has '{name}' as {kind}, which holds no such values.")
-
-
 def _refuse_additions(path: str | Path, backbone: Backbone, what: str, do: str) -> None:
     raise UsageError(
         f"{path}: {what} was put into this backbone after {backbone.spec.name} built it, and a file of it could not be read again. {do}"
     )
 
 
-def _widened(value: Tensor) -> Tensor:
-    return value.to(torch.float32) if value.dtype in _HALF else value
-
-
-def _refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    for name, value in tensors.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise WeightsError(f"{path}: '{name}' has values that are not finite; such weights are neither written nor read.")
+def _stored(state: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
+    return {name: value.to(torch.float16) if half and value.is_floating_point() else value for name, value in state.items()}
