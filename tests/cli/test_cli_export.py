@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
 import safetensors
 from terminal import refused, wisetune
 
+from pico import bits
+from wisetune import load_delta, load_model, resolve
 from wisetune.build.request import NO_PROBE
 from wisetune.results import Results
 
@@ -81,9 +85,36 @@ def test_half_precision_is_half_the_size_and_nearly_the_same_answer(finished):
         assert list(one["probabilities"].values()) == pytest.approx(list(other["probabilities"].values()), abs=0.01)
 
 
+def test_a_delta_is_joined_to_what_the_run_began_with(finished):
+    done = wisetune("export", "out", "d.safetensors", "--delta")
+    assert (done.code, done.error) == (0, "")
+    first, card, size, call = done.out.splitlines()
+    assert (first, card, call) == (
+        "Delta: d.safetensors",
+        "Card:  d.md",
+        "    wisetune.load_delta('d.safetensors', wisetune.resolve('mine.safetensors').load())",
+    )
+    assert re.fullmatch(r"\d\.\d\d MB; the whole model is \d\.\d\d MB\. In Python they are joined by", size)
+    start = resolve("mine.safetensors").load()
+    model, whole = load_delta("d.safetensors", start), load_model("out/model.safetensors")
+    assert bits(model.state_dict()) == bits(whole.state_dict())
+    refused(wisetune("predict", "d.safetensors", *scans(finished)), 65, "its format is 'wisetune-delta-1'", "wisetune.load_delta joins it")
+    shutil.rmtree(finished / "out/store/objects")
+    refused(wisetune("export", "out", "e.safetensors", "--delta"), 65, "the weights that 'out' began with are no longer in its store")
+    assert not (finished / "e.safetensors").exists()
+
+
+def test_a_model_without_grafts_folds_to_itself(finished):
+    assert wisetune("export", "out", "whole.safetensors").code == 0
+    assert wisetune("export", "out", "folded.safetensors", "--fold").code == 0
+    assert (finished / "folded.safetensors").read_bytes() == (finished / "whole.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (("out", "scans.safetensors", "--delta", "--half"), 2, "--delta and --half were given: a delta is what changed, as it is"),
+        (("out", "scans.safetensors", "--delta", "--fold"), 2, "--delta and --fold were given"),
         (("out", "scans.pth"), 2, "'scans.pth' must end in .safetensors"),
         (("nowhere", "scans.safetensors"), 65, "there is no model at 'nowhere'"),
         (

@@ -7,6 +7,9 @@ import sys
 import pytest
 from terminal import built, job, refused, wisetune
 
+from pico import bits
+from wisetune import load_delta, load_model, resolve
+
 
 def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     done = wisetune(*job("my_tunings:Adapting"))
@@ -15,6 +18,10 @@ def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     asked = wisetune("predict", "out", *scans, "--json")
     assert asked.code == 0, asked.error
     assert wisetune("export", "out", "scans.safetensors").code == 0
+    assert wisetune("export", "out", "delta.safetensors", "--delta").code == 0
+    joined = load_delta("delta.safetensors", resolve("mine.safetensors").load())
+    assert bits(joined.state_dict()) == bits(load_model("scans.safetensors").state_dict())
+    refused(wisetune("export", "out", "folded.safetensors", "--fold"), 2, "'my_tunings:Adapter' cannot be folded", "Keep its grafts")
     assert wisetune("predict", "scans.safetensors", *scans, "--json").json == asked.json
     for words in (job(from_="scans.safetensors", out="next"), ("probe", "scans.safetensors", "--on", "npz:others.npz")):
         refused(wisetune(*words), 65, "scans.safetensors holds a model into which my_tunings:Adapter:rank=2 grafted")

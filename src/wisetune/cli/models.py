@@ -14,6 +14,8 @@ from wisetune.cli.kinds import Text, Word, WordOrNone
 if TYPE_CHECKING:
     import torch
 
+    from wisetune.nets.backbone import Backbone
+    from wisetune.nets.headed import Headed
     from wisetune.results import Results
 
 
@@ -131,8 +133,11 @@ def _parts_of(model: Path, category: str | None, out: Path | None, files: list[P
     return told
 
 
-def export(run: Path, /, out: Path, *, half: bool = False, force: bool = False) -> int:
+def export(run: Path, /, out: Path, *, half: bool = False, fold: bool = False, delta: bool = False, force: bool = False) -> int:
     """Write the recommended model as one safetensors file, with a model card beside it.
+
+    With --delta the file holds what the weights that the run began with have not: what was grafted, the head, and what training changed. From Python
+    wisetune.load_delta joins it to them, bit for bit, and refuses any other weights.
 
     Parameters
     ----------
@@ -142,6 +147,10 @@ def export(run: Path, /, out: Path, *, half: bool = False, force: bool = False) 
         The file to write, for example scans.safetensors; the card is written to scans.md.
     half
         Store in half precision (half the size; answers change by about a thousandth).
+    fold
+        Put what a tuning grafted into the weights, so that it is a model as any other (lora, ssf); answers change in the sixth digit.
+    delta
+        Write what changed alone, as it is.
     force
         Write over files that are there and hold something else.
     """
@@ -151,10 +160,14 @@ def export(run: Path, /, out: Path, *, half: bool = False, force: bool = False) 
     from wisetune.build.request import NO_PROBE
     from wisetune.errors import UsageError
     from wisetune.files import write_bytes
+    from wisetune.nets.files.delta import save_delta
     from wisetune.nets.files.save import read_card, save_model
     from wisetune.report.card import model_card
+    from wisetune.tune.folding import fold as folded
     from wisetune.tune.saved import load_model
 
+    if delta and (half or fold):
+        raise UsageError(f"--delta and {'--half' if half else '--fold'} were given: a delta is what changed, as it is. Give one of them.")
     source = _model_file(run)
     if out.suffix != ".safetensors":
         raise UsageError(f"'{out}' must end in .safetensors.")
@@ -162,16 +175,44 @@ def export(run: Path, /, out: Path, *, half: bool = False, force: bool = False) 
     # How to ask for another probe is for whoever runs, not for whoever gets the model.
     warnings = [warning for warning in results.study.warnings if warning != NO_PROBE]
     card = model_card(replace(results, study=replace(results.study, warnings=warnings)), about)
+    model = folded(load_model(source)) if fold else load_model(source)
     with TemporaryDirectory() as folder:
-        save_model(Path(folder) / out.name, load_model(source), about, half=half)
+        if delta:
+            save_delta(Path(folder) / out.name, model, _start_of(run, results, model), about)
+        else:
+            save_model(Path(folder) / out.name, model, about, half=half)
         made = {out: (Path(folder) / out.name).read_bytes(), out.with_suffix(".md"): card.encode()}
     for path, data in made.items():
         if not force and path.exists() and not (path.is_file() and path.read_bytes() == data):
             raise UsageError(f"'{path}' is there already and holds something else. Choose another name, or write over it with --force.")
     for path, data in made.items():
         write_bytes(path, data, make_folders=False)
-    print(f"Model: {out}\nCard:  {out.with_suffix('.md')}")
+    print(f"{'Delta' if delta else 'Model'}: {out}\nCard:  {out.with_suffix('.md')}")
+    if delta:
+        print(f"{out.stat().st_size / 1e6:.2f} MB; the whole model is {source.stat().st_size / 1e6:.2f} MB. In Python they are joined by")
+        print(f"    wisetune.load_delta({str(out)!r}, wisetune.resolve({results.study.start!r}).load())")
     return 0
+
+
+def _start_of(run: Path, results: Results, model: Headed) -> Backbone:
+    """The weights that a run began with, from its store.
+
+    Raises:
+        WeightsError: they are no longer there.
+    """
+    from wisetune.cli.listing import store_of
+    from wisetune.errors import WeightsError
+    from wisetune.nets.backbone import build_empty
+    from wisetune.recipe import Start, digest
+    from wisetune.store.store import Store
+
+    spec = model.backbone.spec
+    stored = Store(store_of(run), create=False).load(digest(Start(spec, results.study.start_weights)))
+    if stored is None:
+        raise WeightsError(f"the weights that '{run}' began with are no longer in its store; the run's command puts them there again.")
+    start = build_empty(spec)
+    start.load_state_dict(stored.tensors, assign=True)
+    return start
 
 
 def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Text = "Results") -> int:
