@@ -88,7 +88,7 @@ def test_a_run_without_a_story_lists_them_all(words):
     done = wisetune(*words)
     assert (done.code, done.out) == (2, "")
     _, _, listed = done.error.partition("Stories:\n")
-    assert [line.split()[0] for line in listed.splitlines()[:-1]] == ["ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"]
+    assert [line.split()[0] for line in listed.splitlines()[:-1]] == ["compare", "ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"]
     assert "  lp          Only a head trains; the backbone, and so its robustness, stays as it was." in listed
 
 
