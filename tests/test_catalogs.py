@@ -60,7 +60,23 @@ def plain(kind: type[Spec]) -> Spec:
 def test_the_entries_are_these():
     assert {noun: catalog.names() for noun, catalog in CATALOGS.items()} == {
         "story": ["compare", "ft", "lp", "lp-ft", "wise-ft", "wise-ft-lp"],
-        "tuning": ["adapter", "adaptformer", "bitfit", "dapt", "full", "idpt", "idpt-parts", "linear", "lora", "prefix", "ssf", "vpt"],
+        "tuning": [
+            "adapter",
+            "adaptformer",
+            "bitfit",
+            "dapt",
+            "full",
+            "idpt",
+            "idpt-parts",
+            "linear",
+            "lora",
+            "pointgst",
+            "pointlora",
+            "ppt",
+            "prefix",
+            "ssf",
+            "vpt",
+        ],
         "measure": ["accuracy", "corruption", "svm", "transfer", "voting"],
         "merge": ["uniform", "wise"],
         "penalty": ["ewc", "l2-sp", "lwf"],
@@ -140,7 +156,7 @@ def others(value: Any, hint: Any) -> list[Any]:
         return [0.25, 0.5, 2.0, (value or 0.0) + 1]
     if isinstance(value, tuple):
         if not value:
-            return [("head.",)]
+            return [(3, 4) if int in arguments else ("head.",)]
         if isinstance(value[0], str):
             return [value[:1], value[1:], ("vpt",)]
         doubled = tuple(2 * item for item in value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -82,11 +82,23 @@ class Stage:
     sites: tuple[Site, ...]
     read: tuple[int, ...]
     """After which of its blocks part segmentation reads tokens, counted from 0."""
+    groups: int
+    """Patches."""
+    group_size: int
+    """Points, or patches of the stage below, of each."""
 
     @property
     def width(self) -> int:
         """Of its tokens."""
         return self.sites[0].width
+
+
+class Further(NamedTuple):
+    """Patches of a cloud beside a backbone's own, for a tuning: of which stage, how many, of how many points or patches below."""
+
+    stage: int
+    groups: int
+    group_size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +200,8 @@ class Backbone(nn.Module):
     points: int
     head_name: ClassVar[str] = "head"
     """The head's prefix in the official state dict of this family's classifiers."""
-    grouped: ClassVar[int] = 2
-    """How many tensors ``group`` gives."""
+    own_grouped: ClassVar[int] = 2
+    """How many tensors ``group`` gives of its own patches; behind them are two for each further cut."""
     parts_suffix: str = ""
     """What the names of a part segmentation head's layers end in, in the official state dict of this family."""
     pyramid: ClassVar[bool] = False
@@ -202,6 +214,8 @@ class Backbone(nn.Module):
     """What a part segmentation head sees of a level as a whole: maximum and mean over patches, or a tuning's two extra tokens, the later one first."""
     grafts: tuple[Grafted, ...] = ()
     """What tunings put into it after it was built, in order."""
+    further: tuple[Further, ...] = ()
+    """What tunings want a cloud cut into, beside its own patches: it is part of ``group``, and blocks see what became of it (``Around.cuts``)."""
 
     @property
     def spec(self) -> BackboneSpec:
@@ -222,6 +236,16 @@ class Backbone(nn.Module):
     def fewest_points(self) -> int:
         """The fewest points of a cloud that can be encoded."""
         return 1
+
+    @property
+    def ragged(self) -> bool:
+        """Whether how many patches enter its blocks depends on the batch, so that no tuning can tell its own tokens by their number."""
+        return False
+
+    @property
+    def grouped(self) -> int:
+        """How many tensors ``group`` gives."""
+        return self.own_grouped + 2 * len(self.further)
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
         """What depends on the cloud alone; pass it to ``encode`` of any weights."""

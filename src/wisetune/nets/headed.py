@@ -54,7 +54,7 @@ class Headed(nn.Module):
     @property
     def grouping(self) -> str:
         """What ``group`` depends on beside the cloud: models that agree in it group every cloud alike."""
-        return f"{self.backbone.spec!r} {next(self.backbone.parameters()).dtype}"
+        return f"{self.backbone.spec!r} {self.backbone.further!r} {next(self.backbone.parameters()).dtype}"
 
     # Points come from users: their shape is checked with a message, so these signatures do not promise one.
     def group(self, points: torch.Tensor) -> Groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -53,7 +53,8 @@ class Mlp1Head(Head):
 class Mlp3Head(Head):
     """Three linear maps with BatchNorm, ReLU and dropout between: the head of Point-MAE's, ReCon's and ACT's classifiers.
 
-    MaskPoint's on ScanObjectNN has ``hidden=512,second=256``; without ``second`` both hidden layers are ``hidden`` wide.
+    MaskPoint's on ScanObjectNN has ``hidden=512,second=256``; without ``second`` both hidden layers are ``hidden`` wide. PPT's has
+    ``activation=gelu``.
     """
 
     name: ClassVar[str] = "mlp3"
@@ -61,13 +62,15 @@ class Mlp3Head(Head):
     hidden: int = option(256, least=1, most=_WIDEST, means=_HIDDEN)
     dropout: float = option(0.5, least=0, below=1, means=DROPOUT)
     second: int | None = option(None, least=1, most=_WIDEST, absent=None, means="numbers of the second hidden layer; none: as many")
+    activation: Literal["relu", "gelu"] = option("relu", absent="relu", means="what bends between the maps")
 
     def build(self, width: int, classes: int) -> nn.Module:
         """Positions in the Sequential are those of the released code, so that its files load by name."""
         layers: list[nn.Module] = []
         second = self.second or self.hidden
+        bend = {"relu": nn.ReLU, "gelu": nn.GELU}[self.activation]
         for inside, outside in ((width, self.hidden), (self.hidden, second)):
-            layers += [nn.Linear(inside, outside), nn.BatchNorm1d(outside), nn.ReLU(), nn.Dropout(self.dropout)]
+            layers += [nn.Linear(inside, outside), nn.BatchNorm1d(outside), bend(), nn.Dropout(self.dropout)]
         return nn.Sequential(*layers, nn.Linear(second, classes)).apply(initialise)
 
 

@@ -20,7 +20,7 @@ from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Grou
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.readout import READS, Tokens, by_role, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Around, Block, Transformer, initialise
+from wisetune.nets.transformer import Around, Block, Cut, Transformer, initialise
 from wisetune.points.neighbours import NeighbourRule, cut
 from wisetune.spec import option
 
@@ -161,7 +161,7 @@ class Plain(Backbone):
     @property
     def fewest_points(self) -> int:
         """A patch centre is chosen once, and a patch's points are different ones."""
-        return max(self.spec.groups, self.spec.group_size)
+        return max(self.spec.groups, self.spec.group_size, *(max(cut.groups, cut.group_size) for cut in self.further))
 
     @property
     def feature_width(self) -> int:
@@ -178,14 +178,17 @@ class Plain(Backbone):
             blocks="blocks",
             sites=tuple(Site.of(f"blocks.blocks.{block}", self.width) for block in range(self.spec.depth)),
             read=tuple(math.ceil(self.spec.depth * (level + 1) / LEVELS) - 1 for level in range(LEVELS)),
+            groups=self.spec.groups,
+            group_size=self.spec.group_size,
         )
         return Anatomy(
             (stage,), norms=("norm",), class_token=("cls_token", "cls_pos") if self.leads else (), fresh=self.fresh if self.leads else ()
         )
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
-        """Patch centres ``[b, g, 3]`` and the patches' points relative to them ``[b, g, k, 3]``."""
-        return cut(points, self.spec.groups, self.spec.group_size, self.sampling, self.neighbours)
+        """Patch centres ``[b, g, 3]`` and the patches' points relative to them ``[b, g, k, 3]``; then those of further patches."""
+        wanted = ((self.spec.groups, self.spec.group_size), *((cut.groups, cut.group_size) for cut in self.further))
+        return tuple(part for count, size in wanted for part in cut(points, count, size, self.sampling, self.neighbours))
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens after the last norm."""
@@ -207,13 +210,14 @@ class Plain(Backbone):
 
     def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Around]:
         """What enters the blocks: lead tokens before those of patches, and what is around them."""
-        centres, offsets = groups
-        tokens, position = self.encoder(offsets), self.pos_embed(centres)
-        if self.spec.token_width is not None:
-            tokens = self.reduce_dim(tokens)
-        tokens = torch.cat([*(token.expand(len(tokens), -1, -1) for token in self._lead("token")), tokens], dim=1)
-        position = torch.cat([*(place.expand(len(tokens), -1, -1) for place in self._lead("pos")), position], dim=1)
-        return tokens, Around(position, centres=centres, leads=self.leads)
+        own, *cuts = (self._cut(centres, offsets) for centres, offsets in zip(groups[0::2], groups[1::2], strict=True))
+        tokens = torch.cat([*(token.expand(len(own.tokens), -1, -1) for token in self._lead("token")), own.tokens], dim=1)
+        position = torch.cat([*(place.expand(len(tokens), -1, -1) for place in self._lead("pos")), own.position], dim=1)
+        return tokens, Around(position, centres=own.centres, leads=self.leads, cuts=tuple(cuts))
+
+    def _cut(self, centres: Float[torch.Tensor, "b g 3"], offsets: Float[torch.Tensor, "b g k 3"]) -> Cut:
+        tokens = self.encoder(offsets)
+        return Cut(tokens if self.spec.token_width is None else self.reduce_dim(tokens), self.pos_embed(centres), centres)
 
     def _lead(self, part: str) -> list[nn.Parameter]:
         return [self.get_parameter(f"{name}_{part}") for name in self.leading[: self.leads]]

@@ -20,6 +20,21 @@ class Tokens:
     patch: Float[torch.Tensor, "b g d"]
     extra: Float[torch.Tensor, "b e d"] | None = None
 
+    @property
+    def peak(self) -> Float[torch.Tensor, "b d"]:
+        """The maximum over patches."""
+        return self.patch.amax(dim=1)
+
+
+class Joined(Tokens):
+    """The same, of which maxima are over extra tokens too."""
+
+    @property
+    def peak(self) -> Float[torch.Tensor, "b d"]:
+        """The maximum over patches and extra tokens."""
+        assert self.extra is not None
+        return torch.maximum(self.patch.amax(dim=1), self.extra.amax(dim=1))
+
 
 def by_role(x: Float[torch.Tensor, "b t d"], leads: int, patches: int) -> Tokens:
     """Tokens as they leave blocks, which stand in this order."""
@@ -34,27 +49,27 @@ def lead(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
 
 def lead_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """First lead token and the maximum over patches: what the classifiers of Point-BERT, Point-MAE, ACT and MaskPoint see."""
-    return torch.cat([tokens.lead[:, 0], tokens.patch.amax(dim=1)], dim=-1)
+    return torch.cat([tokens.lead[:, 0], tokens.peak], dim=-1)
 
 
 def max_mean(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """Maximum and mean over patches, side by side."""
-    return torch.cat([tokens.patch.amax(dim=1), tokens.patch.mean(dim=1)], dim=-1)
+    return torch.cat([tokens.peak, tokens.patch.mean(dim=1)], dim=-1)
 
 
 def mean_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """Mean and maximum over patches, side by side: what Point-M2AE's classifier on ScanObjectNN sees."""
-    return torch.cat([tokens.patch.mean(dim=1), tokens.patch.amax(dim=1)], dim=-1)
+    return torch.cat([tokens.patch.mean(dim=1), tokens.peak], dim=-1)
 
 
 def leads_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """Every lead token and the maximum over patches: what ReCon's classifier sees."""
-    return torch.cat([tokens.lead.flatten(1), tokens.patch.amax(dim=1)], dim=-1)
+    return torch.cat([tokens.lead.flatten(1), tokens.peak], dim=-1)
 
 
 def total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """Maximum and mean over patches, added: what Point-M2AE's linear SVM, and its classifier on ModelNet, see."""
-    return tokens.patch.amax(dim=1) + tokens.patch.mean(dim=1)
+    return tokens.peak + tokens.patch.mean(dim=1)
 
 
 def peak_total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
@@ -64,13 +79,23 @@ def peak_total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
 
 def lead_extra_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """First lead token, the mean over extra ones, and the maximum over patches: what the classifiers of IDPT and DAPT see."""
-    return torch.cat([tokens.lead[:, 0], extra(tokens), tokens.patch.amax(dim=1)], dim=-1)
+    return torch.cat([tokens.lead[:, 0], extra(tokens), tokens.peak], dim=-1)
 
 
 def extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """The mean over extra tokens."""
     assert tokens.extra is not None
     return tokens.extra.mean(dim=1)
+
+
+def mean_extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """The mean over patches and that over extra tokens."""
+    return torch.cat([tokens.patch.mean(dim=1), extra(tokens)], dim=-1)
+
+
+def leads_mean_extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """Every lead token, the mean over patches and that over extra tokens: what PPT's classifier sees."""
+    return torch.cat([tokens.lead.flatten(1), mean_extra(tokens)], dim=-1)
 
 
 class Readout(NamedTuple):
@@ -92,7 +117,15 @@ READOUTS: dict[str, Readout] = {
 }
 
 EXTRA = "extra"
-"""What a readout looks at that a tuning declares: extra tokens, by themselves, behind another readout (``total+extra``), or ``lead+extra+max``."""
+"""What a readout looks at that a tuning declares: extra tokens, by themselves, behind another readout (``total+extra``), or as in these."""
+_GRAFTED = {
+    EXTRA: Readout(extra, 1),
+    "lead+extra+max": Readout(lead_extra_max, 3),
+    "mean+extra": Readout(mean_extra, 2),
+    "leads+mean+extra": Readout(leads_mean_extra, 2, 1),
+}
+_JOINED = f"|{EXTRA}"
+"""What ends the name of a readout whose maxima are over extra tokens too."""
 
 READS = f"what a head sees of the tokens: {', '.join(READOUTS)}"
 """Of the option of this name."""
@@ -103,12 +136,18 @@ def with_extra(name: str) -> str:
     return "lead+extra+max" if name == "lead+max" else f"{name}+{EXTRA}"
 
 
+def with_extra_peaks(name: str) -> str:
+    """The readout that sees what this one does, with maxima over extra tokens too."""
+    return name + _JOINED
+
+
 def grafted_readout(name: str, leads: int) -> Readout:
     """The readout of a name, of a backbone that may have extra tokens; errors as ``readout``."""
-    if name == "lead+extra+max":
-        return Readout(lead_extra_max, 3)
-    if name == EXTRA:
-        return Readout(extra, 1)
+    if name in _GRAFTED:
+        return _GRAFTED[name]
+    if name.endswith(_JOINED):
+        base = readout(name.removesuffix(_JOINED), leads)
+        return base._replace(of=lambda tokens: base.of(Joined(tokens.lead, tokens.patch, tokens.extra)))
     if name.endswith(f"+{EXTRA}"):
         base = readout(name.removesuffix(f"+{EXTRA}"), leads)
         return base._replace(of=lambda tokens: torch.cat([base.of(tokens), extra(tokens)], dim=-1), fixed=base.fixed + 1)

@@ -18,6 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from wisetune.nets._linear import Linear, linear_gelu
 
 
+class Cut(NamedTuple):
+    """More patches of the same cloud."""
+
+    tokens: Float[torch.Tensor, "b g d"]
+    position: Float[torch.Tensor, "b g d"]
+    centres: Float[torch.Tensor, "b g 3"]
+
+
 class Around(NamedTuple):
     """What blocks know beside their tokens, which stand in the order lead, patches, extra. Extra ones are a tuning's; they may come and go."""
 
@@ -28,6 +36,12 @@ class Around(NamedTuple):
     centres: Float[torch.Tensor, "b g 3"] | None = None
     """Where the patches are."""
     leads: int = 0
+    reach: float | None = None
+    """Where patches attend only to those near them: how far."""
+    cuts: tuple[Cut, ...] = ()
+    """Of the further patches that tunings asked for, those of these blocks."""
+    made: tuple[torch.Tensor, ...] = ()
+    """What a tuning made of all this before the first block, for its own modules in each."""
 
     def placed(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
         """Tokens with their positions."""

@@ -19,16 +19,22 @@ class Bottleneck(Graft):
     """
 
     def __init__(
-        self, width: int, rank: int, bend: Callable[[torch.Tensor], torch.Tensor], dropout: float = 0.0, scale: float = 1.0
+        self,
+        width: int,
+        rank: int,
+        bend: Callable[[torch.Tensor], torch.Tensor],
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        outside: int | None = None,
     ) -> None:
         super().__init__()
-        self.down, self.up, self.drop = Linear(width, rank), Linear(rank, width), nn.Dropout(dropout)
+        self.down, self.up, self.drop = Linear(width, rank), Linear(rank, outside or width), nn.Dropout(dropout)
         self.bend, self.scale = bend, scale
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, x: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b d"]:
+    def forward(self, x: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b _"]:
         """What it adds."""
         factor = self.scale * self.share
         return linear(self.drop(self.bend(self.down(x))), self.up.weight * factor, self.up.bias * factor)

@@ -29,7 +29,7 @@ from wisetune.nets.official_fits import Reading, official_fit
 from wisetune.nets.parts import PyramidParts
 from wisetune.nets.readout import READS, Tokens, by_role, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Around, Transformer, initialise
+from wisetune.nets.transformer import Around, Cut, Transformer, initialise
 from wisetune.points.neighbours import gather, patches
 from wisetune.spec import option
 
@@ -151,7 +151,7 @@ class PointM2AE(Backbone):
 
     head_name = "cls_head_finetune"
     spare = ("h_encoder.encoder_norms.",)
-    grouped = 2 * LEVELS
+    own_grouped = 2 * LEVELS
     pyramid = True
 
     def __init__(self, spec: PointM2AESpec) -> None:
@@ -172,7 +172,8 @@ class PointM2AE(Backbone):
     @property
     def fewest_points(self) -> int:
         """Of the first level; the others' are bounded by the spec."""
-        return max(self.spec.groups[0], self.spec.group_sizes[0])
+        further = (max(cut.groups, cut.group_size) for cut in self.further if cut.stage == 0)
+        return max(self.spec.groups[0], self.spec.group_sizes[0], *further)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -186,6 +187,8 @@ class PointM2AE(Backbone):
                 blocks=f"{at}encoder_blocks.{level}",
                 sites=tuple(Site.of(f"{at}encoder_blocks.{level}.blocks.{block}", width) for block in range(depth)),
                 read=(depth - 1,),
+                groups=self.spec.groups[level],
+                group_size=self.spec.group_sizes[level],
             )
             for level, (width, depth) in enumerate(zip(self.spec.widths, self.spec.depths, strict=True))
         )
@@ -196,30 +199,42 @@ class PointM2AE(Backbone):
         )
 
     def group(self, points: Float[torch.Tensor, "b n 3"]) -> Groups:
-        """Of each level the patch centres ``[b, g, 3]``; the first level's points relative to them ``[b, g, k, 3]``, above it the patches' indices."""
+        """Of each level the patch centres ``[b, g, 3]``; the first level's points relative to them ``[b, g, k, 3]``, above it the patches' indices.
+
+        Then the same of further patches.
+        """
         found: list[torch.Tensor] = []
-        below = points
         for level, (count, size) in enumerate(zip(self.spec.groups, self.spec.group_sizes, strict=True)):
-            cut = patches(below, count, size, self.sampling)
-            centres = gather(below, cut.centres)
-            found += [centres, gather(below, cut.members) - centres[:, :, None] if level == 0 else cut.members]
-            below = centres
+            found += self._patches(level, points if level == 0 else found[-2], count, size)
+        for cut in self.further:
+            found += self._patches(cut.stage, points if cut.stage == 0 else found[2 * cut.stage - 2], cut.groups, cut.group_size)
         return tuple(found)
+
+    def _patches(self, level: int, below: Float[torch.Tensor, "b n 3"], count: int, size: int) -> list[torch.Tensor]:
+        cut = patches(below, count, size, self.sampling)
+        centres = gather(below, cut.centres)
+        return [centres, gather(below, cut.members) - centres[:, :, None] if level == 0 else cut.members]
 
     def encode(self, groups: Groups) -> Tokens:
         """Tokens of the last level after its norm."""
-        if self.spec.norm == "levels" and self.spec.reading == "as_published":
-            everything = torch.ones_like(groups[-2][..., 0], dtype=torch.bool)
+        top = groups[2 * LEVELS - 2]
+        if self.ragged:
+            everything = torch.ones_like(top[..., 0], dtype=torch.bool)
             last = self.climb(groups, self.visible(groups, everything))[-1]
             tokens = torch.cat([last.tokens, last.extra], dim=1)
         else:
             tokens = self._states(groups)[-1]
         norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
-        return by_role(norm(tokens), 0, groups[-2].shape[1])
+        return by_role(norm(tokens), 0, top.shape[1])
+
+    @property
+    def ragged(self) -> bool:
+        """In the way out of pre-training, as published."""
+        return self.spec.norm == "levels" and self.spec.reading == "as_published"
 
     def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
         """Each level's patches."""
-        return groups[0::2]
+        return groups[0 : 2 * LEVELS : 2]
 
     @property
     def level_widths(self) -> tuple[int, ...]:
@@ -234,7 +249,7 @@ class PointM2AE(Backbone):
     def levels(self, groups: Groups) -> tuple[Level, ...]:
         """Each level's tokens after its own norm; errors as ``level_widths``."""
         self._refuse_one_norm()
-        states = enumerate(zip(groups[0::2], self._states(groups), strict=True))
+        states = enumerate(zip(self.level_centres(groups), self._states(groups), strict=True))
         norms = self.h_encoder.encoder_norms
         return tuple(Level(places, by_role(norms[str(level)](tokens), 0, places.shape[1])) for level, (places, tokens) in states)
 
@@ -244,13 +259,25 @@ class PointM2AE(Backbone):
 
     def _states(self, groups: Groups) -> list[Float[torch.Tensor, "b _ _"]]:
         """Tokens of each level, from the points up, extra ones behind those of patches; these are no member of a patch above."""
-        centres, members = groups[0::2], groups[1::2]
+        pairs = list(zip(groups[0::2], groups[1::2], strict=True))
+        centres = self.level_centres(groups)
         states: list[torch.Tensor] = []
-        for level, places in enumerate(centres):
-            inside = gather(states[-1][:, : centres[level - 1].shape[1]], members[level]) if states else members[0]
-            near = torch.cdist(places, places) < self.spec.radii[level]
-            states.append(self._attend(level, self.h_encoder.token_embed[level](inside), places, near))
+        for level, (places, members) in enumerate(pairs[:LEVELS]):
+            below = states[-1][:, : centres[level - 1].shape[1]] if states else None
+            own = self._cut(level, below, places, members)
+            further = zip(self.further, pairs[LEVELS:], strict=True)
+            cuts = tuple(self._cut(level, below, *pair) for cut, pair in further if cut.stage == level)
+            reach = self.spec.radii[level]
+            around = Around(own.position, torch.cdist(places, places) < reach, places, reach=reach, cuts=cuts)
+            (tokens,) = self.h_encoder.encoder_blocks[level](own.tokens, around)
+            states.append(tokens)
         return states
+
+    def _cut(
+        self, level: int, below: Float[torch.Tensor, "b n c"] | None, places: Float[torch.Tensor, "b g 3"], members: torch.Tensor
+    ) -> Cut:
+        inside = members if below is None else gather(below, members)
+        return Cut(self.h_encoder.token_embed[level](inside), self.h_encoder.encoder_pos_embeds[level](places), places)
 
     def visible(self, groups: Groups, top: Bool[torch.Tensor, "b g"]) -> tuple[Bool[torch.Tensor, "b _"], ...]:
         """Of each level which patches are visible: those of the last are given, below it they are the members of visible patches.
