@@ -169,10 +169,8 @@ def _notes(request: Request, weights: Pretrained) -> Iterator[str]:
 def idle_options(request: Request, job: Job) -> tuple[str, ...]:
     """What to tell whoever gave options for a kind of training that the story has none of, a sentence each."""
     from wisetune.recipe import Tune, walk
-    from wisetune.stories.story import Setting
 
-    plain = Setting(job.start, "", job.head, job.fit, job.gentle_fit, job.head_fit, 0)
-    fits = {node.fit for tree in job.story.recipes(plain).values() for node in walk(tree) if isinstance(node, Tune)}
+    fits = {node.fit for tree in job.story.recipes(job.setting).values() for node in walk(tree) if isinstance(node, Tune)}
     told = []
     if request.fit != Request.fit and not fits & {job.fit, job.gentle_fit}:
         told.append(f"--fit does nothing here: {job.story.name} trains heads alone, as --head-fit says ({request.head_fit}).")

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from net_samples import TINY_OPTIONS, schema
-from wisetune.errors import BadFile, WeightsError
+from wisetune import create as tuned
+from wisetune import official_state, resolve
+from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.nets.create import create, named
 from wisetune.nets.files import look as module
 from wisetune.nets.files.checkpoint import Checkpoint
@@ -106,3 +108,10 @@ def test_presets_that_are_one_function_stand_together():
     assert rows[0][0] == "recon-modelnet-1k, recon-modelnet-1k-linear, recon-few-shot, recon-pretrain"
     assert len({options for _, options in rows}) == len(rows), "and what is said of the others tells them apart"
     assert all(re.fullmatch(r"points=\d+,groups=\d+,.*", options) for _, options in rows)
+
+
+def test_a_file_of_a_tuned_model_is_no_start(tmp_path):
+    model = tuned("point-mae-mini", tuning="vpt:prompts=3", classes=4, reading="as_published")
+    torch.save({"base_model": official_state(model)}, tmp_path / "x.pth")
+    with pytest.raises(UsageError, match="A tuning put 12 tensors into its model, without which it is not what was trained"):
+        resolve(tmp_path / "x.pth")

@@ -388,9 +388,9 @@ def test_a_head_that_is_left_out_is_told():
         "its classification head (15 outputs) is left out",
         "this is a part segmentation model's file; its encoder is used",
     )
-    assert load_official(create("point-mae", head="mlp3", classes=15, **TINY_OPTIONS), whole.state_dict()).notes == ()
+    assert load_official(create("point-mae", head="mlp3", classes=15, **TINY_OPTIONS), whole.state_dict(), family="point-mae").notes == ()
     for other in (create("point-mae", classes=3, **TINY_OPTIONS), fresh_backbone(TINY, 0)):
-        report = load_official(other, whole.state_dict())
+        report = load_official(other, whole.state_dict(), family="point-mae")
         assert report.notes == (of_classes,)
         assert of_classes in str(report)
     (note,) = load_official(fresh_backbone(parts.backbone.spec, 0), parts.state_dict()).notes

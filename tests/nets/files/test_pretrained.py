@@ -65,7 +65,7 @@ def test_what_of_a_file_is_left_out_is_noted(file, tmp_path):
     head = ("its classification head (3 outputs) is left out",)
     assert resolve(file).notes == ()
     assert resolve(tmp_path / "classes.safetensors").notes == head
-    assert resolve(tmp_path / "classes.pth", TINY).notes == head
+    assert resolve(tmp_path / "classes.pth", TINY, family="point-mae").notes == head
     assert resolve(tmp_path / "parts.safetensors").notes == (
         "this is a part segmentation model's file; its encoder is used, and its head left out",
     )

@@ -209,6 +209,11 @@ def outputs_of(model_of: Callable[[int], Headed], found: Mapping[str, Tensor]) -
     return outputs[0] if not left and any(name.startswith(whole.head_prefixes) for name in whole.loaded) else None
 
 
+def put_by_tunings(names: Iterable[str]) -> list[str]:
+    """Those of names in a file that are of what a tuning put into its model."""
+    return [name for name in names if any(word in name.lower() for word in _TUNED)]
+
+
 def _on_meta(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.to("meta") for key, value in found.items()}
 
@@ -400,7 +405,7 @@ class _Match:
             absent = self._absent()
             apart = ", which pre-training files have and those of classifiers have not" if _all_begin(absent, self.backbone.spare) else ""
             return f"it has {_share(coverage)} of the backbone's values, not {_share(min_coverage)}; missing: {_by_part(absent)}{apart}"
-        put = [key for key in self.homeless if any(word in key.lower() for word in _TUNED)]
+        put = put_by_tunings(self.homeless)
         if put:
             return f"a tuning put {counted(len(put), 'tensor')} into its model for which there is no place here: {_by_part(put)}"
         if self.of_tuned and (wrong := self._other_readout()):

@@ -19,14 +19,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from wisetune.errors import UsageError, WeightsError, did_you_mean, spelled
+from wisetune.errors import UsageError, WeightsError, counted, did_you_mean, spelled
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import LISTED, fresh_backbone, parse_backbone, preset_called
 from wisetune.nets.files.carded import KEY, content_digest, is_ours
 from wisetune.nets.files.checkpoint import Checkpoint, kind_of, read_state
 from wisetune.nets.files.identify import identify
 from wisetune.nets.files.look import sized, told_apart
-from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, fitting, head_left_out, load_checkpoint
+from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, fitting, head_left_out, load_checkpoint, put_by_tunings
 from wisetune.nets.files.save import load_backbone, read_card
 from wisetune.nets.heads import Head
 from wisetune.nets.parts import PartsHead
@@ -152,6 +152,9 @@ def _without_backbone(name: str, checkpoint: Checkpoint) -> str:
             f"It looks like {looks}." if str(looks) else f"Its names are those of no backbone that there is here. {LISTED}"
         )
     told += f" It looks like {looks}; how points are grouped is not in it."
+    if tuned := put_by_tunings(checkpoint.tensors):
+        made = counted(len(tuned), "tensor")
+        return f"{told} A tuning put {made} into its model, without which it is not what was trained: take a file from before it."
     there = told_apart(fitting(checkpoint.tensors, looks))
     if not there:
         return f"{told} No preset has these sizes: give {spelled('backbone', sized(looks))}, with its attention heads and its grouping."
