@@ -130,7 +130,7 @@ def test_every_setting_is_told_in_words(name):
 def asked_by(monkeypatch, line: str) -> tuple[Request, Job]:
     """What a command line asks for, with weights of the backbone's shape in the place of the file's."""
     found: list[Request] = []
-    monkeypatch.setattr(command, "_job", lambda request, *_: found.append(request))
+    monkeypatch.setattr(command, "carry_out", lambda request, *_: found.append(request))
     program, *words = shlex.split(line)
     assert program == "wisetune"
     called, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
