@@ -46,9 +46,9 @@ def tuned(tuning: Tuning, spec=SPEC, head: str = "mlp3", precision: torch.dtype 
     """A model with such grafts in which no value is what it begins with, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = assemble(spec.build(), parse_any_head("linear"), "abc")
+        model = assemble(spec.build(), parse_any_head("linear"), list("abc"))
         tuning.graft_into(model)
-        model = assemble(model.backbone, parse_any_head(head), "abc").to(precision)
+        model = assemble(model.backbone, parse_any_head(head), list("abc")).to(precision)
         for value in model.parameters():
             value.data += 0.2 * torch.randn_like(value)
         for module in model.modules():

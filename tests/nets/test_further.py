@@ -79,7 +79,7 @@ def test_features_with_and_without_them_are_kept_apart(pico_data):
 
 def test_a_part_segmentation_head_finds_its_own_behind_them():
     for spec, head in restated.PARTS.values():
-        model = assemble(spec.build(), parse_any_head(head), "abc").eval()
+        model = assemble(spec.build(), parse_any_head(head), list("abc")).eval()
         before = model(CLOUDS, torch.tensor([0, 1]))
         model.backbone.further = (Further(0, 3, 4),)
         torch.testing.assert_close(model(CLOUDS, torch.tensor([0, 1])), before)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from adapter import Adapter
+from my_tunings import Adapter
 from torch import nn
 
 from net_samples import TINY_OPTIONS, cloud, same_state, schema

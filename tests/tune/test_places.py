@@ -124,7 +124,7 @@ def test_part_segmentation(text, parts):
 def test_what_it_costs_is_known_without_values(text):
     tuning = TUNINGS.parse(text)
     some = macs(restated.tuned(tuning, precision=torch.float32))
-    none = macs(assemble(restated.SPEC.build(), parse_any_head("mlp3"), "abc"))
+    none = macs(assemble(restated.SPEC.build(), parse_any_head("mlp3"), list("abc")))
     assert some.published > none.published
     assert some.true > none.true
 
