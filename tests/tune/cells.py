@@ -91,6 +91,7 @@ OTHERS = [
         "dapt:rank=3,reading=as_published",
         "dapt:rank=3,readout=tokens",
         "idpt:layer=0",
+        "idpt:reading=as_published",
         "lora:rank=2,alpha=4,at=qkv+proj+fc1+fc2",
         "lora:rank=2,at=q+k+v+qkv",
         "prefix:length=3,hidden=5",

@@ -32,12 +32,12 @@ from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
 FEW = {("point-mae", "classes"), ("point-m2ae", "classes"), ("recon", "parts")}
-"""Of each tuning the cells of the default run; of its other settings the first."""
+"""Of each tuning that grafts the cells of the default run; of the others, and of other settings, the first."""
 
 
 def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
-    place = (cell.family, cell.kind)
-    return [] if place in FEW and (cell.tuning in TUNINGS_HERE or place == ("point-mae", "classes")) else [pytest.mark.slow]
+    place, grafts = (cell.family, cell.kind), cell.tuning in TUNINGS_HERE and type(cell.tuning).graft is not Tuning.graft
+    return [] if place == ("point-mae", "classes") or (place in FEW and grafts) else [pytest.mark.slow]
 
 
 every = pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in EVERY])
