@@ -26,8 +26,8 @@ def gains(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield TUNINGS.parse("my_lab.gains:Gains")
-        for name in ("my_lab", "my_lab.gains"):
-            patch.delitem(sys.modules, name)
+    for name in ("my_lab", "my_lab.gains"):
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(("family", "kind"), [("point-mae", "classes"), ("point-m2ae", "parts"), ("recon", "parts")])
