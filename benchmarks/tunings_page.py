@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wisetune.build.memory import ALL, Compared, compare_memory
-from wisetune.spec import options_of
+from wisetune.spec import dashed, options_of, spell
+from wisetune.tune.full import FULL
+from wisetune.tune.linear import Linear
 from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
@@ -87,6 +89,17 @@ def _section(name: str) -> Iterator[str]:
     tuning = TUNINGS.parse(name)
     yield f"## {_title(tuning)}\n"
     yield inspect.cleandoc(type(tuning).__doc__ or "").replace("``", "`") + "\n"
+    begun = "the pre-trained function" if tuning.begins == "unchanged" else "another function than the pre-trained one"
+    folds = (
+        f"It cannot be folded into weights: {tuning.lasting}." if tuning.lasting else "`wisetune export --fold` makes plain weights of it."
+    )
+    if tuning not in (FULL, Linear()):
+        yield f"Before training it gives {begun}. {folds}\n"
+    for name, one in type(tuning).presets().items():
+        options = ",".join(f"{dashed(option)}={spell(value)}" for option, value in one.options.items())
+        yield f"* `preset={name}`: {f'`{options}`' if options else 'no options'} ({one.source})"
+    if type(tuning).presets():
+        yield ""
     rows = options_of(type(tuning))
     if rows:
         yield "| option | takes | by itself | what it is |\n|---|---|---|---|"

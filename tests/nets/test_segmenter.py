@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from my_tunings import Adapter
 from torch import nn
 
+from my_tunings import Adapter
 from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune

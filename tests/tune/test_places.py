@@ -38,7 +38,7 @@ def test_how_many_parameters_train(tuning, case, reading):
     chosen = TUNINGS.parse(f"{tuning}:reading={reading}")
     with on_meta():
         backbone = BACKBONES.entry("point-mae").presets()[preset].backbone.build()
-        model = assemble(backbone, parse_any_head("linear"), "a")
+        model = assemble(backbone, parse_any_head("linear"), ["a"])
         chosen.graft_into(model)
         model = assemble(backbone, parse_any_head(head), list(map(str, range(classes))))
     assert sum(value.numel() for value in chosen.parameters(model).values()) == count
