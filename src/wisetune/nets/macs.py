@@ -4,12 +4,15 @@
 input channel. Attention's own products, norms, sampling and neighbours are not counted. ``true`` is what is computed here: every matrix product
 that is run, after the algebra that saves some (docs/performance.md), attention's included. Both are of one cloud in eval mode, and need neither
 weights nor data: the model is built on the meta device.
+
+A hook sees modules that are called. What is grafted may compute with the weights of maps that are not, and says itself what these would have
+been (``Uncalled``).
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -19,6 +22,15 @@ from wisetune.nets.model import Model
 from wisetune.nets.segmenter import refuse_segmenter
 
 _MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+@runtime_checkable
+class Uncalled(Protocol):
+    """A module that computes linear maps without calling a module for each."""
+
+    def uncalled_macs(self, x: torch.Tensor) -> int:
+        """What ``published`` counts of these where ``x`` enters this module: as if the released code's modules had been called."""
+        ...
 
 
 class Macs(NamedTuple):
@@ -50,9 +62,16 @@ def macs(model: Model) -> Macs:
             assert isinstance(weight, torch.Tensor)
             counted += output.numel() * weight[0].numel()
 
+        def count_uncalled(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            nonlocal counted
+            assert isinstance(module, Uncalled)
+            counted += module.uncalled_macs(inputs[0])
+
         for module in empty.modules():
             if isinstance(module, _MAPS):
                 module.register_forward_hook(count)
+            if isinstance(module, Uncalled):
+                module.register_forward_pre_hook(count_uncalled)
         # A tokenizer that somebody listens to is computed as published.
         empty.head(empty.encode(groups))
     return Macs(counted, counter.get_total_flops() // 2)

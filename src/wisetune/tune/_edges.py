@@ -41,6 +41,10 @@ class EdgeConv(nn.Module):
         most = other.gather(1, _extreme(other.detach(), near, scale.detach() < 0))
         return F.leaky_relu(torch.addcmul(shift, most + own, scale), 0.2)
 
+    def uncalled_macs(self, x: torch.Tensor) -> int:
+        """The map of every edge."""
+        return x[..., 0].numel() * min(self.neighbours, x.shape[1]) * self.conv.weight.numel()
+
     def _normed(
         self, other: Float[torch.Tensor, "b g d"], own: Float[torch.Tensor, "b g d"], near: Int64[torch.Tensor, "b g k"]
     ) -> tuple[Float[torch.Tensor, " d"], Float[torch.Tensor, " d"]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets._linear import linear
@@ -28,7 +29,15 @@ class LowRank(Graft):
 
     def after(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """Of a linear map, what it gives and the product's part."""
-        return output + linear(linear(inputs[0], torch.cat(list(self.down))), self._wide())
+        return output + self(inputs[0])
+
+    def forward(self, x: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b c"]:
+        """What it adds."""
+        return linear(linear(x, torch.cat(list(self.down))), self._wide())
+
+    def uncalled_macs(self, x: torch.Tensor) -> int:
+        """Each pair is two maps."""
+        return x[..., 0].numel() * sum(value.numel() for value in (*self.down, *self.up))
 
     def delta(self) -> torch.Tensor:
         """What is added to the map's weight ``[outside, inside]``."""

@@ -48,6 +48,10 @@ class DynamicAdapter(Graft):
         inside = self.drop(F.gelu(self.down(x)))
         return F.relu(self.scale(x)) * linear(inside, self.up.weight * self.share, self.up.bias * self.share)
 
+    def uncalled_macs(self, z: torch.Tensor) -> int:
+        """The map up."""
+        return z[..., 0].numel() * self.up.weight.numel()
+
     def summed(self, z: Float[torch.Tensor, "b t d"]) -> tuple[Float[torch.Tensor, "b t d"], Float[torch.Tensor, "b d"]]:
         """The same, and the mean over tokens of its GELU, of which a prompt is made."""
         added = self(z)
