@@ -12,7 +12,7 @@ been (``Uncalled``).
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,13 +24,12 @@ from wisetune.nets.segmenter import refuse_segmenter
 _MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-@runtime_checkable
-class Uncalled(Protocol):
-    """A module that computes linear maps without calling a module for each."""
+class Uncalled:
+    """Beside ``nn.Module`` a base of modules that compute linear maps without calling a module for each."""
 
     def uncalled_macs(self, x: torch.Tensor) -> int:
         """What ``published`` counts of these where ``x`` enters this module: as if the released code's modules had been called."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} must define uncalled_macs")
 
 
 class Macs(NamedTuple):

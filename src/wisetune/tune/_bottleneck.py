@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets._linear import Linear, linear
+from wisetune.nets.macs import Uncalled
 from wisetune.tune.graft import Graft
 
 
-class Bottleneck(Graft):
+class Bottleneck(Graft, Uncalled):
     """``U bend(D x + d) + u``, scaled; ``U`` and ``u`` begin at nothing and ``D`` as torch begins a linear map, so both have gradients soon.
 
     With ``U`` *and* ``D`` at nothing, as in one public port, none but ``u`` would ever learn.

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from wisetune.nets._linear import linear
+from wisetune.nets.macs import Uncalled
 
 _CHUNK = 1 << 22
 """Values of edges that are looked at together."""
@@ -20,7 +21,7 @@ def condensed(x: Float[torch.Tensor, "b g d"], conv: nn.Conv1d, norm: nn.BatchNo
     return F.leaky_relu(norm(mapped.flatten(0, 1)).view_as(mapped), 0.2).amax(dim=1, keepdim=True)
 
 
-class EdgeConv(nn.Module):
+class EdgeConv(nn.Module, Uncalled):
     """``max_j leaky(norm(W [n_j - c_i ; c_i]))`` over the nearest tokens (Wang et al. 2019, DGCNN).
 
     The map of an edge is a sum of two maps of its ends, and what follows rises or falls with it: so the maximum over edges is that of the one end's

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets._linear import linear
+from wisetune.nets.macs import Uncalled
 from wisetune.tune.graft import Graft
 
 
-class LowRank(Graft):
+class LowRank(Graft, Uncalled):
     """``y <- y + scale B A x`` (Hu et al. 2022, eq. 3), on some of the rows of the map, such as those of queries and values.
 
     ``rows`` are where in the output each pair of matrices adds; ``A`` begins as torch begins a linear map and ``B`` at nothing.

@@ -17,6 +17,7 @@ from wisetune.errors import UsageError
 from wisetune.nets._linear import Linear, linear
 from wisetune.nets.grafts import told
 from wisetune.nets.headed import Headed
+from wisetune.nets.macs import Uncalled
 from wisetune.nets.model import Model
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Block
@@ -27,7 +28,7 @@ from wisetune.tune.graft import WHOLE, Graft, Grafting
 from wisetune.tune.tuning import Published
 
 
-class DynamicAdapter(Graft):
+class DynamicAdapter(Graft, Uncalled):
     """``relu(w LN(z) + b) * [U gelu(D LN(z) + d) + u]`` (Zhou et al., CVPR 2024, eq. 5 and 6): the first factor is one number a token.
 
     All that its gradient needs is computed again from ``z``. Where that factor is nothing for every token, so is every gradient here (``open_shares``).
@@ -48,9 +49,9 @@ class DynamicAdapter(Graft):
         inside = self.drop(F.gelu(self.down(x)))
         return F.relu(self.scale(x)) * linear(inside, self.up.weight * self.share, self.up.bias * self.share)
 
-    def uncalled_macs(self, z: torch.Tensor) -> int:
+    def uncalled_macs(self, x: torch.Tensor) -> int:
         """The map up."""
-        return z[..., 0].numel() * self.up.weight.numel()
+        return x[..., 0].numel() * self.up.weight.numel()
 
     def summed(self, z: Float[torch.Tensor, "b t d"]) -> tuple[Float[torch.Tensor, "b t d"], Float[torch.Tensor, "b d"]]:
         """The same, and the mean over tokens of its GELU, of which a prompt is made."""

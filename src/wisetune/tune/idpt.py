@@ -13,6 +13,7 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.headed import Headed
+from wisetune.nets.macs import Uncalled
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.spec import option
 from wisetune.tune._edges import EdgeConv, condensed
@@ -21,7 +22,7 @@ from wisetune.tune.graft import WHOLE, Grafting
 from wisetune.tune.tuning import Published
 
 
-class DynamicPrompt(nn.Module):
+class DynamicPrompt(nn.Module, Uncalled):
     """Three edge convolutions over the patches' tokens, a map of all three, and the maximum over tokens (Zha et al., ICCV 2023, section 3.3)."""
 
     def __init__(self, width: int, neighbours: int) -> None:
