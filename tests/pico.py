@@ -210,8 +210,9 @@ def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
 
 
 def timeless(results: Results) -> Results:
-    """Results without what differs from run to run: how long it took, and what was there already."""
-    return dataclasses.replace(results, study=dataclasses.replace(results.study, seconds=None, found=0))
+    """Results without what differs from run to run: how long it took, and a training step, and what was there already."""
+    costs = {name: dataclasses.replace(cost, step_seconds=None) for name, cost in results.costs.items()}
+    return dataclasses.replace(results, study=dataclasses.replace(results.study, seconds=None, found=0), costs=costs)
 
 
 def tuning(name: str) -> Tuning:

@@ -162,11 +162,32 @@ class Study:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one method costs, whatever it gains.
+
+    ``trainable`` values are a ``share`` of all that its model has; ``delta_bytes`` are those of the values that a delta file holds.
+    Multiply-accumulates are of one cloud, by two conventions (``wisetune.nets.macs``); bytes of memory are of a training step on ``batch`` clouds, at
+    its peak and ``held`` after its forward pass (``wisetune memory``). Both are counted from shapes, and None where a tuning cannot be looked at
+    without values. ``step_seconds`` of such a step were measured where the stamp says.
+    """
+
+    trainable: int
+    share: float
+    batch: int
+    delta_bytes: int
+    macs_published: int | None = None
+    macs_true: int | None = None
+    memory_peak: int | None = None
+    memory_held: int | None = None
+    step_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
     """Everything that one job found.
 
     ``stamp`` says with which versions and on which devices everything in it was made. ``audits`` are the merge audits by what was mixed.
-    ``log`` holds training logs by method and seed.
+    ``log`` holds training logs by method and seed. ``costs`` are those of methods, where the story asks what they cost.
     """
 
     study: Study
@@ -176,6 +197,7 @@ class Results:
     clouds: list[Cloud]
     audits: dict[str, list[dict[str, Any]]]
     log: dict[str, list[dict[str, float]]]
+    costs: dict[str, Cost] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""

@@ -12,6 +12,7 @@ import torch
 
 from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.choice import Rule, choose
+from wisetune.build.costs import costs_of
 from wisetune.build.grafts import check_grafts
 from wisetune.build.kept import check_keeps
 from wisetune.build.meter import Meter
@@ -118,6 +119,8 @@ class Runner:
         for text in (job.on, *(text for measure in job.measures if measure.of_backbone for text in measure.needs)):
             if lacks := without_val(self.task(text), text, chooses=sweeps):
                 raise DataError(lacks)
+        for name, why in job.story.left_out(job.setting).items():
+            self._warn(f"{name} is left out: {why}")
         self._seen = dict[tuple[int | None, bool], Data]()
         for fit in self._fits():
             require_val(fit, len(self.downstream.test if fit.select == "best-on-test" else self.downstream.val))
@@ -281,6 +284,8 @@ class Runner:
                 for variant in dict.fromkeys((*self.corrupted_variants(), best)):
                     self._measure(variant, seed, trees[seed, variant], self.job.corruption)
         recipe = trees[self.job.seeds[0], best]
+        costs, made_with = costs_of(self)
+        self._stamps += made_with
         results = Results(
             study=self.study(command, best, chose=bool(chosen)),
             stamp=self._stamp(trees),
@@ -293,6 +298,7 @@ class Runner:
                 for (seed, variant), tree in trees.items()
                 if variant.alpha is None and isinstance(tree, Tune)
             },
+            costs=costs,
         )
         return results, recipe
 

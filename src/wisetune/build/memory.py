@@ -123,12 +123,7 @@ def memory_of(tuning: Tuning, model: Model, batch: int, attention: Attention = "
     Raises:
         UsageError: it cannot be grafted into this backbone, or reads values while it runs.
     """
-    assert model.head_spec is not None
-    backbone = copy.deepcopy(model.backbone).to("meta")
-    with on_meta():
-        graft_by_shape(tuning, Model(backbone, nn.Identity()))
-        empty = assemble(backbone, parse_any_head(str(model.head_spec)), model.classes)  # a head sees what the graft lets it see
-    assert isinstance(empty, Model)
+    empty = grafted(tuning, model)
     with without_values(
         f"'{tuning}' reads values while it runs", "So its memory cannot be told from shapes alone; measure it on a device."
     ):
@@ -141,6 +136,21 @@ def memory_of(tuning: Tuning, model: Model, batch: int, attention: Attention = "
             attention=attention,
             recompute=recompute,
         )
+
+
+def grafted(tuning: Tuning, model: Model) -> Model:
+    """A copy of a model as this tuning trains it, on the meta device, with the head that it would have.
+
+    Raises:
+        UsageError: it cannot be grafted into this backbone, or reads values.
+    """
+    assert model.head_spec is not None
+    backbone = copy.deepcopy(model.backbone).to("meta")
+    with on_meta():
+        graft_by_shape(tuning, Model(backbone, nn.Identity()))
+        empty = assemble(backbone, parse_any_head(str(model.head_spec)), model.classes)  # a head sees what the graft lets it see
+    assert isinstance(empty, Model)
+    return empty
 
 
 def _memory_or_why(tuning: Tuning, model: Model, batch: int, attention: Attention, recompute: bool, asked: bool) -> TrainingMemory | str:

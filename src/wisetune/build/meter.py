@@ -7,10 +7,11 @@ from typing import Protocol, runtime_checkable
 
 Work = Mapping[str, float]
 """Clouds by the kind of work: those below, and each measure by its name."""
-TRAIN, HEAD, LOOK, MIX, KEEP = "train", "head", "look", "mix", "keep"
-"""A backbone trains; a head trains on features; a backbone makes features; a mix's statistics are measured again; a penalty is prepared."""
+TRAIN, HEAD, LOOK, MIX, KEEP, COST = "train", "head", "look", "mix", "keep", "cost"
+"""A backbone trains; a head trains on features; a backbone makes features; a mix's statistics are measured again; a penalty is prepared; a training
+step is timed."""
 NOTHING: Work = {}
-_WEIGHTS = {TRAIN: 3.0, HEAD: 0.01, KEEP: 3.0}
+_WEIGHTS = {TRAIN: 3.0, HEAD: 0.01, KEEP: 3.0, COST: 3.0}
 """In inferences, and 1 for all else: a training step goes forwards and backwards, as what a penalty looks at does; of a head on features it hardly
 counts beside a backbone."""
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from wisetune.build.builder import backbone_of, kinds_of
-from wisetune.build.meter import HEAD, KEEP, LOOK, MIX, NOTHING, Work, weigh
+from wisetune.build.costs import looks_for_costs
+from wisetune.build.meter import COST, HEAD, KEEP, LOOK, MIX, NOTHING, Work, weigh
 from wisetune.errors import part_of
 from wisetune.fit.finetune import Fit
 from wisetune.keep.penalty import Penalty
@@ -50,6 +51,7 @@ def work(runner: Runner) -> Work:
             # The recommended model beside the baselines, of which it is not known before which it will be.
             named = {(seed, variant) for of, variant in trees if of == seed and variant.method == runner.job.story.headline}
             total[name] += each * (not named & spoilt and not named <= {(seed, variant) for variant in runner.corrupted_variants()})
+    total[COST] += looks_for_costs(runner)
     return {kind: float(clouds) for kind, clouds in total.items() if clouds}
 
 

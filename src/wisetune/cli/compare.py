@@ -11,7 +11,7 @@ from wisetune.build.request import Request
 from wisetune.cli.kinds import Count, Measures, Options, Tasks, Tunings, Weights, Word, WordOrNone
 from wisetune.cli.kinds import Task as TaskText
 from wisetune.cli.run import HERE, Machine, carry_out, seeds_of
-from wisetune.spec import quote
+from wisetune.errors import naming
 
 
 def compare(
@@ -70,7 +70,10 @@ def compare(
     machine
         Where and how to run.
     """
-    story = f"compare:tunings=[{'+'.join(quote(text, ',[]=+') for text in tunings)}]"
+    from wisetune.stories.compare import Compare
+
+    with naming("--tunings"):
+        story = str(Compare(tunings))
     request = Request(
         on=on,
         start=from_,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar
 
+from torch import nn
+
 from wisetune.errors import UsageError
+from wisetune.nets.backbone import BackboneSpec, build_empty, on_meta
+from wisetune.nets.model import Model
 from wisetune.recipe import Recipe
 from wisetune.results import Variant, Words
 from wisetune.spec import option
@@ -27,13 +32,14 @@ class Compare(Story):
 
     name: ClassVar[str] = "compare"
     reference: ClassVar[str] = "ft"
+    costs: ClassVar[bool] = True
 
     tunings: tuple[str, ...] = option((ALL,), means="all, or some of them joined by +, with options in brackets: dapt+[lora:rank=8]")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.tunings:
-            raise UsageError("there is nothing to compare: give tunings joined by +, such as dapt+lora, or all.")
+            raise UsageError(f"there is nothing to compare: give {ALL}, or some of {', '.join(TUNINGS.names())}.")
         object.__setattr__(
             self, "tunings", tuple(dict.fromkeys(text if text == ALL else str(TUNINGS.parse(text)) for text in self.tunings))
         )
@@ -46,9 +52,24 @@ class Compare(Story):
     @property
     def values(self) -> tuple[Tuning, ...]:
         """The tunings beside full fine-tuning and linear probing, each once."""
+        return tuple(self._asked)
+
+    @property
+    def _asked(self) -> dict[Tuning, bool]:
+        """The same, and of each whether it was asked for by name, and not as one of all."""
         every = [name for name in TUNINGS.names() if not TUNINGS.entry(name).of_parts] if ALL in self.tunings else []
-        texts = [name for text in self.tunings for name in (every if text == ALL else [text])]
-        return tuple(dict.fromkeys(value for value in map(TUNINGS.parse, texts) if value not in (FULL, Linear())))
+        texts = [(name, text != ALL) for text in self.tunings for name in (every if text == ALL else [text])]
+        found = dict[Tuning, bool]()
+        for text, named in texts:
+            value = TUNINGS.parse(text)
+            found[value] = found.get(value, False) or named
+        return {value: named for value, named in found.items() if value not in (FULL, Linear())}
+
+    def left_out(self, setting: Setting) -> dict[str, str]:
+        """Those of all that this backbone refuses; one that was asked for by name is refused when it is built."""
+        assert isinstance(setting.start.backbone, BackboneSpec)
+        refused = {value: _refused(value, setting.start.backbone) for value, named in self._asked.items() if not named}
+        return {str(value): why for value, why in refused.items() if why}
 
     @property
     def words(self) -> dict[str, Words]:
@@ -56,7 +77,19 @@ class Compare(Story):
         return {str(value): words_of(value)["ft"] for value in self.values}
 
     def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
-        """One tree a tuning."""
+        """One tree a tuning, but for what is left out."""
         setting = dataclasses.replace(setting, tuning=FULL)
-        others: dict[Variant, Recipe] = {Variant(str(value)): tuning(setting, value) for value in self.values}
+        left_out = self.left_out(setting)
+        others: dict[Variant, Recipe] = {Variant(str(value)): tuning(setting, value) for value in self.values if str(value) not in left_out}
         return {Variant("ft"): fine_tuning(setting), Variant("lp"): linear_probing(setting)} | others
+
+
+@functools.cache
+def _refused(value: Tuning, spec: BackboneSpec) -> str:
+    """Why a tuning cannot be grafted into a backbone; empty where it can."""
+    try:
+        with on_meta():
+            value.graft_into(Model(build_empty(spec), nn.Identity()))
+    except UsageError as error:
+        return str(error)
+    return ""

@@ -62,6 +62,8 @@ class Story(Spec):
 
     sweeps: ClassVar[tuple[str, ...]] = ()
     reference: ClassVar[str] = "ft"
+    costs: ClassVar[bool] = False
+    """Whether it is told what each of its ways to tune the start costs: it takes a while."""
 
     @property
     def headline(self) -> str:
@@ -71,6 +73,11 @@ class Story(Spec):
     @property
     def words(self) -> dict[str, Words]:
         """What pages say of its own methods; those of ``WORDS`` have theirs already. A method without is called by its name there."""
+        return {}
+
+    def left_out(self, setting: Setting) -> dict[str, str]:
+        """The methods that it would have if this start allowed them, and why it does not."""
+        del setting
         return {}
 
     def recipes(self, setting: Setting) -> dict[Variant, Recipe]:

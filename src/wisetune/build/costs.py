@@ -1,0 +1,156 @@
+"""What tunings of one start cost, side by side: of shapes alone what is counted, and the time of a training step, which is measured here.
+
+All at one batch, so that it is tunings that differ. A step is that of ``fit``: with clouds augmented and grouped anew, or of a head that trains alone
+on features that are kept, as the training has it. A penalty is in none of these numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wisetune.build.builder import backbone_of
+from wisetune.build.memory import grafted, memory_of
+from wisetune.build.meter import COST
+from wisetune.errors import UsageError
+from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.nets.backbone import BackboneSpec, build_empty
+from wisetune.nets.create import assemble, parse_any_head
+from wisetune.nets.features import FeatureBank
+from wisetune.nets.macs import macs
+from wisetune.nets.model import Model
+from wisetune.plain import from_plain, to_plain
+from wisetune.recipe import Start, Tune, digest
+from wisetune.records import Record
+from wisetune.results import Cost
+from wisetune.runtime import stamp
+from wisetune.spec import digest_of
+from wisetune.tune.tuning import Tuning
+
+if TYPE_CHECKING:
+    from wisetune.build.job import Runner
+
+VERSION = 1
+"""Counts changes of what is measured here and how: what a store holds of another version is measured again."""
+_ROUNDS = 3
+"""In which all tunings take turns, so that what else the machine does falls on all of them."""
+_STEPS = 2
+"""Of each round, after one that is not counted: it makes what is made once."""
+_LOOKS = 1 + _STEPS
+"""How often a round looks at the clouds of a step."""
+_ENOUGH_S = 20.0
+"""A tuning whose steps took so long has no further round."""
+_SLOW = 1e-6
+"""A learning rate at which nothing diverges; a step takes as long at any."""
+
+
+def costs_of(runner: Runner) -> tuple[dict[str, Cost], list[dict[str, Any]]]:
+    """By method what the story's ways to tune the start cost, where it asks for that, and with what this was found.
+
+    The store keeps all of them together: times of different days would not compare.
+    """
+    trees, batch, key = _asked(runner)
+    if not trees:
+        return {}, []
+    records = runner.store.get_records(key, key)
+    if records is None:
+        seconds, data, records = _timed(runner, trees, batch), runner.downstream, list[Record]()
+        for name, tree in trees.items():
+            runner.meter.stage(f"counting what {runner.called(tree)} costs")
+            cost = dataclasses.replace(counted(tree, data.classes, batch), step_seconds=seconds[name])
+            value = seconds[name]
+            records.append(
+                Record(digest(tree), "costs", data.name, data.training_digest, "train", name, value, batch, value, value, to_plain(cost))
+            )
+        runner.store.put_records(key, key, records, stamp(str(runner.device)))
+    return {record.name: from_plain(Cost, record.detail) for record in records}, [runner.store.stamp(key, key)]
+
+
+def looks_for_costs(runner: Runner) -> int:
+    """How many clouds are looked at to tell costs that the store has not."""
+    trees, batch, key = _asked(runner)
+    return 0 if not trees or runner.store.get_records(key, key) is not None else _ROUNDS * _LOOKS * batch * len(trees)
+
+
+def _asked(runner: Runner) -> tuple[dict[str, Tune], int, str]:
+    """The trees of the first seed by method, the clouds of a step, and the name of their costs in the store."""
+    job, found = runner.job, dict[str, Tune]()
+    for (seed, variant), tree in runner.trees().items() if job.story.costs else ():
+        if seed == job.seeds[0] and isinstance(tree, Tune) and isinstance(tree.start, Start):
+            found[variant.method] = tree
+    batch = min(job.fit.batch, len(runner.downstream.train))
+    names = {name: digest(tree) for name, tree in found.items()}
+    return found, batch, digest_of(["costs", VERSION, names, batch, str(runner.device), torch.get_num_threads()])
+
+
+def counted(tree: Tune, classes: tuple[str, ...], batch: int) -> Cost:
+    """All but the time. What reads values while it runs is not counted, as there are none: it is None."""
+    assert isinstance(tree.tuning, Tuning)
+    assert isinstance(tree.fit, Fit)
+    assert isinstance(tree.start, Start)
+    assert isinstance(tree.start.backbone, BackboneSpec)
+    plain = assemble(build_empty(tree.start.backbone), parse_any_head(str(tree.head)), classes).to("meta")
+    assert isinstance(plain, Model)
+    model = grafted(tree.tuning, plain)
+    trained = tree.tuning.parameters(model)
+    values = {name: value.numel() for name, value in model.named_parameters()}
+    trainable = sum(values[name] for name in trained)
+    cost = Cost(trainable, trainable / sum(values.values()), batch, _delta_bytes(tree.tuning, plain, model, set(trained)))
+    try:
+        memory = memory_of(tree.tuning, plain, batch, recompute=tree.fit.recompute)
+    except UsageError:
+        return cost
+    work = macs(model)
+    return dataclasses.replace(cost, macs_published=work.published, macs_true=work.true, memory_peak=memory.peak, memory_held=memory.held)
+
+
+def _delta_bytes(tuning: Tuning, plain: Model, model: Model, trained: set[str]) -> int:
+    """Of what a delta file holds: the head, all that was grafted, of the backbone what trains, and statistics that training moves."""
+    before = plain.backbone.state_dict()
+    places = {id(part): f"{name}." for name, part in model.backbone.named_modules()}
+    norms = [part for top in tuning.in_training(model) for part in top.modules() if isinstance(part, _BatchNorm)]
+    moved = {f"{places[id(norm)]}{key}" for norm in norms if id(norm) in places for key, _ in norm.named_buffers()}
+    moved |= {name.removeprefix("backbone.") for name in trained}
+    held = [value for name, value in model.backbone.state_dict().items() if name not in before or name in moved]
+    return sum(value.numel() * value.element_size() for value in (*held, *model.head.state_dict().values()))
+
+
+def _timed(runner: Runner, trees: Mapping[str, Tune], batch: int) -> dict[str, float]:
+    """Seconds of a training step of each: the median of several."""
+    found: dict[str, list[float]] = {name: [] for name in trees}
+    for _ in range(_ROUNDS):
+        for name, tree in trees.items():
+            runner.meter.stage(f"timing training steps of {runner.called(tree)}")
+            if sum(found[name]) < _ENOUGH_S:
+                found[name] += _steps(runner, tree, batch)
+            runner.meter.advance(_LOOKS * batch, COST)
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def _steps(runner: Runner, tree: Tune, batch: int) -> list[float]:
+    """Seconds of a few steps on the first clouds, by the training's own loop: a step is an epoch of as many clouds as it takes."""
+    assert isinstance(tree.tuning, Tuning)
+    assert isinstance(tree.fit, Fit)
+    model, train = copy.deepcopy(runner.builder.model(tree)), runner.seen(tree.fit).train
+    ends = list[float]()
+    tune(
+        model,
+        tree.tuning.parameters(model),
+        dataclasses.replace(tree.fit, epochs=_LOOKS, batch=batch, select="last", lr=_SLOW),
+        Labelled(train.points[:batch], train.labels[:batch], train.names[:batch], f"the first {batch} of {train.digest}"),
+        None,
+        tree.seed,
+        frozen_key=None if tree.tuning.moves_features else digest(backbone_of(tree)),
+        in_training=tree.tuning.in_training(model),
+        bank=FeatureBank(runner.device),
+        progress=lambda *_: ends.append(time.perf_counter()),
+    )
+    return [after - before for before, after in itertools.pairwise(ends)]
