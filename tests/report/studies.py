@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from wisetune.records import Record, Role, wilson
-from wisetune.results import Chosen, Cloud, DataSet, Results, Row, Step, Study, Variant
+from wisetune.results import Chosen, Cloud, Cost, DataSet, Results, Row, Step, Study, Variant
+from wisetune.stories.compare import Compare
 from wisetune.stories.story import WORDS
 from wisetune.stories.wise_ft_lp import WiseFtLp
 
@@ -148,6 +149,48 @@ def unswept(story: str, reference: str) -> Results:
     rows = [row for row in made.rows if row.method in (story, reference) and row.alpha is None]
     said = {"story": story, "headline": story, "sweeps": [], "reference": reference, "recommended": Variant(story, None)}
     return dataclasses.replace(made, study=dataclasses.replace(made.study, **said, selection="nothing"), rows=rows, chosen=[], audits={})
+
+
+_COMPARED = {
+    "ft": (0.556, 0.613, 1_242_505, 96.7, 1.0),
+    "lp": (0.504, 0.630, 2_313, 45.0, 0.01),
+    "adapter": (0.551, 0.629, 60_000, 46.1, 0.71),
+    "adaptformer:rank=32,scale=0.5": (0.549, 0.628, 120_000, 46.9, 0.73),
+    "bitfit": (0.545, 0.626, 8_457, 45.1, 0.59),
+    "dapt": (0.552, 0.633, 124_175, 49.7, 0.8),
+    "idpt": (0.548, 0.631, 152_073, 46.8, 0.9),
+    "lora:rank=4": (0.553, 0.627, 14_601, 45.2, 0.66),
+    "prefix": (0.541, 0.630, 90_000, 47.3, 0.7),
+    "ssf": (0.554, 0.624, 9_000, 46.0, 0.68),
+    "vpt": (0.540, 0.632, 18_000, 52.2, 0.8),
+    "vpt:prompts=40,deep=false": (0.532, 0.633, 10_000, 50.2, 0.8),
+}
+"""Of each its accuracy, robustness, values that train, megabytes of a step, time of a step."""
+
+
+def comparison(seeds: Sequence[int] = (0, 1, 2), *, n: int = TEST) -> Results:
+    """Ways to tune beside one another, with their costs."""
+    rng, made = np.random.default_rng(3), study(seeds, corruptions=False, clouds=False)
+    story = Compare(tuple(name for name in _COMPARED if name not in ("ft", "lp")))
+    rows, shared = list[Row](), rng.random(n)
+    for method, (accuracy, robustness, *_) in _COMPARED.items():
+        for seed in seeds:
+            for name, value, data in (("accuracy", accuracy, "demo:scans"), ("probe accuracy", robustness, OBJECTS)):
+                # Most of the luck is that of the clouds, which all models share.
+                luck = np.where(rng.random(n) < 0.15, rng.random(n), shared)
+                right = "".join("1" if one < value else "0" for one in luck)
+                measure = "accuracy" if name == "accuracy" else f"svm:on=[{OBJECTS}]"
+                found = record(name, right.count("1") / n, n, measure=measure, data=data, right=right)
+                rows.append(Row(method, None, seed, dataclasses.replace(found, weights=f"{method} {seed}")))
+    said = {"story": str(story), "headline": "ft", "sweeps": [], "reference": "ft", "recommended": Variant("ft"), "selection": "nothing"}
+    costs = {
+        method: Cost(
+            trains, min(1.0, trains / 1_242_505), 32, 4 * trains, 74_037_504, 63_584_512, round(1e6 * memory), 40_000_000, 0.41 * step
+        )
+        for method, (_, _, trains, memory, step) in _COMPARED.items()
+    }
+    protocol = dataclasses.replace(made.study, **said, methods=WORDS | story.words)
+    return dataclasses.replace(made, study=protocol, rows=rows, chosen=[], audits={}, costs=costs)
 
 
 def recommended(method: str, alpha: float, *, probes: bool = True) -> Results:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import chrome
 import pytest
-from studies import hostile, study
+from studies import comparison, hostile, study
 
 from wisetune.report import write_report
 from wisetune.results import Results
@@ -45,7 +45,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     return {
         name: write_report(made, folder / name)[0]
-        for name, made in (("three", study()), ("one", study((0,))), ("hostile", hostile()), ("wide", wide()))
+        for name, made in (("three", study()), ("one", study((0,))), ("hostile", hostile()), ("wide", wide()), ("compared", comparison()))
     }
 
 
@@ -92,3 +92,17 @@ def test_the_page_in_a_browser(tab: tuple[chrome.Tab, str], reports: dict[str, P
     shots = Path(os.environ.get("WISETUNE_SHOTS") or tmp_path)
     opened.screenshot(shots / f"{name}-{width}-{renderer}.png")
     assert (shots / f"{name}-{width}-{renderer}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_comparison_of_a_dozen_fits(tab: tuple[chrome.Tab, str], reports: dict[str, Path], tmp_path: Path, width: int) -> None:
+    opened, renderer = tab
+    opened.open(reports["compared"], width)
+    assert opened.problems() == []
+    assert opened.evaluate("document.scrollingElement.scrollWidth") <= width
+    tables = opened.evaluate(TABLES)
+    assert [says for _, says in tables] == [is_wide for is_wide, _ in tables]
+    assert any(is_wide for is_wide, _ in tables) == (width < 600)
+    assert opened.evaluate("document.querySelectorAll('section[aria-labelledby=h-costs] tbody tr').length") == 12
+    shots = Path(os.environ.get("WISETUNE_SHOTS") or tmp_path)
+    opened.screenshot(shots / f"compared-{width}-{renderer}.png")

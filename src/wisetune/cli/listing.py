@@ -59,6 +59,8 @@ def show(run: Path, /, digest: str | None = None, *, shapes: bool = False, json:
     """
     from wisetune.cli.models import results_of
     from wisetune.errors import UsageError, WeightsError
+    from wisetune.report.board import Board
+    from wisetune.report.costs import as_text
     from wisetune.report.verdict import summary
     from wisetune.store.store import Store
 
@@ -70,8 +72,9 @@ def show(run: Path, /, digest: str | None = None, *, shapes: bool = False, json:
         return 0
     if digest is None:
         _refuse_misspelled(run)
-        found = summary(results_of(run))
-        print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *found["notes"]]))
+        results = results_of(run)
+        found = summary(results)
+        print(jsonlib.dumps(found, indent=2) if json else "\n".join([*found["sentences"], *as_text(Board(results)), *found["notes"]]))
         return 0
     store = Store(store_of(run), create=False)
     rows = [row for row in _rows(store, run) if row.digest.startswith(digest)]

@@ -57,6 +57,7 @@ def memory(
 
 def _told(found: Compared) -> Iterator[str]:
     from wisetune.errors import counted
+    from wisetune.report.words import size
 
     again = ", blocks recomputed" if found.recompute else ""
     yield f"{found.backbone} with head {found.head} for {counted(found.classes, 'class')}: one step on {found.batch} clouds of {found.points} points"
@@ -64,14 +65,9 @@ def _told(found: Compared) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [_HEADER]
     for name, one in found.memory.items():
         against = f"{100 * found.against_full(one):+.0f} %" if one is not found.full else "-"
-        sizes = map(_size, (one.held, one.saved, one.weights, one.gradients + one.moments))
-        rows.append((name, f"{one.trainable:,}", _size(one.peak), against, *sizes))
+        sizes = map(size, (one.held, one.saved, one.weights, one.gradients + one.moments))
+        rows.append((name, f"{one.trainable:,}", size(one.peak), against, *sizes))
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         yield "  ".join([first.ljust(wide[0]), *(cell.rjust(width) for cell, width in zip(others, wide[1:], strict=True))])
     yield from (f"left out: {name}: {why}" for name, why in found.left_out.items())
-
-
-def _size(count: float) -> str:
-    """Bytes: ``25.30 GiB``, ``0.3 MiB``."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -177,6 +177,8 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
     from wisetune.build.work import earlier, work
     from wisetune.data.task import Data
     from wisetune.data.tasks import parse_task
+    from wisetune.report.board import Board
+    from wisetune.report.costs import as_text
     from wisetune.report.verdict import summary
     from wisetune.report.write import write_report
     from wisetune.runtime import device
@@ -239,7 +241,7 @@ def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> i
     if machine.json:
         print(json.dumps({"out": str(out), **answer}, indent=2))
     else:
-        _print_summary(answer, out)
+        _print_summary(answer, as_text(Board(results)), out)
     return 0
 
 
@@ -325,8 +327,8 @@ def _save_model(finished: Finished, out: Path, start: str) -> None:
     save_model(out / "model.safetensors", finished.model, facts)
 
 
-def _print_summary(found: dict[str, Any], out: Path) -> None:
-    for line in (*found["sentences"], *found["notes"]):
+def _print_summary(found: dict[str, Any], table: list[str], out: Path) -> None:
+    for line in (*found["sentences"], *table, *found["notes"]):
         print(line)
     print(f"Report: {out / 'report.html'}")
     print(f"Model:  {out / 'model.safetensors'}   (wisetune predict {out} FILE...)")

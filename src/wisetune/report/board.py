@@ -132,8 +132,14 @@ class Board:
         return sorted({row.alpha for row in self.results.rows if row.method == method and row.alpha is not None})
 
     def baselines(self) -> list[str]:
-        """The methods without alpha that were measured."""
-        return list(dict.fromkeys(row.method for row in self.results.rows if row.alpha is None))
+        """The methods without alpha that were measured; those whose costs were told as these are, the reference first."""
+        names, told = dict.fromkeys(row.method for row in self.results.rows if row.alpha is None), list(self.results.costs)
+        return sorted(names, key=lambda name: told.index(name) if name in told else len(told))
+
+    @property
+    def compares(self) -> bool:
+        """Whether the study is about ways to tune beside one another, and recommends none of them."""
+        return not self.sweeps and self.reference == self.results.study.headline and len(self.baselines()) > 1
 
     def words(self, method: str) -> Words:
         """What pages say of a method; one that nothing is said of is called by its own name."""

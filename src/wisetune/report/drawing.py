@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -48,8 +49,11 @@ _STYLE = {
     "grid.color": THEME["grid"],
 }
 _NEAR = [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.75, 0.75), (-0.75, 0.75), (0.75, -0.75), (-0.75, -0.75)]
+_WAYS = [*_NEAR, *((math.cos(turn * math.pi / 8), math.sin(turn * math.pi / 8)) for turn in range(1, 16, 2))]
 _RINGS = (1.0, 2.2, 3.8)
 """How far from a point its text may stand, in gaps. From the second on a thin line leads to the point."""
+_FAR = (6.0, 9.0, 12.5)
+"""The same of a text that has to stand somewhere, where points are many."""
 Box = tuple[float, float, float, float]
 Draw = Callable[[Figure], None]
 
@@ -128,9 +132,11 @@ class Labels:
         """Write ``text`` beside the point ``at`` (in data units), in the best place there is; unless it is ``needed`` only in a free one."""
         size = size or self._size
         x, y = self._place(at)
-        width, height = 0.52 * size * max(map(len, text.split("\n"))), 1.15 * size * len(text.split("\n"))
-        places = [(_beside(x, y, (ring * across, ring * up), width, height, gap), ring, across) for ring in _RINGS for across, up in _NEAR]
-        box, ring, across = min(places, key=lambda place: self._cost(place[0], (x, y)) + 40 * _RINGS.index(place[1]))
+        width, height = 0.58 * size * max(map(len, text.split("\n"))), 1.3 * size * len(text.split("\n"))
+        rings = (*_RINGS, *_FAR) if needed else _RINGS
+        ways = [(ring, way) for ring in rings for way in (_WAYS if ring in _FAR else _NEAR)]
+        places = [(_beside(x, y, (ring * across, ring * up), width, height, gap), ring, across) for ring, (across, up) in ways]
+        box, ring, across = min(places, key=lambda place: self._cost(place[0], (x, y)) + 40 * rings.index(place[1]))
         if not needed and self._cost(box, (x, y)) > 0:
             return
         self._taken.append(box)
@@ -153,7 +159,7 @@ class Labels:
         (x, y), middle = point, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         way = [(x + (middle[0] - x) * part / 12, y + (middle[1] - y) * part / 12) for part in range(1, 12)]
         crossed = sum(_overlap((x - 1, y - 1, x + 1, y + 1), other) for x, y in way for other in self._texts)
-        return 1000 * outside + covered + 10 * crossed
+        return 1000 * outside + 8 * covered + 40 * crossed
 
 
 def _beside(x: float, y: float, way: tuple[float, float], width: float, height: float, gap: float) -> Box:

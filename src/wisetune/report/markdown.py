@@ -7,7 +7,8 @@ from typing import Any
 
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board
-from wisetune.report.tables import baselines_table, chosen_table, clean_counted, corruption_summary, shown_sweep
+from wisetune.report.costs import MACS, costs_mean, in_words
+from wisetune.report.tables import baselines_table, chosen_table, clean_counted, corruption_summary, costs_table, shown_sweep
 from wisetune.report.verdict import named, notes, summary
 from wisetune.results import Results, Study
 
@@ -29,6 +30,7 @@ def markdown(results: Results, title: str) -> str:
         f"```sh\n{study.command}\n```",
         f"## {baselines_table(board).heading}",
         grid(*_models(board)),
+        *_costs(board),
         *_along(board),
         *(
             ["## Under corruption", grid(("model", clean, f"mean of {words.counted(cells, 'corruption')}"), _corruptions(board))]
@@ -171,6 +173,28 @@ def _models(board: Board) -> tuple[Sequence[str], list[Sequence[str]]]:
     others = any(row["accuracy_gain"] is not None for row in rows)
     against = (f"accuracy against {than}", f"robustness against {than}") if others else ()
     return ("model", "accuracy", "robustness", *against), [_model(board, row)[: None if others else 3] for row in rows]
+
+
+def _costs(board: Board) -> Iterable[str]:
+    """What each way to tune costs; nothing where that was not asked for."""
+    table = costs_table(board)
+    if not table.rows:
+        return
+    columns = (
+        "model",
+        "values that train",
+        "of all, %",
+        "memory of a step",
+        "time of a step",
+        "delta file",
+        "MACs, published",
+        "MACs, true",
+    )
+    rows = []
+    for row in table.rows:
+        work = words.giga(row["macs_published"]), words.giga(row["macs_true"])
+        rows.append((board.called(row["method"]), f"{row['trainable']:,}", words.percent(row["share"]), *in_words(row)[1:], *work))
+    yield from ("## What each costs", grid(columns, rows), f"{costs_mean(board, table)} {MACS}")
 
 
 def _model(board: Board, row: dict[str, Any]) -> Sequence[str]:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, alpha_words
+from wisetune.report.costs import MACS, costs_mean
 from wisetune.report.looks import looks_of, thin
 from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.protocol import facts_of, sets_of
@@ -48,6 +49,8 @@ def page(results: Results) -> str:
         "seeds_of_choices": sorted({choice.seed for choice in results.chosen}),
         "steps": _steps(board, tables["steps"]),
         "heat": _heat(board, tables["corruptions"]),
+        "MACS": MACS,
+        "costs_mean": costs_mean(board, tables["costs"]),
         "clean": clean_counted(tables["corruption_summary"], "scan"),
         "confusions": _by_model(tables["confusion"]),
         "classes": _by_model(tables["classes"]),
@@ -70,7 +73,8 @@ def _environment() -> Environment:
         loader=PackageLoader("wisetune.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     own: dict[str, Callable[..., str]] = {"estimate": _cell, "gain": _gain, "tone": _tone, "plain": _plain, "counted": words.counted}
-    own |= {name: getattr(words, name) for name in ("percent", "chance", "points", "signed", "alpha", "split")}
+    spelled = ("percent", "chance", "points", "signed", "alpha", "split", "short", "size", "seconds", "times", "giga", "less")
+    own |= {name: getattr(words, name) for name in spelled}
     for name, function in own.items():
         made.filters[name] = function
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -112,9 +113,10 @@ def _tradeoff(board: Board, figure: Figure, wide: bool) -> None:
         labels.avoid(_at(chosen), 11)
         labels.put(f"chosen: {alpha_words(board.chosen())}", _at(chosen), THEME["gain"], weight="bold", size=12.5 if wide else 10.5, gap=13)
     # The reference is named first, while there is room.
-    for number, ((method, alpha), spot) in enumerate(sorted(shown.items(), key=lambda item: item[0] != Variant(board.reference))):
+    more = itertools.cycle(words.MORE_MARKS)
+    for (method, alpha), spot in sorted(shown.items(), key=lambda item: item[0] != Variant(board.reference)):
         if alpha is None:
-            mark = words.MARKS.get(method) or words.MORE_MARKS[number % len(words.MORE_MARKS)]
+            mark = words.MARKS.get(method) or next(more)
             _cross(axes, spot, THEME["ink"], 0.22)
             axes.plot(*_at(spot), mark, color=THEME["ink"], mec=THEME["paper"], mew=1.2, ms=9.5, zorder=7, clip_on=False)
             labels.avoid(_at(spot), 6)

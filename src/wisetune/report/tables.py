@@ -14,10 +14,12 @@ from wisetune.records import Role, wilson
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Place, as_fields, from_rows
-from wisetune.results import Chosen, Results, Row, Step, Variant
+from wisetune.results import Chosen, Cost, Results, Row, Step, Variant
 
 _BOUNDS = ("", "_low", "_high", "_sd")
 _COUNTS = ("seeds", "n", "objects")
+_AGAINST = {"memory": "memory_peak", "step": "step_seconds"}
+"""What of a cost is told against the reference's too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Table:
 def all_tables(results: Results) -> list[Table]:
     """Every table, in the order of the page."""
     board = Board(results)
-    made = [sweep_table(board), chosen_table(board), steps_table(board), baselines_table(board), probes_table(board)]
+    made = [sweep_table(board), chosen_table(board), steps_table(board), baselines_table(board), probes_table(board), costs_table(board)]
     return [
         *made,
         corruption_table(board),
@@ -99,6 +101,22 @@ def baselines_table(board: Board) -> Table:
     rows += [{"method": method, "rule": None, "alphas": [], **_model_fields(board, board.fixed(method))} for method in board.baselines()]
     heading = "Chosen models and baselines" if board.results.chosen else "Models"
     return Table("baselines", heading, columns, rows, board.where)
+
+
+def costs_table(board: Board) -> Table:
+    """What each way to tune gains against the reference and what it costs, the reference first; ``_against`` are its parts of the reference's."""
+    known, fields = board.results.costs, [field.name for field in dataclasses.fields(Cost)]
+    full = known.get(board.reference)
+    rows: list[dict[str, Any]] = []
+    for method in filter(known.__contains__, board.baselines()):
+        cost = known[method]
+        row = {"method": method, **_model_fields(board, board.fixed(method)), **dataclasses.asdict(cost)}
+        for name, field in _AGAINST.items():
+            ours, theirs = getattr(cost, field), getattr(full, field, None)
+            row[f"{name}_against"] = ours / theirs if ours is not None and theirs else None
+        rows.append(row)
+    columns = ("method", *_model_columns(), *fields, *(f"{name}_against" for name in _AGAINST))
+    return Table("costs", "What each gains and costs", columns, rows, board.where)
 
 
 def chosen_table(board: Board) -> Table:

@@ -8,8 +8,10 @@ from typing import Any
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Place, alpha_words
-from wisetune.report.conclusion import concluded
+from wisetune.report.comparison import compared
+from wisetune.report.conclusion import Conclusion, concluded
 from wisetune.report.rival import Rival, itself, judged, rival_of, told
+from wisetune.report.tables import costs_table
 from wisetune.results import OVER_SEEDS, Results
 
 _STORIES = ("ft", "lp", "lp-ft")
@@ -30,13 +32,18 @@ def summary(results: Results) -> dict[str, Any]:
     minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` and
     ``selected_on`` are None; without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to
     (``report.rival``), or None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
-    (None without validation data). ``model`` says which model the run's file is.
+    (None without validation data). ``model`` says which model the run's file is. A study that compares ways to tune has no rival, and in ``costs`` what
+    each gains and costs (the rows of that table).
     """
     board = Board(results)
     after, before, probing = board.chosen(), board.fixed(board.reference), board.fixed("lp")
     gain = {name: _plain(board.gain(name, after), words.difference) for name in _SCORES}
-    rival = rival_of(board, after)
+    rival = None if board.compares else rival_of(board, after)
     conclusion = concluded(board, after, rival)
+    beside = _beside(board, after, rival)
+    if board.compares:
+        text, beside = compared(board)
+        conclusion = Conclusion(text)
     return {
         "method": board.headline,
         "rule": board.rule if board.chose else None,
@@ -51,7 +58,8 @@ def summary(results: Results) -> dict[str, Any]:
         "rival": None if rival is None else _rival(rival),
         "conclusion": conclusion.text,
         "model": _file(board, conclusion.instead),
-        "sentences": [*filter(None, [conclusion.text]), *_verdict(board, after, before), *_beside(board, after, rival), _where(board)],
+        "costs": costs_table(board).rows,
+        "sentences": [*filter(None, [conclusion.text]), *_verdict(board, after, before), *beside, _where(board)],
         "notes": notes(board),
     }
 
@@ -65,6 +73,8 @@ def _file(board: Board, instead: str | None) -> str:
     told = f"This file is {called}the model of training seed {seed}" + (
         f", which has {scores} on the {words.split(board.split)} split." if scores else "."
     )
+    if board.compares:
+        return f"{told} Those of others: wisetune run ft --tuning TUNING, or wisetune run lp, with the same options."
     if instead is None:
         return told
     way = f": wisetune run {instead} with the same options makes its file" if instead in _STORIES else ""
@@ -131,14 +141,14 @@ def _unfit(board: Board) -> list[str]:
     scans = sum(study.task.counts.get("train", {}).values())
     trained = f"trained on {words.counted(scans, 'scan')}{f' by {study.fit}' if study.fit else ''}" if scans else "as it was trained here"
     below = f"{words.capital(ft)} is below {lp} in accuracy: {words.difference(behind.value, behind.low, behind.high)} points."
+    carried = ", and mixes of its weights carry that on" if board.sweeps else ""
     epochs, rate, more = "more epochs (--fit epochs=...)", "a lower rate (--fit lr=...)", "more labelled scans"
     if short := _cut_short(board.results):
         return [
-            f"{below} So {ft}, {trained}, is no model to judge these data by, and mixes of its weights carry that on: {short}. "
-            f"Try {epochs} first, then {rate} or {more}."
+            f"{below} So {ft}, {trained}, is no model to judge these data by{carried}: {short}. Try {epochs} first, then {rate} or {more}."
         ]
     return [
-        f"{below} So {ft}, {trained}, does not suit these data, and mixes of its weights carry that on. The usual reasons are too few epochs, too "
+        f"{below} So {ft}, {trained}, does not suit these data{carried}. The usual reasons are too few epochs, too "
         f"few labelled scans and too high a learning rate. Try {epochs}, {rate} or {more}."
     ]
 

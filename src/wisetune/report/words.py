@@ -14,7 +14,7 @@ ALPHA, DASH, MINUS, NBSP = "\u03b1", "\u2013", "\u2212", "\u00a0"
 
 MARKS = {"ft": "D", "lp": "s", "lp-ft": "^", "ft-low-lr": "v"}
 """In pictures, and in the order in which pages list them after the sweeps; any other method comes last."""
-MORE_MARKS = "Phx<>p"
+MORE_MARKS = "PhX<>pd8Ho"
 """Of methods that have none of their own."""
 
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
@@ -85,6 +85,50 @@ def alpha(value: float | None) -> str:
 def clouds(n: int, objects: int | None, noun: str = "cloud") -> str:
     """How many were measured: ``570 clouds of 84 objects``, ``570 clouds``."""
     return counted(n, noun) + ("" if objects is None else f" of {counted(objects, 'object')}")
+
+
+def short(count: float) -> str:
+    """A large number of values: ``22.1 M``, ``14.6 k``, ``132``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {letter}"
+    return f"{count:.0f}"
+
+
+def giga(count: float | None) -> str:
+    """Multiply-accumulates: ``4.957 G``, ``0.074 G``."""
+    return NOTHING if count is None else f"{count / 1e9:.3f} G"
+
+
+def size(count: float | None) -> str:
+    """Bytes: ``25.30 GiB``, ``0.3 MiB``, ``9.0 KiB``."""
+    if count is None:
+        return NOTHING
+    if count >= 1 << 30:
+        return f"{count / 2**30:.2f} GiB"
+    return f"{count / 2**20:.1f} MiB" if count >= 0.1 * 2**20 else f"{count / 2**10:.1f} KiB"
+
+
+def times(ratio: float | None) -> str:
+    """How many times as much: ``0.61x``; below a hundredth ``<0.01x``."""
+    if ratio is None:
+        return NOTHING
+    return "<0.01x" if 0 < ratio < 0.005 else f"{ratio:.2f}x"
+
+
+def less(ratio: float | None) -> str:
+    """By how much a size differs from another, of which it is so many parts: ``−53 %``."""
+    if ratio is None:
+        return NOTHING
+    text = f"{abs(100 * (ratio - 1)):.0f}"
+    return f"{'' if text == '0' else MINUS if ratio < 1 else '+'}{text} %"
+
+
+def seconds(value: float | None) -> str:
+    """A short time: ``1.05 s``, ``8.5 ms``."""
+    if value is None:
+        return NOTHING
+    return f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.1f} ms"
 
 
 def capital(text: str) -> str:
