@@ -255,7 +255,7 @@ def test_each_seed_is_trained():
     [
         (
             {"story": "wise-ft-pl"},
-            "there is no story 'wise-ft-pl'. Did you mean 'wise-ft-lp'? There are: ft Everything trains. lp Only a head",
+            "there is no story 'wise-ft-pl'. Did you mean 'wise-ft-lp'? There are: compare Tunings beside full",
         ),
         ({"story": "wise-ft:alphas=0,0.5,1"}, "Join the values of 'alphas' by +: alphas=0.0+0.5+1."),
         ({"story": "wise-ft:alphas="}, "a sweep was given no alphas; give some, joined by +, for example alphas=0+0.5+1"),
@@ -294,7 +294,7 @@ def test_a_slip_is_one_message_before_anything_is_read(world, changed, said):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"on": "nowhere"}, "--on: 'nowhere' is neither a path that is there nor a task. Tasks: demo, folder, npz"),
+        ({"on": "nowhere"}, "--on: 'nowhere' is neither a path that is there nor a task. Tasks: demo, few-shot, folder, npz"),
         ({"probe": "nowhere"}, "--probe: 'nowhere' is neither a path that is there nor a task"),
         ({"probe": "folder:nowhere"}, "--probe: there is no folder 'nowhere'"),
         ({"measure": "transfer:on=folder:nowhere"}, "--measure transfer: there is no folder 'nowhere'"),

@@ -147,10 +147,7 @@ def grafted(cell: Cell) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         cell.tuning.graft_into(model)
-        spec = model.head_spec
-        if not isinstance(model, Segmenter):
-            model = assemble(model.backbone, spec, model.classes)
-    return model.eval()
+        return assemble(model.backbone, model.head_spec, model.classes).eval()  # a head is built upon what was grafted
 
 
 @functools.cache

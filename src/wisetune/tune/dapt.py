@@ -27,6 +27,9 @@ from wisetune.tune._tokens import Seen, Shown, joined
 from wisetune.tune.graft import WHOLE, Graft, Grafting
 from wisetune.tune.tuning import Published
 
+_SLOT = "dapt"
+"""Under which DAPT grafts, also for what finds its neighbours there; a compiler cannot ask the tuning for it."""
+
 
 class DynamicAdapter(Graft, Uncalled):
     """``relu(w LN(z) + b) * [U gelu(D LN(z) + d) + u]`` (Zhou et al., CVPR 2024, eq. 5 and 6): the first factor is one number a token.
@@ -71,7 +74,7 @@ class DynamicBlock(nn.Module):
 
     def enter(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...]) -> None:
         """Into the norm before the MLP: what the norm keeps anyway is all that the adapter's gradient needs."""
-        affine = module.get_submodule(DAPT().slot)
+        affine = module.get_submodule(_SLOT)
         assert isinstance(affine, Affine)
         self._entered = module, affine, inputs[0]
 
