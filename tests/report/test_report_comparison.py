@@ -140,6 +140,7 @@ def test_page_and_markdown_have_costs_where_they_were_told(made: Results) -> Non
     text, plain = page(made), page(study((0,)))
     assert "What each gains and costs" in text
     assert "<td>2.3 k<small>0.2 % of all</small></td><td>42.9 MiB<small>−53 %</small></td><td>4.1 ms<small>0.01x</small></td>" in text
+    assert "The scans full fine-tuning got most wrong" in page(dataclasses.replace(made, clouds=study((0,)).clouds))
     assert "<span>Compared with</span><b>full fine-tuning</b>" in text
     assert "What each gains and costs" not in plain
     written = markdown(made, "A title")

@@ -26,7 +26,9 @@ def looks_of(board: Board) -> list[Look]:
     clouds, first = board.results.clouds, board.results.study.seeds[:1]
     wrong = [cloud for cloud in clouds if cloud.predicted != cloud.true]
     right = [cloud for cloud in clouds if cloud.predicted == cloud.true]
-    model = f"The model of seed {first[0]}" if len(board.seeds) > 1 and first else "The model"
+    # Of many models beside one another it is not clear which one is meant.
+    who = board.called(board.reference) if board.compares else "the model"
+    model = f"{words.capital(who)} of seed {first[0]}" if len(board.seeds) > 1 and first else words.capital(who)
     least = "the ones whose true class it found least probable"
     missed = _missed(board)
     found = []
@@ -35,10 +37,10 @@ def looks_of(board: Board) -> list[Look]:
         n = missed[0] if missed else None
         told = "" if missed is None else f"{model} took {n:,} of {words.counted(missed[1], 'test scan')} for something else. "
         which = "These are they" if n == len(wrong) else f"These are {least}"
-        found.append(Look("The scans the model got most wrong", f"{told}{which}.", wrong))
+        found.append(Look(f"The scans {who} got most wrong", f"{told}{which}.", wrong))
     if right:
         none = f"{model} took all of {words.counted(missed[1], 'test scan')} for what they are. " if missed and missed[0] == 0 else ""
-        found.append(Look("Right, but least sure", f"{none}Of the scans that the model classified right these are {least}.", right))
+        found.append(Look("Right, but least sure", f"{none}Of the scans that {who} classified right these are {least}.", right))
     return found
 
 
