@@ -92,6 +92,7 @@ def test_the_page_of_memory_in_the_docs_is_the_one_that_is_made(benchmark, monke
     assert numbers.sub("*", made) == numbers.sub("*", kept)
 
 
+@pytest.mark.slow
 def test_a_tuning_stands_beside_the_official_code_that_it_is_nearest_to(benchmark):
     page = benchmark("memory_page")
     found = page.count("point-mae-mini")

@@ -71,7 +71,7 @@ def test_a_folder_without_classes_is_said_to_have_none(world):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("check", "nowhere"), "'nowhere' is neither a path that is there nor a task. Tasks: demo, folder, npz"),
+        (("check", "nowhere"), "'nowhere' is neither a path that is there nor a task. Tasks: demo, few-shot, folder, npz"),
         (
             ("check", "mine.safetensors"),
             "'mine.safetensors' holds no data set. Give a folder of clouds, with one sub-folder a class, or an .npz",

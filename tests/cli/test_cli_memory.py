@@ -21,7 +21,7 @@ def test_a_table_beside_full_fine_tuning():
 
 
 def test_as_json_with_options():
-    words = ("memory", "all", "--backbone", "point-mae-mini", "--batch", 4, "--classes", 3, "--head", "linear", "--json")
+    words = ("memory", "linear", "lora:rank=4", "--backbone", "point-mae-mini", "--batch", 4, "--classes", 3, "--head", "linear", "--json")
     kept, again, math = (wisetune(*words, *more).json for more in ((), ("--recompute",), ("--attention", "math")))
     assert (kept["batch"], kept["classes"], kept["head"]) == (4, 3, "linear")
     assert {"full", "linear"} <= {row["tuning"] for row in kept["tunings"]}

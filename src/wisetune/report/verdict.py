@@ -32,7 +32,7 @@ def summary(results: Results) -> dict[str, Any]:
     minus before, and None where they are one model, of robustness where they are one backbone. Where no alpha was chosen ``rule`` and
     ``selected_on`` are None; without a sweep ``alpha`` is empty. ``rival`` is the baseline that the chosen model has to stand up to
     (``report.rival``), or None: its ``method``, scores as above, ``gain`` (after minus it), and whether it ``dominates``, here and ``on_val``
-    (None without validation data). ``model`` says which model the run's file is. A study that compares ways to tune has no rival, and in ``costs`` what
+    (None without validation data). ``model`` says which model the run's file is. A study that compares ways to tune has no rival, but ``costs``: what
     each gains and costs (the rows of that table).
     """
     board = Board(results)
@@ -58,7 +58,7 @@ def summary(results: Results) -> dict[str, Any]:
         "rival": None if rival is None else _rival(rival),
         "conclusion": conclusion.text,
         "model": _file(board, conclusion.instead),
-        "costs": costs_table(board).rows,
+        **({"costs": rows} if (rows := costs_table(board).rows) else {}),
         "sentences": [*filter(None, [conclusion.text]), *_verdict(board, after, before), *beside, _where(board)],
         "notes": notes(board),
     }
