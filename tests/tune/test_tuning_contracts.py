@@ -186,18 +186,19 @@ def one_graph(backend: str, *names: str) -> None:
     words = [sys.executable, str(Path(__file__).with_name("one_graph.py")), backend, *names]
     done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == len(names or EVERY)
+    assert len(done.stdout.splitlines()) == len(names)
 
 
 def test_it_is_one_graph():
-    """Those that keep something between two calls; the slow test has all."""
+    """Those that keep something between two calls; the slow test has more."""
     one_graph("eager", *(f"{tuning}-point-mae-classes" for tuning in ("dapt:rank=4", "prefix:length=3,hidden=5")))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_it_is_one_graph_forward_and_back_everywhere():
-    one_graph("aot_eager")
+def test_it_is_one_graph_forward_and_back():
+    """One cell in a dozen: each compiles for seconds."""
+    one_graph("aot_eager", *map(str, EVERY[::12]))
 
 
 def test_two_in_turn():
