@@ -71,17 +71,27 @@ def closed(cell: Cell, model: Model) -> tuple[str, ...]:
     return tuple(f"backbone.{stage.sites[-1].block}.dapt.affine." for stage in unread)
 
 
+def forgotten(cell: Cell, name: str) -> bool:
+    """Whether only rounding reaches it: what shifts all that a norm over the batch or a softmax centres, and attention to oneself alone."""
+    alone = cell.family == "point-m2ae" and ".encoder_blocks.0." in name and ".qkv.lora." in name
+    return name.endswith((".bias", ".beta")) or alone
+
+
 @every
 def test_what_is_declared_trains_and_nothing_else_moves(cell):
-    model = cells.tuned(cell)
+    model = cells.tuned(cell).double()
     before = bits(model.state_dict())
     chosen = cell.tuning.parameters(model)
     assert {name for name, value in model.named_parameters() if value.requires_grad} == set(chosen)
     for module in cell.tuning.in_training(model):
         module.train()
-    F.cross_entropy(answer(model).flatten(0, -2), torch.arange(answer(model).flatten(0, -2).shape[0]) % 3).backward()
-    dead = {name for name, value in chosen.items() if value.grad is None or not value.grad.any()}
-    assert dead == {name for name in chosen if name.startswith(closed(cell, model) or "nothing")}
+    said = answer(model, DOUBLE).flatten(0, -2)
+    F.cross_entropy(said, torch.arange(len(said)) % 3).backward()
+    strength = {name: 0.0 if value.grad is None else float(value.grad.abs().max()) for name, value in chosen.items()}
+    dead = {name for name, value in strength.items() if value <= 1e-12 * max(strength.values())}
+    unseen = {name for name in chosen if name.startswith(closed(cell, model) or "nothing")}
+    assert unseen <= dead
+    assert all(forgotten(cell, name) for name in dead - unseen), sorted(dead - unseen)
     assert all(value.grad is None for name, value in model.named_parameters() if name not in chosen)
     torch.optim.SGD(chosen.values(), lr=0.1).step()
     backbone, now = cells.start(cell), bits(model.state_dict())
