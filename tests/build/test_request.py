@@ -14,6 +14,7 @@ from wisetune.build import request as module
 from wisetune.build.estimator import Classifier
 from wisetune.build.request import NO_PROBE, NO_PROBES, Request, weights_of
 from wisetune.cli import run as command
+from wisetune.cli.asked import Asked
 from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.keep.ewc import Ewc
 from wisetune.measure.svm import Svm
@@ -121,7 +122,7 @@ def test_the_command_and_the_class_ask_for_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr("wisetune.build.job.Runner", asked)
     monkeypatch.setattr(estimator, "Runner", asked)
     with pytest.raises(Stop) as typed:
-        command.run("wise-ft-lp", from_="point-mae-mini", on="demo:scans", out=tmp_path, corruption="none")
+        command.run("wise-ft-lp", asked=Asked(from_="point-mae-mini", on="demo:scans", out=tmp_path, corruption="none"))
     with pytest.raises(Stop) as called:
         Classifier().fit("demo:scans")
     # What both are told is in the words of each.
@@ -129,7 +130,7 @@ def test_the_command_and_the_class_ask_for_the_same(monkeypatch, tmp_path):
 
 
 def test_defaults_stand_once():
-    for place in (command.run, Classifier):
+    for place in (command.run, Asked, Classifier):
         names = {"fit": "fit", "head_fit": "head_fit", "head": "head", "rule": "rule", "story": "story", "start": "start"}
         for name, parameter in inspect.signature(place).parameters.items():
             if name in names and parameter.default is not inspect.Parameter.empty:

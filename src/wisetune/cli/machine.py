@@ -9,8 +9,37 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cyclopts import Parameter
+
+from wisetune.cli.kinds import CountOrNone, Word
 from wisetune.errors import StorageError, UsageError
 
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where to work, and whether to tell how far it is."""
+
+    device: Word = "auto"
+    """auto, cpu, cuda or mps."""
+    threads: CountOrNone = None
+    """CPU threads; part of what makes results on a CPU bit-identical. Default: torch's."""
+    quiet: bool = False
+    """No progress."""
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class Working(Machine):
+    """Where to work, how much of it, and what to print."""
+
+    json: bool = False
+    """The summary as JSON on stdout."""
+    dry_run: bool = False
+    """Say what would be done, how large it is and about how long it takes; train nothing."""
+
+
+ANYWHERE, HERE = Machine(), Working()
 GOES_ON = "; the same command goes on from here"
 NOT_BEGUN = " before the work began; the same command starts it"
 DRY = "; a dry run leaves nothing to go on with"

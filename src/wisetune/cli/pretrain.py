@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from wisetune.cli.kinds import CountOrNone, Options, Tasks, Word
+from wisetune.cli.kinds import Options, Tasks, Word
+from wisetune.cli.machine import ANYWHERE, GOES_ON, NOT_BEGUN, Machine, command_line, folder_for, if_stopped, set_threads
 
 
 def pretrain(
@@ -17,9 +18,7 @@ def pretrain(
     out: Path,
     options: Options = "",
     half: bool = False,
-    threads: CountOrNone = None,
-    device: Word = "auto",
-    quiet: bool = False,
+    machine: Machine = ANYWHERE,
 ) -> int:
     """Pre-train a backbone by masked reconstruction, with a contrast between views unless options say contrast=0. Labels are not used.
 
@@ -44,25 +43,20 @@ def pretrain(
         Options of pre-training, for example epochs=100,batch=64,seed=1; wisetune options pretrain lists them all.
     half
         Store in half precision.
-    threads
-        CPU threads; part of what makes weights from a CPU bit-identical. Default: torch's.
-    device
-        auto, cpu, cuda or mps.
-    quiet
-        No progress.
+    machine
+        Where to work.
     """
     from wisetune.build.bar import Bar
     from wisetune.build.pretraining import run_pretraining
-    from wisetune.cli.machine import GOES_ON, NOT_BEGUN, command_line, folder_for, if_stopped, set_threads
     from wisetune.cli.session import Session
     from wisetune.errors import UsageError, did_you_mean, naming
     from wisetune.fit.pretrain import Pretrain
     from wisetune.nets.create import BACKBONES, masking_of, parse_backbone
-    from wisetune.runtime import device as device_of
+    from wisetune.runtime import device
 
     if not on + on_y:
         raise UsageError("there are no shapes to learn from. Give them with --on TASK, or with --on-y TASK where y points up.")
-    set_threads(threads)
+    set_threads(machine.threads)
     folder_for("a backbone", out)
     family, _ = BACKBONES.divide(backbone)
     if family in BACKBONES.names():
@@ -72,7 +66,7 @@ def pretrain(
     spec = parse_backbone(backbone if ":" in backbone else f"{backbone}-{size}")
     with naming("--options"):
         chosen = Pretrain.from_options(options)
-    where = device_of(device)
+    where = device(machine.device)
     session = Session(command_line())
 
     def begun(state: str) -> None:
@@ -81,7 +75,7 @@ def pretrain(
         session.write(out)
         leaves.said = GOES_ON
 
-    with if_stopped(NOT_BEGUN) as leaves, Bar(quiet) as bar:
+    with if_stopped(NOT_BEGUN) as leaves, Bar(machine.quiet) as bar:
         file, log = run_pretraining(
             spec,
             chosen,

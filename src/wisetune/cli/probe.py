@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
-from wisetune.cli.kinds import Count, CountOrNone, Counts, Word, Words
+from wisetune.cli.kinds import Count, Counts, Word, Words
+from wisetune.cli.machine import ANYWHERE, Machine, command_line, set_threads
 from wisetune.errors import counted
 
 
@@ -42,9 +43,7 @@ def probe(
     family: Words = (),
     json: bool = False,
     markdown: Path | None = None,
-    threads: CountOrNone = None,
-    device: Word = "auto",
-    quiet: bool = False,
+    machine: Machine = ANYWHERE,
 ) -> int:
     """How good a backbone's frozen features are, beside random backbones of the same architecture.
 
@@ -78,35 +77,30 @@ def probe(
         The numbers as JSON on stdout.
     markdown
         Write a section for the model card here, with command, table, versions and time.
-    threads
-        CPU threads. Default: torch's.
-    device
-        auto, cpu, cuda or mps.
-    quiet
-        No progress.
+    machine
+        Where to work.
     """
     from wisetune.build.bar import Bar
     from wisetune.build.probing import Asked, contest
     from wisetune.build.probing import probe as run_probe
-    from wisetune.cli.machine import command_line, set_threads
     from wisetune.data.tasks import parse_task
     from wisetune.errors import UsageError
     from wisetune.files import write_text
     from wisetune.report.probing import markdown as markdown_of
     from wisetune.report.probing import text
-    from wisetune.runtime import device as device_of
+    from wisetune.runtime import device
 
     if len(per_class) not in (1, len(on)):
         raise UsageError(
             f"--per-class was given {counted(len(per_class), 'time')} for {counted(len(on), 'task')}; give it once for all, or once for each."
         )
-    set_threads(threads)
+    set_threads(machine.threads)
     if markdown is not None and markdown.is_dir():
         raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'probes.md'}.")
     limits = per_class * len(on) if len(per_class) == 1 else per_class
     asked = [Asked(parse_task(task), "y" if task.option == "--on-y" else "z", limit) for task, limit in zip(on, limits, strict=True)]
-    with Bar(quiet) as bar:
-        probing = run_probe(contest(backbones, random, backbone, family), asked, bar, device_of(device), draws=draws, c=c, turn=turn)
+    with Bar(machine.quiet) as bar:
+        probing = run_probe(contest(backbones, random, backbone, family), asked, bar, device(machine.device), draws=draws, c=c, turn=turn)
     print(jsonlib.dumps(probing.to_json(), indent=2) if json else text(probing))
     if markdown is not None:
         write_text(markdown, markdown_of(probing, command_line()))

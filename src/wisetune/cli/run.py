@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from wisetune.build.request import Request, idle_options, job_of, weights_of
-from wisetune.cli.kinds import Count, CountOrNone, Measures, Options, Tasks, Weights, Word, WordOrNone
-from wisetune.cli.kinds import Task as TaskText
-from wisetune.cli.machine import DRY, GOES_ON, NOT_BEGUN, Leaves, command_line, folder_for, if_stopped, set_threads
+from wisetune.cli.asked import Asked, seeds_of
+from wisetune.cli.kinds import Count, CountOrNone, Word, WordOrNone
+from wisetune.cli.machine import DRY, GOES_ON, HERE, NOT_BEGUN, Leaves, Working, command_line, folder_for, if_stopped, set_threads
 from wisetune.errors import UsageError, counted, naming
 from wisetune.runtime import duration
 
@@ -30,46 +30,14 @@ if TYPE_CHECKING:
 DEMO = Request("demo:scans", probes=("demo:objects",), probe_c="0.01", fit="epochs=8,lr=0.001,drop-path=0.1", corruption="items=100")
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Machine:
-    """Where and how to run."""
-
-    device: Word = "auto"
-    """auto, cpu, cuda or mps."""
-    threads: CountOrNone = None
-    """CPU threads; part of what makes results on a CPU bit-identical. Default: torch's."""
-    quiet: bool = False
-    """No progress."""
-    json: bool = False
-    """The summary as JSON on stdout."""
-    dry_run: bool = False
-    """Say what would be done, how large it is and about how long it takes; train nothing."""
-
-
-HERE = Machine()
-
-
 def run(
     story: str,
     *,
-    from_: Annotated[Weights, Parameter(name="--from")],
-    on: TaskText,
-    out: Path,
-    backbone: WordOrNone = None,
-    family: WordOrNone = None,
-    probe: Tasks = (),
-    measure: Measures = (),
-    probe_c: Word = Request.probe_c,
-    seeds: Count = 1,
-    head: Word = Request.head,
+    asked: Asked,
     tuning: Word = Request.tuning,
-    fit: Options = Request.fit,
-    head_fit: Options = Request.head_fit,
-    corruption: Options = Request.corruption,
     rule: Annotated[Literal["interval", "greedy"], Parameter(metavar="RULE")] = Request.rule,
     keep: WordOrNone = None,
-    machine: Machine = HERE,
+    machine: Working = HERE,
 ) -> int:
     """Tune a pre-trained model on your data, measure what it gains and what it forgets, and write the evidence to --out.
 
@@ -80,65 +48,22 @@ def run(
     story
         What to do: wise-ft-lp (sweep, recommended), wise-ft, lp-ft, ft or lp; with options, for example wise-ft-lp:alphas=0+0.5+1; wisetune
         options wise-ft-lp lists them.
-    from_
-        Pre-trained weights: a shipped name (point-mae-mini), a file, or random:point-mae-mini.
-    on
-        The task to tune on: folder:DIR, npz:FILE, demo:scans, with options such as val=0.2 or seed=1.
-    out
-        Folder for the report, the tables, the model, and the store from which a killed run goes on.
-    backbone
-        The architecture of a released checkpoint given with --from, for example point-mae-scanobjectnn.
-    family
-        Whose that checkpoint is, where the backbone is to begin with another family's encoder: recon with a point-mae.
-    probe
-        Another labelled data set on which robustness is measured by a linear SVM on features; may be given several times. Default: demo:objects.
-    measure
-        A further measure, for example transfer:on=[folder:other]; may be given several times.
-    probe_c
-        C of the probes' SVM: cv chooses it by cross-validation for every backbone; a number fixes it.
-    seeds
-        How many training seeds (0, 1, ...). Differences between methods need at least 3.
-    head
-        linear, or mlp1, mlp2, mlp3 (the heads of published classifiers; wisetune options mlp3).
+    asked
+        What to begin with, what to tune on, how, and what to measure.
     tuning
         How the backbone is tuned: full, or a small part of it or beside it, such as lora:rank=8 or dapt; wisetune options tuning lists them.
-    fit
-        Options of fine-tuning, for example epochs=50,lr=0.0005,augment=rotate-z+scale-translate,select=best, or official for the training
-        of the released code; wisetune options fit lists them all.
-    head_fit
-        Options of training a head on frozen features, of the same kind.
-    corruption
-        Options of the corruption measure (items=0 takes all test clouds; wisetune options corruption lists them), or none.
     rule
         How alpha is recommended: interval (the most robust with no loss shown and at most 1 point seen) or greedy (WiSE-FT-LP's rule, 0.1 points).
     keep
         A penalty that holds every training of a backbone near its start: ewc:weight=10, l2-sp:weight=0.01, or of lp-ft lwf; wisetune options ewc
         lists their options.
     machine
-        Where and how to run.
+        Where and how to work.
     """
-    request = Request(
-        on=on,
-        start=from_,
-        story=story,
-        backbone=backbone,
-        family=family,
-        probes=probe,
-        probe_c=probe_c,
-        measures=measure,
-        seeds=seeds_of(seeds),
-        head=head,
-        tuning=tuning,
-        fit=fit,
-        head_fit=head_fit,
-        corruption=corruption,
-        rule=rule,
-        keep=keep,
-    )
-    return carry_out(request, out, machine)
+    return carry_out(asked.request(story, tuning=tuning, rule=rule, keep=keep), asked.out, machine)
 
 
-def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: CountOrNone = None, machine: Machine = HERE) -> int:
+def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: CountOrNone = None, machine: Working = HERE) -> int:
     """The main job on data and weights that ship with wisetune, offline: scans of furniture, and what their tuning costs elsewhere.
 
     Parameters
@@ -150,26 +75,19 @@ def demo(*, out: Path = Path("wisetune-demo"), seeds: Count = 1, labelled: Count
     labelled
         Train on so many scans of each class. With few, training a head alone may be best: where does the trade-off begin? Default: all.
     machine
-        Where and how to run.
+        Where and how to work.
     """
     on = DEMO.on if labelled is None else f"{DEMO.on},labelled={labelled}"
     return carry_out(replace(DEMO, on=on, seeds=seeds_of(seeds)), out, machine)
 
 
-def seeds_of(count: int) -> tuple[int, ...]:
-    """So many training seeds, from 0 on."""
-    if count < 1:
-        raise UsageError(f"--seeds is {count}; it must be at least 1.")
-    return tuple(range(count))
-
-
-def carry_out(request: Request, out: Path, machine: Machine) -> int:
+def carry_out(request: Request, out: Path, machine: Working) -> int:
     """What a command asks for, to its end."""
     with if_stopped(DRY if machine.dry_run else NOT_BEGUN) as leaves:
         return _work_on(request, out, machine, leaves)
 
 
-def _work_on(request: Request, out: Path, machine: Machine, leaves: Leaves) -> int:
+def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> int:
     from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
     from wisetune.build.job import Runner
@@ -289,8 +207,8 @@ def _seen(root: Path, tell: Tell) -> Iterator[Store]:
         yield Store(Path(folder), tell=tell)
 
 
-def _plan(runner: Runner, machine: Machine) -> None:
-    """What would be done: data, trees, size, time by a short trial of this machine."""
+def _plan(runner: Runner, machine: Working) -> None:
+    """What would be done: data, trees, size, time by a short trial of this work."""
     from wisetune.build.work import plan as plan_of
 
     plan = plan_of(runner)
