@@ -85,9 +85,15 @@ def _probing(backbone: str, points: torch.Tensor, rounds: int) -> Comparison:
     optimiser = torch.optim.AdamW(Linear().parameters(model).values(), lr=1e-4)
     model.head.train()
     groups, labels = model.group(points), torch.arange(len(points)) % _CLASSES
-    kept = _features(model, groups, moves=False)
-    again = lambda: _train(model, optimiser, lambda: _features(model, groups, moves=False), labels)  # noqa: E731
-    return compare("probing, features kept", lambda: _train(model, optimiser, lambda: kept, labels), again, rounds)
+    features = _features(model, groups, moves=False)
+
+    def kept() -> float:
+        return _train(model, optimiser, lambda: features, labels)
+
+    def computed_again() -> float:
+        return _train(model, optimiser, lambda: _features(model, groups, moves=False), labels)
+
+    return compare("probing, features kept", kept, computed_again, rounds)
 
 
 if __name__ == "__main__":

@@ -373,13 +373,13 @@ class _Match:
             )
 
     def _others(self) -> Iterator[str]:
-        """Families that share names and shapes differ in how they cut patches, and in what they hold to be pre-trained."""
+        """A file that looks like another family's alone: families that share names differ in how they cut patches."""
+        # Where names and sizes are those of several, the model's among them, whoever named the model has said whose it is.
         if self.family is not None or self.of_tuned:
             return
         looks, own = identify(self.shapes), self.backbone.spec.name
-        others = [name for name in looks.families if name != own]
-        if others and not looks.front:
-            whose = f"{' or '.join(others)}{' too' if own in looks.families else ''}"
+        if looks.families and own not in looks.families and not looks.front:
+            whose = " or ".join(looks.families)
             yield f"its names and sizes are those of {whose}, and it is read as {an(own)}; {spelled('family', own)} says that it is one"
 
     def _coverage(self) -> float:
