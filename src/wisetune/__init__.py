@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wisetune.nets.files.delta import save_delta
     from wisetune.nets.files.official import LoadReport
     from wisetune.nets.files.pretrained import resolve
-    from wisetune.nets.files.save import save_model
+    from wisetune.nets.files.save import save_backbone, save_model
     from wisetune.tune.create import create
     from wisetune.tune.folding import fold
     from wisetune.tune.saved import load_delta, load_model, load_official, official_state
@@ -49,6 +49,7 @@ _HOMES = {
     "parse_task": "data.tasks",
     "part_iou": "measure.part_iou",
     "resolve": "nets.files.pretrained",
+    "save_backbone": "nets.files.save",
     "save_delta": "nets.files.delta",
     "save_model": "nets.files.save",
 }
@@ -72,6 +73,7 @@ __all__ = [
     "parse_task",
     "part_iou",
     "resolve",
+    "save_backbone",
     "save_delta",
     "save_model",
 ]

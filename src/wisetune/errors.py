@@ -10,7 +10,8 @@
     ├── StorageError              73   the store or an output file or folder cannot be written, read or moved
     └── Busy                      75   another process holds this run
 
-Each message says what was asked, what is there, and what to do. Exit codes follow BSD sysexits; 130 is ctrl-C.
+Each message says what was asked, what is there, and what to do. Exit codes follow BSD sysexits; 130 is ctrl-C,
+143 SIGTERM: 128 and the signal's number, as shells have it.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def test_terminated_the_same_command_goes_on_and_ends_with_the_same_model(world,
         hours = itertools.count()
         patch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 3600.0 * next(hours)))  # every epoch is saved
         done = wisetune(*job("ft", fit=fit), "--quiet")
-    assert (done.code, done.out, done.error) == (130, "", "wisetune: interrupted; the same command goes on from here.\n")
+    assert (done.code, done.out, done.error) == (143, "", "wisetune: interrupted; the same command goes on from here.\n")
     assert not built()
     told = wisetune("doctor", "out").out.splitlines()
     assert told[-2].startswith(

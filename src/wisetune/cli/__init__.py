@@ -1,7 +1,7 @@
 """The command line: parses, prints, and exits with documented codes. Commands are imported when used, torch when something is computed.
 
 Exit codes: 0 done; 2 a wrong command, option or spec; 65 data, weights or a run that are missing or cannot be used; 69 an optional library is
-missing; 70 training met numbers that are not finite; 73 the disk refuses; 75 somebody else is using it; 130 interrupted.
+missing; 70 training met numbers that are not finite; 73 the disk refuses; 75 somebody else is using it; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from wisetune.errors import StorageError, UsageError, WisetuneError, as_typed
 _IMPORT = "--import"
 """Before the command: a module of the user's own, which files may then name."""
 EPILOGUE = (
-    "Exit codes: 0 done, 2 usage, 65 data, weights or run missing or bad, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted."
+    "Exit codes: 0 done, 2 usage, 65 data, weights or run missing or bad, 69 missing extra, 70 training, 73 disk, 75 busy, 130 interrupted, "
+    "143 terminated."
 )
 
 app = App(
@@ -73,7 +74,7 @@ several times slower, each thread burning what the other needs; this many costs 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a user's mistake is one message on stderr and never a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read when torch is loaded, which no command has done yet
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stopped:
         # A command that keeps what it has done says what is true of it (``machine.if_stopped``); the others say nothing.
         print(f"wisetune: interrupted{stopped.args[0] if stopped.args else ''}.", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stopped, _Terminated) else signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has gone; python would complain once more while closing stdout.
         _silence()
@@ -125,5 +126,9 @@ def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Terminated(KeyboardInterrupt):
+    """By SIGTERM, as schedulers do: all that an interrupt ends ends as well."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated

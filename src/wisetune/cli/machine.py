@@ -62,8 +62,9 @@ def if_stopped(said: str) -> Iterator[Leaves]:
     leaves = Leaves(said)
     try:
         yield leaves
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(leaves.said) from None
+    except KeyboardInterrupt as stopped:
+        stopped.args = (leaves.said,)
+        raise
 
 
 def command_line() -> str:

@@ -10,6 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+import wisetune
 from net_samples import TINY, TINY_OPTIONS, TINY_PLAIN, cloud, same_state
 from wisetune.errors import BadFile, StorageError, UsageError, WeightsError
 from wisetune.nets.create import create, fresh_backbone
@@ -73,6 +74,16 @@ def test_card(path, model):
 def test_a_loaded_model_can_be_saved_again_and_is_the_same_bytes(path, tmp_path):
     save_model(tmp_path / "again.safetensors", load_model(path), read_card(path).about)
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_the_way_to_save_a_headless_model_is_public(tmp_path):
+    bare = create("point-mae", **TINY_OPTIONS)
+    with pytest.raises(UsageError, match=r"write its backbone: wisetune\.save_backbone\('mine.safetensors', model\.backbone\)"):
+        save_model(tmp_path / "b.safetensors", bare)
+    wisetune.save_backbone(tmp_path / "b.safetensors", bare.backbone)
+    assert same_state(wisetune.resolve(tmp_path / "b.safetensors").load(), bare.backbone)
+    with pytest.raises(UsageError, match=r"given PosixPath and Model; it takes a path and a backbone"):
+        wisetune.save_backbone(tmp_path / "b.safetensors", bare)
 
 
 def test_backbone_alone(tmp_path, path, model):

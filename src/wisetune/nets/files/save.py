@@ -80,7 +80,7 @@ def said_of(path: str | Path, model: Headed) -> dict[str, Any]:
     if model.headless:
         raise UsageError(
             "this model has no head, and save_model writes whole models. Give classes= to create, or write its backbone: "
-            "wisetune.nets.files.save.save_backbone('mine.safetensors', model.backbone)."
+            "wisetune.save_backbone('mine.safetensors', model.backbone)."
         )
     if model.head_spec is None or not model.classes:
         raise UsageError(
@@ -95,7 +95,12 @@ def said_of(path: str | Path, model: Headed) -> dict[str, Any]:
 
 
 def save_backbone(path: str | Path, backbone: Backbone, about: Mapping[str, Any] | None = None, *, half: bool = False) -> str:
-    """Write a backbone without a head, into which nothing was grafted; as ``save_model`` else."""
+    """Write a backbone without a head, into which nothing was grafted, for ``resolve`` and ``--from``; as ``save_model`` else."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(backbone, Backbone):
+        raise UsageError(
+            f"save_backbone was given {type(path).__name__} and {type(backbone).__name__}; it takes a path and a backbone: "
+            "wisetune.save_backbone('mine.safetensors', model.backbone)."
+        )
     if backbone.grafts or unexplained(backbone):
         _refuse_additions(path, backbone, told(backbone), "Save the whole model, with its head.")
     return write(Path(path), _stored(backbone.state_dict(), half), {"format": FORMAT, "backbone": backbone.spec.in_full()}, about)
