@@ -129,7 +129,8 @@ class Study:
     ``start`` is what the weights were called when they were asked for, ``architecture`` their backbone, ``start_weights`` their digest.
     ``selection`` says what was selected on what. ``methods`` are the words for each; one without any is called by its own name.
     ``seconds`` is the wall time of all calls of the command that did something, data already loaded. Of ``trainings`` the first call ``found``
-    so many in the store, done or begun: those are not in it. ``keep`` is the penalty of every training of a backbone.
+    so many in the store, done or begun: those are not in it. ``keep`` is the penalty of every training of a backbone. ``fit``, ``gentle_fit`` and
+    ``head_fit`` are empty where the story has no training of that kind.
     """
 
     story: str

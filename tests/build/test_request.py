@@ -12,7 +12,7 @@ from children import environment
 from wisetune.build import estimator
 from wisetune.build import request as module
 from wisetune.build.estimator import Classifier
-from wisetune.build.request import NO_PROBE, NO_PROBES, Request, weights_of
+from wisetune.build.request import NO_PROBE, NO_PROBES, UNPROBED, Request, idle_options, weights_of
 from wisetune.cli import run as command
 from wisetune.cli.asked import Asked
 from wisetune.errors import DataError, UsageError, WeightsError
@@ -176,3 +176,28 @@ def test_one_word_asks_for_the_official_training():
     assert (job.head_fit.lr, job.head_fit.group) == (1e-4, ("head.",))
     with pytest.raises(UsageError, match=r"^--fit: official names no training here"):
         job_of(dataclasses.replace(BARE, fit="official"), typed=True)
+
+
+@pytest.mark.parametrize("story", ["ft", "lp", "lp-ft", "compare:tunings=bitfit"])
+def test_a_story_that_chooses_no_alpha_needs_no_probe(story):
+    request = dataclasses.replace(BARE, story=story, probes=("none",), probe_c="0.1", measures=("transfer:on=npz:d.npz",))
+    # The bundled objects have too few points for it, which matters no more.
+    job = job_of(dataclasses.replace(request, start="random:point-mae"))
+    assert (job.measures, job.warnings) == ((Transfer("npz:d.npz"),), (UNPROBED,))
+    assert idle_options(request, job) == ("--probe-c does nothing here: there is no probe.",)
+
+
+def test_alpha_is_not_chosen_without_a_probe():
+    request = dataclasses.replace(BARE, story="wise-ft:alphas=0.5", probes=("none",))
+    with pytest.raises(
+        UsageError, match=r"^wise-ft chooses alpha for the robustness that .*Give a probe \(probes=\['folder:DIR'\]\).*lp or lp-ft\.$"
+    ):
+        job_of(request)
+    with pytest.raises(UsageError, match=r"^--probe: .*\(--probe TASK\).*; or wisetune compare\.$"):
+        job_of(request, typed=True)
+    # A measure of robustness that is no --probe does as well.
+    probed = job_of(dataclasses.replace(request, measures=("svm:on=npz:b.npz",)))
+    assert [measure.name for measure in probed.measures] == ["svm"]
+    assert UNPROBED not in probed.warnings
+    with pytest.raises(UsageError, match=r"none stands for no probe, and there is another: npz:b.npz"):
+        job_of(dataclasses.replace(request, story="ft", probes=("none", "npz:b.npz")))

@@ -44,7 +44,7 @@ _SHOWN = 10
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
     "start": ((str, Path), "the name of pre-trained weights or a file, such as 'point-mae-mini'"),
     "story": ((str,), "the name of a story, such as 'wise-ft-lp'"),
-    "probes": ((str, Path), "a list of tasks, such as ['folder:other']; an empty one for the bundled objects"),
+    "probes": ((str, Path), "a list of tasks, such as ['folder:other']; an empty one for the bundled objects, or 'none'"),
     "fit_options": ((str,), "text, such as 'epochs=30,lr=0.001'"),
     "head_fit_options": ((str,), "text, such as 'epochs=100,lr=0.003'"),
     "head": ((str,), f"one of {', '.join(HEADS)}"),
@@ -75,7 +75,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     Args:
         start: pre-trained weights (see ``wisetune.resolve``).
         story: what to do; ``ft``, ``lp`` and ``lp-ft`` tune without a sweep.
-        probes: tasks on which robustness is measured; the bundled CAD objects if none.
+        probes: tasks on which robustness is measured; the bundled CAD objects if it is empty; ``none`` measures none, of a story without a sweep.
         fit_options, head_fit_options: of full fine-tuning and of training a head, as after ``--fit`` and ``--head-fit`` on the command line.
         head: ``linear``, ``mlp1``, ``mlp2`` or ``mlp3``.
         rule: how alpha is recommended.

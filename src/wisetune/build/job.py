@@ -159,6 +159,10 @@ class Runner:
         """The fits of the story's trees, each once."""
         return list(dict.fromkeys(fit for _, fit in self._tunings()))
 
+    def _used(self, fit: Fit) -> str:
+        """How one kind of training is spelled; empty where the story has none of it."""
+        return str(fit) if fit in self._fits() else ""
+
     def _weights(self) -> str:
         """Which epoch's weights are kept: one sentence, or where kinds of training differ in it one a kind."""
         kinds = dict.fromkeys((tuning.moves_features, fit.select) for tuning, fit in self._tunings())
@@ -391,10 +395,10 @@ class Runner:
             probes=[self._described(text, str(measure)) for measure in job.measures for text in measure.needs],
             seeds=list(job.seeds),
             head=str(job.head),
-            fit=str(job.fit),
+            fit=self._used(job.fit),
             tuning=str(job.tuning),
-            gentle_fit=str(job.gentle_fit),
-            head_fit=str(job.head_fit),
+            gentle_fit=self._used(job.gentle_fit),
+            head_fit=self._used(job.head_fit),
             rule=job.rule,
             corruption=None if job.corruption is None else str(job.corruption),
             selection=(

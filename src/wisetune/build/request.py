@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Rule = Literal["interval", "greedy"]
 _PROBES = ("demo:objects",)
+NONE = "none"
+"""What stands for no corruption measure, and in the place of a probe for none."""
 _OPTIONS = {
     "on": "--on",
     "probes": "--probe",
@@ -38,14 +40,15 @@ _DEFAULT_PROBE = "robustness is measured on the bundled clean CAD objects (demo:
 NO_PROBE = f"No --probe was given: {_DEFAULT_PROBE} --probe TASK."
 NO_PROBES = f"No probes were given: {_DEFAULT_PROBE} probes=[TASK]."
 """The same to whoever asked in Python."""
+UNPROBED = "Robustness was not measured, as no probe was wanted: what tuning takes from the backbone is not seen here."
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A job in words, each spelled as on the command line. Without ``probes`` robustness is measured on the bundled objects.
+    """A job in words, each spelled as on the command line. Without ``probes`` robustness is measured on the bundled objects; with ``none`` it is not.
 
     ``backbone`` is the architecture of a released checkpoint given as ``start``, and ``family`` whose it is where that is another's.
-    ``corruption`` may be ``none``. ``keep`` is the penalty of every training of a backbone.
+    ``corruption`` may be ``none`` too. ``keep`` is the penalty of every training of a backbone.
     """
 
     on: str
@@ -116,7 +119,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         with of("on"):
             on = str(parse_task(on))
     measures: list[Measure] = []
-    for text in request.probes or _PROBES:
+    for text in _probes(request, of("probes")):
         with of("probes"):
             measures.append(Svm(str(parse_task(text)), request.probe_c))
     for text in request.measures:
@@ -142,16 +145,44 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
         corruption=corruption,
         source=request.start,
         tuning=tuning,
-        warnings=(
-            *(() if request.probes else (NO_PROBE if typed else NO_PROBES,)),
-            *_notes(request, weights),
-        ),
+        warnings=(*_of_probes(request, measures, typed=typed), *_notes(request, weights)),
         keep=None if request.keep is None else _penalty(request.keep, of("keep")),
     )
+    with of("probes"):
+        _check_unprobed(job, typed=typed)
     if job.keep is not None:
         with of("keep"):
             _check_keep(job)
     return job
+
+
+def _probes(request: Request, named: AbstractContextManager[None]) -> tuple[str, ...]:
+    """The probes, as they are spelled."""
+    if NONE not in request.probes:
+        return request.probes or _PROBES
+    if len(request.probes) > 1:
+        with named:
+            others = ", ".join(text for text in request.probes if text != NONE)
+            raise UsageError(f"{NONE} stands for no probe, and there is another: {others}. Leave one of them out.")
+    return ()
+
+
+def _of_probes(request: Request, measures: Collection[Measure], *, typed: bool) -> Iterator[str]:
+    """What must be said where no probe was given, or none was wanted."""
+    if not request.probes:
+        yield NO_PROBE if typed else NO_PROBES
+    elif not any(measure.of_backbone for measure in measures):
+        yield UNPROBED
+
+
+def _check_unprobed(job: Job, *, typed: bool) -> None:
+    """An alpha is chosen for robustness: accuracy alone would choose the end that fine-tuning is."""
+    if job.story.sweeps and not any(measure.of_backbone for measure in job.measures):
+        give, compares = ("--probe TASK", "; or wisetune compare") if typed else ("probes=['folder:DIR']", "")
+        raise UsageError(
+            f"{job.story.name} chooses alpha for the robustness that a probe measures, and none was to be measured. Give a probe ({give}), or take a "
+            f"story that chooses no alpha: ft, lp or lp-ft{compares}."
+        )
 
 
 def _notes(request: Request, weights: Pretrained) -> Iterator[str]:
@@ -176,6 +207,8 @@ def idle_options(request: Request, job: Job) -> tuple[str, ...]:
         told.append(f"--fit does nothing here: {job.story.name} trains heads alone, as --head-fit says ({request.head_fit}).")
     if request.head_fit != Request.head_fit and job.head_fit not in fits:
         told.append(f"--head-fit does nothing here: {job.story.name} trains no head on frozen features; --fit says how it trains.")
+    if request.probe_c != Request.probe_c and request.probes == (NONE,):
+        told.append("--probe-c does nothing here: there is no probe.")
     return tuple(told)
 
 
@@ -232,7 +265,7 @@ def _corruption(text: str) -> Corruption | None:
     from wisetune.measure.corruption import Corruption
     from wisetune.spec import option_names
 
-    if text == "none":
+    if text == NONE:
         return None
     if text and "=" not in text:
         raise UsageError(

@@ -34,7 +34,7 @@ class Asked:
     family: WordOrNone = None
     """Whose that checkpoint is, where the backbone is to begin with another family's encoder: recon with a point-mae."""
     probe: Tasks = ()
-    """Another labelled data set on which robustness is measured by a linear SVM on features; may be given several times. Default: demo:objects."""
+    """Labelled data of other objects, where a linear SVM of features measures robustness; given once or more, or none. Default: demo:objects."""
     measure: Measures = ()
     """A further measure, for example transfer:on=[folder:other]; may be given several times."""
     probe_c: Word = Request.probe_c

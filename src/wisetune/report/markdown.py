@@ -60,7 +60,7 @@ def together(runs: Sequence[Results], title: str) -> str:
     Below stand where the runs do not compare, what holds for all of them, what for each, and their commands.
     """
     boards = [Board(results) for results in runs]
-    than = words.joined(dict.fromkeys(board.called(board.reference) for board in boards))
+    than, measured = words.joined(dict.fromkeys(board.called(board.reference) for board in boards)), _measured_of(boards)
     facts = [_facts(board) for board in boards]
     shared = [fact for fact in facts[0] if all(fact in others for others in facts)]
     rules = dict.fromkeys(board.rule for board in boards if board.chose)
@@ -68,11 +68,14 @@ def together(runs: Sequence[Results], title: str) -> str:
     blocks = [
         f"# {title}",
         " ".join(
-            [f"Accuracy and robustness in percent, differences from {than} of the same run in points, all with 95 % intervals.", *chosen]
+            [
+                f"{words.capital(words.joined(measured))} in percent, differences from {than} of the same run in points, all with 95 % intervals.",
+                *chosen,
+            ]
         ),
         grid(
-            ("run", "task", "to train on", "model", "accuracy", "robustness", "difference in accuracy", "in robustness"),
-            [row for number, board in enumerate(boards, 1) for row in _run_rows(number, board)],
+            ("run", "task", "to train on", "model", *measured, "difference in accuracy", *(f"in {name}" for name in measured[1:])),
+            [row for number, board in enumerate(boards, 1) for row in _run_rows(number, board, measured)],
         ),
         *([" ".join(apart)] if (apart := _apart(boards)) else []),
         *(["In all runs:", "\n".join(f"- {fact}" for fact in shared)] if shared else []),
@@ -116,7 +119,7 @@ def _apart(boards: Sequence[Board]) -> list[str]:
         ),
         ("robustness", "they are of different splits", [board.probed for board in boards]),
         ("accuracy or robustness", "the runs started from different weights", [(one.start_weights, one.architecture) for one in studies]),
-        ("accuracy or robustness", "the runs trained in different ways", [_training(one) for one in studies]),
+        ("accuracy or robustness", "the runs trained in different ways", _shared(list(map(_training, studies)))),
         ("robustness", "the runs have different probes", [sorted((probe.spec, probe.digest) for probe in one.probes) for one in studies]),
         ("differences", "these are from different models", [board.reference for board in boards]),
     )
@@ -136,15 +139,21 @@ def _training(study: Study) -> list[tuple[str, str]]:
     return [(name, value) for name, value in options if value]
 
 
+def _shared(training: Sequence[list[tuple[str, str]]]) -> list[list[tuple[str, str]]]:
+    """Of each study what can be compared: a story without a training of some kind trains it no other way."""
+    kinds = set.intersection(*({name for name, _ in one} - {"penalty"} for one in training)) | {"penalty"}
+    return [[(name, value) for name, value in one if name in kinds] for one in training]
+
+
 def _stamp(results: Results) -> str:
     return ", ".join(f"{name} {value}" for name, value in results.stamp.items())
 
 
-def _run_rows(number: int, board: Board) -> Iterable[Sequence[str]]:
+def _run_rows(number: int, board: Board, measured: Sequence[str]) -> Iterable[Sequence[str]]:
     place = (str(number), board.results.study.task.name, _trained(board))
     for row in baselines_table(board).rows:
         if row["rule"] is None or (row["method"], row["rule"]) == (board.headline, board.rule):
-            yield (*place, *_model(board, row))
+            yield (*place, *_model(board, row, measured))
             place = ("", "", "")
 
 
@@ -171,8 +180,14 @@ def _models(board: Board) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Columns and rows; nothing is compared where there is the reference alone."""
     rows, than = baselines_table(board).rows, board.called(board.reference)
     others = any(row["accuracy_gain"] is not None for row in rows)
-    against = (f"accuracy against {than}", f"robustness against {than}") if others else ()
-    return ("model", "accuracy", "robustness", *against), [_model(board, row)[: None if others else 3] for row in rows]
+    measured = _measured_of([board])
+    against = tuple(f"{name} against {than}" for name in measured) if others else ()
+    return ("model", *measured, *against), [_model(board, row, measured)[: None if others else 1 + len(measured)] for row in rows]
+
+
+def _measured_of(boards: Sequence[Board]) -> tuple[str, ...]:
+    """What tables have columns of: robustness where any study has a probe."""
+    return ("accuracy", "robustness") if any(board.probes for board in boards) else ("accuracy",)
 
 
 def _costs(board: Board) -> Iterable[str]:
@@ -197,13 +212,13 @@ def _costs(board: Board) -> Iterable[str]:
     yield from ("## What each costs", grid(columns, rows), f"{costs_mean(board, table)} {MACS}")
 
 
-def _model(board: Board, row: dict[str, Any]) -> Sequence[str]:
+def _model(board: Board, row: dict[str, Any], measured: Sequence[str]) -> Sequence[str]:
     name = board.called(row["method"])
     if row["rule"]:
         name += f", {row['rule']} rule"
     if row["alphas"]:
         name += f" (alpha {words.joined([words.alpha(alpha) for alpha in row['alphas']])})"
-    return (name, _value(row, "accuracy"), _value(row, "robustness"), _change(row, "accuracy"), _change(row, "robustness"))
+    return (name, *(_value(row, one) for one in measured), *(_change(row, one) for one in measured))
 
 
 def _sweep(board: Board, methods: Sequence[str]) -> Iterable[Sequence[str]]:
