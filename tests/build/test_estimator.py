@@ -264,9 +264,9 @@ def test_a_released_checkpoint_is_a_start_with_its_backbone_and_family(words, tm
     torch.save({"base_model": create(spec, classes=4, head="mlp3").state_dict()}, tmp_path / "released.pth")
     given = {"start": tmp_path / "released.pth", "backbone": spec}
     assert fitted(words, **given).results_.study.warnings[-1] == "released.pth: its classification head (4 outputs) is left out."
-    with pytest.raises(UsageError, match="Name a backbone"):
+    with pytest.raises(UsageError, match="give backbone='point-mae:width=16"):
         fitted(words, start=tmp_path / "released.pth")
-    with pytest.raises(WeightsError, match="family=act was given, and it is none of that family's"):
+    with pytest.raises(WeightsError, match="family='act' was given, and it is none of that family's"):
         fitted(words, **given, family="act")
 
 

@@ -67,11 +67,12 @@ def test_show_of_a_preset_says_what_is_not_mixed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = wisetune("show", "point-mae-modelnet-1k")
     assert (done.code, done.error) == (0, "")
-    first, backbone, size, takes, features, its_head, title, token, place, head, *_ = done.out.splitlines()
+    first, backbone, size, takes, features, its_head, work, title, token, place, head, *_ = done.out.splitlines()
     assert (first, backbone) == ("point-mae-modelnet-1k: Point-MAE cfgs/finetune_modelnet.yaml", "backbone   point-mae")
     assert size == "size       21,825,792 values, and 273,960 of the head (--shapes lists them)"
     assert (takes, features) == ("takes      clouds of 1,024 points", "features   768 numbers (readout lead+max)")
     assert its_head == "head       mlp3, 40 outputs"
+    assert work == "computes   2.391 G multiply-accumulates of one cloud as papers count them, 2.053 G as it is computed here"
     assert (title, token) == ("not mixed", f"  {TOKEN}")
     assert place == token.replace("cls_token", "cls_pos")
     assert head.endswith("(the head): " + token.partition(": ")[2] + " (WiSE-FT), or one trained on the mixed backbone (WiSE-FT-LP)")
@@ -194,6 +195,7 @@ def test_show_of_a_setting_is_its_official_training_in_words():
     assert all(f"- {fault}" in done.out for fault in told["faults"])
     assert "no official one" in wisetune("show", "point-mae-mini").out
     parts = wisetune("show", "act-shapenetpart").out
+    assert "computes   15.445 G multiply-accumulates of one cloud" in parts
     assert "  label_conv_cls, propagation_0_cls, convs1_cls, " in parts
     assert "cls_head_finetune" not in parts
     assert "training   not here: wisetune trains no part segmentation" in parts

@@ -25,7 +25,6 @@ from wisetune.nets.families.point_mae import PointMAE, PointMAESpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.files.official import load_official
 from wisetune.nets.files.save import load_backbone, load_model, save_model
-from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
 from wisetune.nets.parts import Parts, PointMap, Propagation
 from wisetune.nets.parts_graph import EdgeClimb
@@ -207,7 +206,6 @@ def test_where_a_classifier_is_expected_it_is_refused_in_words(points):
     with pytest.raises(UsageError, match=r"needs the category of each: model\(points, category\)"):
         model(points)
     for ask in (
-        lambda: macs(model),
         lambda: bank.logits(model, "w", points.numpy(), "p"),
         lambda: Subject(model, "w", "b", bank),
         lambda: tune(model, {}, Fit(), Labelled(points.numpy(), CATEGORY.numpy(), tuple("abcd"), "p"), None, 0, bank=bank),

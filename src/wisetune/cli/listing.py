@@ -130,6 +130,7 @@ def _model(what: Path) -> dict[str, Any]:
     from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
     from wisetune.nets.files.carded import shapes_of
     from wisetune.nets.files.save import read_card
+    from wisetune.nets.macs import macs
     from wisetune.nets.parts import PartsHead
     from wisetune.weights.mix import unmixed
 
@@ -159,6 +160,8 @@ def _model(what: Path) -> dict[str, Any]:
         with on_meta():
             whole = assemble(backbone, head, classes)
         told["head_values"] = sum(value.numel() for value in whole.head.parameters())
+        if not (card and card.grafts):  # what these compute is in the file alone
+            told["macs"] = macs(whole)._asdict()
     if card is not None and head is not None:
         told |= {"classes": list(classes), "grafts": list(card.grafts)}
     told["not_mixed"] = [{"part": part.name, "at_alpha_0": part.at_zero} for part in unmixed(whole or backbone)]
@@ -171,6 +174,7 @@ def _model(what: Path) -> dict[str, Any]:
 
 def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
     from wisetune.build.official import told as official
+    from wisetune.report.words import giga
 
     of_preset = "source" in model
     yield f"{model['name']}: {model['source']}" if of_preset else f"{model['name']}  {model['backbone']}"
@@ -189,6 +193,9 @@ def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
             named = f"{len(model['categories'])} categories: {', '.join(model['categories'])}"
             yield f"           answers for every point, model(points, category); {named}"
         yield from (f"graft      {graft}" for graft in model.get("grafts", ()))
+    if "macs" in model:
+        published, true = (giga(model["macs"][way]) for way in ("published", "true"))
+        yield f"computes   {published} multiply-accumulates of one cloud as papers count them, {true} as it is computed here"
     yield "not mixed"
     for part in model["not_mixed"]:
         yield f"  {part['part']}: no pre-trained value; at alpha=0 it is {part['at_alpha_0']}"

@@ -5,8 +5,8 @@ input channel. Attention's own products, norms, sampling and neighbours are not 
 that is run, after the algebra that saves some (docs/performance.md), attention's included. Both are of one cloud in eval mode, and need neither
 weights nor data: the model is built on the meta device.
 
-A hook sees modules that are called. What is grafted may compute with the weights of maps that are not, and says itself what these would have
-been (``Uncalled``).
+A hook sees modules that are called. What is grafted, and heads of part segmentation, may compute with the weights of maps that are not, and say
+themselves what these would have been (``wisetune.nets.uncalled``).
 """
 
 from __future__ import annotations
@@ -18,18 +18,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from wisetune.nets.model import Model
-from wisetune.nets.segmenter import refuse_segmenter
+from wisetune.nets.backbone import Groups
+from wisetune.nets.headed import Headed
+from wisetune.nets.parts import PartsHead
+from wisetune.nets.segmenter import Segmenter
+from wisetune.nets.uncalled import Uncalled
 
 _MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-
-
-class Uncalled:
-    """Beside ``nn.Module`` a base of modules that compute linear maps without calling a module for each."""
-
-    def uncalled_macs(self, x: torch.Tensor) -> int:
-        """What ``published`` counts of these where ``x`` enters this module: as if the released code's modules had been called."""
-        raise NotImplementedError(f"{type(self).__name__} must define uncalled_macs")
 
 
 class Macs(NamedTuple):
@@ -39,19 +34,14 @@ class Macs(NamedTuple):
     true: int
 
 
-def macs(model: Model) -> Macs:
-    """Of a classifier, or a backbone's features under another head, on one cloud of as many points as its spec says.
-
-    Raises:
-        UsageError: a part segmentation model.
-    """
-    refuse_segmenter(model, "macs")
+def macs(model: Headed) -> Macs:
+    """Of a model, or a backbone's features under another head, on one cloud of as many points as its spec says."""
     empty = copy.deepcopy(model).to("meta").eval()
     points = torch.zeros(1, model.backbone.points, 3, device="meta", dtype=next(empty.parameters()).dtype)
     with torch.no_grad():
         groups = empty.group(points)
         with FlopCounterMode(display=False) as counter:
-            empty.head(empty.encode(groups))
+            _answer(empty, groups)
         counted = 0
 
         def count(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -64,7 +54,7 @@ def macs(model: Model) -> Macs:
         def count_uncalled(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             nonlocal counted
             assert isinstance(module, Uncalled)
-            counted += module.uncalled_macs(inputs[0])
+            counted += module.uncalled_macs(*inputs)
 
         for module in empty.modules():
             if isinstance(module, _MAPS):
@@ -72,5 +62,14 @@ def macs(model: Model) -> Macs:
             if isinstance(module, Uncalled):
                 module.register_forward_pre_hook(count_uncalled)
         # A tokenizer that somebody listens to is computed as published.
-        empty.head(empty.encode(groups))
+        _answer(empty, groups)
     return Macs(counted, counter.get_total_flops() // 2)
+
+
+def _answer(model: Headed, groups: Groups) -> None:
+    """Of a cloud its class, or of a cloud of any category the part of each point."""
+    if isinstance(model, Segmenter):
+        assert isinstance(model.head_spec, PartsHead)
+        model.answer(groups, groups[0].new_zeros(1, model.head_spec.categories))
+    else:
+        model.head(model.encode(groups))

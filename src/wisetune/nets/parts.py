@@ -19,6 +19,7 @@ from wisetune.errors import UsageError
 from wisetune.nets._linear import linear
 from wisetune.nets.backbone import Backbone, Groups, Level
 from wisetune.nets.heads import DROPOUT
+from wisetune.nets.uncalled import Uncalled
 from wisetune.points.interpolate import Spread, spread_to
 from wisetune.spec import Spec, option
 
@@ -107,7 +108,7 @@ class PointMap(nn.Conv1d):
         return self.weight.squeeze(-1).split(widths, dim=1)
 
 
-class Propagation(nn.Module):
+class Propagation(Uncalled, nn.Module):
     """Tokens spread to points, joined to what these know of themselves, through two maps (PointNet++'s feature propagation)."""
 
     def __init__(self, own: int, inside: int, widths: tuple[int, int]) -> None:
@@ -125,6 +126,10 @@ class Propagation(nn.Module):
         x = linear(own, to_own, first.bias) + spread.of(linear(tokens, to_tokens))
         x = normed(self.mlp_bns[0], x).relu_()
         return normed(self.mlp_bns[1], second(x)).relu_()
+
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
+        """The first map, of every point."""
+        return inputs[0][..., 0].numel() * cast(PointMap, self.mlp_convs[0]).weight.numel()
 
 
 def normed(norm: nn.Module, x: Float[torch.Tensor, "b n c"]) -> Float[torch.Tensor, "b n c"]:

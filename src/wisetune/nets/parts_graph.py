@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,6 +14,7 @@ from wisetune.errors import UsageError
 from wisetune.nets._edges import edge_map, over_edges
 from wisetune.nets.backbone import Backbone, Groups, Level
 from wisetune.nets.parts import PartsHead, PartsModule, PointMap, Propagation, normed
+from wisetune.nets.uncalled import Uncalled
 from wisetune.points.interpolate import Spread, spread_to
 from wisetune.points.neighbours import gather, nearest_neighbours
 from wisetune.points.sampling import SamplingRule, farthest_points
@@ -47,7 +48,7 @@ class GraphParts(PartsHead):
         return _GraphParts(self.widths(backbone)[-1], self, parts, backbone.sampling)
 
 
-class EdgeClimb(nn.Module):
+class EdgeClimb(Uncalled, nn.Module):
     """Values of few centres to more of them: two maps of edges, each with a GroupNorm and a maximum over the neighbours (DGCNN)."""
 
     def __init__(self, width: int) -> None:
@@ -64,6 +65,11 @@ class EdgeClimb(nn.Module):
         """The centres' new values; ``to_below`` and ``to_own`` are each one's neighbours."""
         inside = over_edges(self.layer1, below, own, to_below)
         return over_edges(self.layer2, inside, inside, to_own)
+
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
+        """Both maps, of every edge."""
+        layers = zip((self.layer1, self.layer2), inputs[2:], strict=True)
+        return sum(near.numel() * cast(nn.Conv2d, layer[0]).weight.numel() for layer, near in layers)
 
 
 class _GraphParts(PartsModule):

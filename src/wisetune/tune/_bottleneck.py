@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets._linear import Linear, linear
-from wisetune.nets.macs import Uncalled
+from wisetune.nets.uncalled import Uncalled
 from wisetune.tune.graft import Graft
 
 
@@ -40,9 +40,9 @@ class Bottleneck(Graft, Uncalled):
         factor = self.scale * self.share
         return linear(self.drop(self.bend(self.down(x))), self.up.weight * factor, self.up.bias * factor)
 
-    def uncalled_macs(self, x: torch.Tensor) -> int:
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
         """The map up."""
-        return x[..., 0].numel() * self.up.weight.numel()
+        return inputs[0][..., 0].numel() * self.up.weight.numel()
 
     def serial(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         """Of what a module gives, added to it."""

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from wisetune.nets._linear import linear
-from wisetune.nets.macs import Uncalled
+from wisetune.nets.uncalled import Uncalled
 
 _CHUNK = 1 << 22
 """Values of edges that are looked at together."""
@@ -42,9 +42,9 @@ class EdgeConv(nn.Module, Uncalled):
         most = other.gather(1, _extreme(other.detach(), near, scale.detach() < 0))
         return F.leaky_relu(torch.addcmul(shift, most + own, scale), 0.2)
 
-    def uncalled_macs(self, x: torch.Tensor) -> int:
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
         """The map of every edge."""
-        return x[..., 0].numel() * min(self.neighbours, x.shape[1]) * self.conv.weight.numel()
+        return inputs[0][..., 0].numel() * min(self.neighbours, inputs[0].shape[1]) * self.conv.weight.numel()
 
     def _normed(
         self, other: Float[torch.Tensor, "b g d"], own: Float[torch.Tensor, "b g d"], near: Int64[torch.Tensor, "b g k"]

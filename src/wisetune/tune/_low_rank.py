@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets._linear import linear
-from wisetune.nets.macs import Uncalled
+from wisetune.nets.uncalled import Uncalled
 from wisetune.tune.graft import Graft
 
 
@@ -36,9 +36,9 @@ class LowRank(Graft, Uncalled):
         """What it adds."""
         return linear(linear(x, torch.cat(list(self.down))), self._wide())
 
-    def uncalled_macs(self, x: torch.Tensor) -> int:
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
         """Each pair is two maps."""
-        return x[..., 0].numel() * sum(value.numel() for value in (*self.down, *self.up))
+        return inputs[0][..., 0].numel() * sum(value.numel() for value in (*self.down, *self.up))
 
     def delta(self) -> torch.Tensor:
         """What is added to the map's weight ``[outside, inside]``."""

@@ -17,10 +17,10 @@ from wisetune.errors import UsageError
 from wisetune.nets._linear import Linear, linear
 from wisetune.nets.grafts import told
 from wisetune.nets.headed import Headed
-from wisetune.nets.macs import Uncalled
 from wisetune.nets.model import Model
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Block
+from wisetune.nets.uncalled import Uncalled
 from wisetune.spec import option
 from wisetune.tune._affine import Affine, recorded, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
@@ -52,9 +52,9 @@ class DynamicAdapter(Graft, Uncalled):
         inside = self.drop(F.gelu(self.down(x)))
         return F.relu(self.scale(x)) * linear(inside, self.up.weight * self.share, self.up.bias * self.share)
 
-    def uncalled_macs(self, x: torch.Tensor) -> int:
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
         """The map up."""
-        return x[..., 0].numel() * self.up.weight.numel()
+        return inputs[0][..., 0].numel() * self.up.weight.numel()
 
     def summed(self, z: Float[torch.Tensor, "b t d"]) -> tuple[Float[torch.Tensor, "b t d"], Float[torch.Tensor, "b d"]]:
         """The same, and the mean over tokens of its GELU, of which a prompt is made."""

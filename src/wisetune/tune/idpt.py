@@ -13,8 +13,8 @@ from torch import nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.headed import Headed
-from wisetune.nets.macs import Uncalled
 from wisetune.nets.readout import EXTRA, with_extra
+from wisetune.nets.uncalled import Uncalled
 from wisetune.spec import option
 from wisetune.tune._edges import EdgeConv, condensed
 from wisetune.tune._tokens import Seen, Shown, joined, placed
@@ -40,9 +40,9 @@ class DynamicPrompt(nn.Module, Uncalled):
             found.append(x)
         return condensed(torch.cat(found, dim=-1), self.conv, self.norm)
 
-    def uncalled_macs(self, x: torch.Tensor) -> int:
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
         """The map of all three."""
-        return x[..., 0].numel() * self.conv.weight.numel()
+        return inputs[0][..., 0].numel() * self.conv.weight.numel()
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into the block before which the prompt is made."""
