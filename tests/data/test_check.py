@@ -180,6 +180,17 @@ def test_up_axis(tmp_path):
     }
 
 
+def test_a_turn_about_the_upright_axis_is_no_other_up_axis(tmp_path):
+    """Benches stand along y here, each turned about it or not; one lies."""
+    for at in range(12):
+        put(tmp_path, f"bench/{at}.ply", cloud("bench", at)[:, [0, 2, 1]])
+        put(tmp_path, f"table/{at}.ply", cloud("table", at)[:, [0, 2, 1]])
+    put(tmp_path, "bench/turned.ply", cloud("bench", 99)[:, [1, 2, 0]])
+    put(tmp_path, "bench/lying.ply", cloud("bench", 98)[:, [2, 0, 1]])
+    axes = [finding for finding in check(Folder(str(tmp_path), up="y"), points=64) if finding.kind == "up axis"]
+    assert [finding.files for finding in axes] == [("bench/lying.ply",)]
+
+
 def test_class_names_that_differ_only_in_spelling(tmp_path):
     scans(tmp_path, classes=("night_stand", "pole", "Night Stand"))
     finding = only(check(tmp_path, points=64), "class variants")

@@ -16,6 +16,7 @@ from wisetune.points.content import distinct, signature
 FAR = 10.0
 """A box this many times larger or smaller than usual is pointed out."""
 _ENOUGH = 8
+_AXES = "xyz"
 _UNITS = {"mm and m": 1000.0, "cm and m": 100.0, "inch and mm": 25.4, "mm and cm": 10.0, "inch and m": 39.37}
 
 
@@ -81,11 +82,12 @@ def scale_outliers(facts: list[Facts]) -> dict[str, list[Facts]]:
     return dict(found)
 
 
-def axes_swapped(facts: list[Facts]) -> dict[tuple[str, str], list[Facts]]:
-    """Shapes whose box fits the median box of their class much better with two axes swapped, by class and axes.
+def axes_swapped(facts: list[Facts], up: str) -> dict[tuple[str, str], list[Facts]]:
+    """Shapes whose box fits the median box of their class much better with the axis ``up`` and another swapped, by class and axes.
 
-    Boxes are compared by the mean absolute difference of the logarithms of their sides over the longest. Modest: only classes of eight or
-    more in which the median difference is below 0.25, and only shapes that lie 0.35 off and come three times as close when swapped.
+    The two others swapped are a turn about the upright axis, which says nothing of what is up. Boxes are compared by the mean absolute difference
+    of the logarithms of their sides over the longest. Modest: only classes of eight or more in which the median difference is below 0.25, and only
+    shapes that lie 0.35 off and come three times as close when swapped.
     """
     found: dict[tuple[str, str], list[Facts]] = defaultdict(list)
     for label, group in _by_class(facts):
@@ -96,10 +98,11 @@ def axes_swapped(facts: list[Facts]) -> dict[tuple[str, str], list[Facts]]:
         off = np.abs(sides - usual).mean(axis=1)
         if np.median(off) > 0.25:
             continue
-        for axes, swap in (("y and z", [0, 2, 1]), ("x and z", [2, 1, 0])):
+        for other in _AXES.replace(up, ""):
+            swap = [_AXES.index({up: other, other: up}.get(axis, axis)) for axis in _AXES]
             swapped = np.abs(sides[:, swap] - usual).mean(axis=1)
             for at in np.flatnonzero((off > 0.35) & (swapped < off / 3)):
-                found[label, axes].append(group[at])
+                found[label, " and ".join(sorted((other, up)))].append(group[at])
     return dict(found)
 
 

@@ -90,7 +90,7 @@ def survey(task: Task | str | Path, points: int = 1024) -> Survey:
             + _classes(task, good)
             + duplicates(good)
             + _scale(task, good)
-            + _axes(good)
+            + _axes(task, good)
             + scattered(good)
         )
     except DataError as error:
@@ -191,7 +191,7 @@ def _scale(task: FileTask, good: list[Facts]) -> list[Finding]:
     ]
 
 
-def _axes(good: list[Facts]) -> list[Finding]:
+def _axes(task: FileTask, good: list[Facts]) -> list[Finding]:
     return [
         Finding(
             "warning",
@@ -200,5 +200,5 @@ def _axes(good: list[Facts]) -> list[Finding]:
             f"in class '{label}' the box fits the class's median box only with {swap} swapped",
             "look at these files; the task's option 'up' turns a whole set",
         )
-        for (label, swap), facts in axes_swapped(good).items()
+        for (label, swap), facts in axes_swapped(good, task.up).items()
     ]
