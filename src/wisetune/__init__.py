@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wisetune.errors import WisetuneError
     from wisetune.measure.part_iou import part_iou
     from wisetune.nets.files.delta import save_delta
-    from wisetune.nets.files.official import LoadReport
+    from wisetune.nets.files.load_report import LoadReport
     from wisetune.nets.files.pretrained import resolve
     from wisetune.nets.files.save import save_backbone, save_model
     from wisetune.tune.create import create
@@ -35,7 +35,7 @@ _HOMES = {
     "Choice": "weights.choose",
     "Classifier": "build.estimator",
     "Curve": "weights.choose",
-    "LoadReport": "nets.files.official",
+    "LoadReport": "nets.files.load_report",
     "WisetuneError": "errors",
     "create": "tune.create",
     "fold": "tune.folding",

@@ -14,7 +14,8 @@ from torch import Tensor
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.files import delta, official, save
-from wisetune.nets.files.official import LoadReport, Tuned
+from wisetune.nets.files.load_report import LoadReport
+from wisetune.nets.files.match import Tuned
 from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter

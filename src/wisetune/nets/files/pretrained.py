@@ -25,8 +25,10 @@ from wisetune.nets.create import LISTED, fresh_backbone, parse_backbone, preset_
 from wisetune.nets.files.carded import KEY, content_digest, is_ours
 from wisetune.nets.files.checkpoint import Checkpoint, kind_of, read_state
 from wisetune.nets.files.identify import identify
+from wisetune.nets.files.load_report import LoadReport
 from wisetune.nets.files.look import sized, told_apart
-from wisetune.nets.files.official import PARTS_LEFT_OUT, LoadReport, fitting, head_left_out, load_checkpoint, put_by_tunings
+from wisetune.nets.files.match import PARTS_LEFT_OUT, head_left_out, put_by_tunings
+from wisetune.nets.files.official import fitting, load_checkpoint
 from wisetune.nets.files.save import load_backbone, read_card
 from wisetune.nets.heads import Head
 from wisetune.nets.parts import PartsHead
