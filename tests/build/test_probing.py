@@ -12,9 +12,10 @@ from sklearn.svm import LinearSVC
 
 import pico
 from pico import CPU, SPEC
+from wisetune.build.contest import contest
 from wisetune.build.meter import Silent
 from wisetune.build.pretraining import held_out
-from wisetune.build.probing import AS_FILED, Asked, contest, probe, turned_about
+from wisetune.build.probing import AS_FILED, Asked, probe, turned_about
 from wisetune.data.npz import Npz
 from wisetune.data.task import Data, Task
 from wisetune.errors import DataError, UsageError

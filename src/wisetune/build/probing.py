@@ -6,11 +6,9 @@ Features of a backbone, a task and a pose are computed once; every draw of label
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +16,18 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import nn
 
+from wisetune.build.contest import RANDOM, Contest
 from wisetune.build.meter import Meter
 from wisetune.build.pretraining import Up, held_out
 from wisetune.data.files import FileTask
 from wisetune.data.splits import draw_per_class
 from wisetune.data.task import Data, Split, Task
-from wisetune.errors import DataError, UsageError, counted, first_of
+from wisetune.errors import DataError, UsageError
 from wisetune.measure.subject import Subject
 from wisetune.measure.svm import FOLDS, Svm
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank
-from wisetune.nets.files.pretrained import PRETRAINED, Pretrained, Random, is_released, resolve
+from wisetune.nets.files.pretrained import Pretrained, Random
 from wisetune.nets.model import Model
 from wisetune.points.augment import rotate
 from wisetune.records import difference_interval, mean_interval, paired_difference, wilson
@@ -37,8 +36,6 @@ from wisetune.runtime import stamp, torch_generator
 from wisetune.spec import digest_of
 
 AS_FILED = "as in the files"
-RANDOM = "random"
-"""The row of the random backbones of one architecture together."""
 _Scores = Float64[np.ndarray, " n"]
 
 
@@ -61,65 +58,6 @@ class Asked:
             raise UsageError(
                 f"'{self.task}' stands along z once its option up={self.task.up} has turned it. Give it with --on, or leave its up out."
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Contest:
-    """Backbones, by what the table calls them, and the random ones of each architecture that they are held against."""
-
-    backbones: Mapping[str, Pretrained]
-    opponents: Mapping[BackboneSpec, Sequence[Pretrained]]
-
-    @property
-    def specs(self) -> list[BackboneSpec]:
-        """The architectures, in order of appearance."""
-        return list(dict.fromkeys(found.spec for found in self.backbones.values()))
-
-    def of(self, spec: BackboneSpec) -> dict[str, Pretrained]:
-        """The backbones of one architecture."""
-        return {name: found for name, found in self.backbones.items() if found.spec == spec}
-
-    def size(self, spec: BackboneSpec) -> int:
-        """How many weights of one architecture are looked at."""
-        return len(self.of(spec)) + len(self.opponents[spec])
-
-    def random(self, spec: BackboneSpec) -> str:
-        """What the table calls the random backbones of one architecture."""
-        return RANDOM if len(self.specs) == 1 else f"{RANDOM}, as {next(iter(self.of(spec)))}"
-
-
-def contest(sources: Sequence[str], random: int = 3, backbone: Sequence[str] = (), family: Sequence[str] = ()) -> Contest:
-    """Resolve weights as ``--from`` of ``wisetune run`` does.
-
-    ``backbone`` is what the released checkpoints among them are for, and ``family`` whose these are: one for all, or one for each in order.
-
-    Raises:
-        UsageError: no sources, a name that is not there, a negative number of random backbones, or too few or many backbones or families.
-    """
-    if not sources:
-        raise UsageError(f"there is no backbone to probe. Give {', '.join(PRETRAINED)}, a file, or random:NAME; several are compared.")
-    if random < 0:
-        raise UsageError(f"--random is {random}; it must be at least 1, or 0 for no comparison.")
-    sources = list(dict.fromkeys(sources))
-    released = [text for text in sources if is_released(text)]
-    backbones, families = (_for_each(option, given, released) for option, given in (("backbone", backbone), ("family", family)))
-    found = {
-        name: resolve(text, backbones.get(text), family=families.get(text)) for name, text in zip(_names(sources), sources, strict=True)
-    }
-    specs = dict.fromkeys(one.spec for one in found.values())
-    return Contest(found, {spec: [resolve(str(Random(str(spec), seed))) for seed in range(random)] for spec in specs})
-
-
-def _for_each(option: str, given: Sequence[str], released: Sequence[str]) -> dict[str, str]:
-    """What is given of each released checkpoint, which is said once for all or once for each."""
-    if len(given) not in (0, 1, len(released)):
-        raise UsageError(
-            f"--{option} was given {counted(len(given), 'time')} for {counted(len(released), 'released checkpoint')} "
-            f"({first_of(released) or 'none'}); give it once for all, or once for each, in their order."
-        )
-    if given and not released:
-        raise UsageError(f"--{option} {given[0]} was given, and none of these is a released checkpoint; the others know. Leave it out.")
-    return dict(zip(released, itertools.cycle(given), strict=False))
 
 
 def probe(
@@ -380,16 +318,3 @@ def _against(ours: _Scores, theirs: _Scores, groups: Sequence[int] | None) -> di
 def _described(name: str, found: Pretrained) -> dict[str, Any]:
     parameters = sum(value.numel() for value in found.load().parameters())
     return {"name": name, "weights": found.digest, "architecture": str(found.spec), "parameters": parameters}
-
-
-def _knows(text: str) -> bool:
-    return text in PRETRAINED or text.startswith(f"{Random.name}:")
-
-
-def _names(sources: Sequence[str]) -> list[str]:
-    """What the table calls them: files by name, with as many of their folders as tell them apart."""
-    for length in range(1, 1 + max(len(Path(text).parts) for text in sources)):
-        names = [text if _knows(text) else Path(*Path(text).parts[-length:]).as_posix() for text in sources]
-        if len(set(names)) == len(names):
-            return names
-    raise UsageError(f"a file was given twice: {', '.join(sources)}. Give each once.")

@@ -81,7 +81,8 @@ def probe(
         Where to work.
     """
     from wisetune.build.bar import Bar
-    from wisetune.build.probing import Asked, contest
+    from wisetune.build.contest import contest
+    from wisetune.build.probing import Asked
     from wisetune.build.probing import probe as run_probe
     from wisetune.data.tasks import parse_task
     from wisetune.errors import UsageError
