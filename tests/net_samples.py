@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import zlib
@@ -17,20 +18,9 @@ from wisetune.nets.backbone import Backbone
 from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.model import Model
 
-TINY = PointMAESpec(points=64, groups=8, group_size=8, width=16, depth=2, heads=2, tokenizer=(6, 8, 10))
-TINY_PLAIN = PointMAESpec(
-    points=64,
-    groups=8,
-    group_size=8,
-    width=16,
-    depth=2,
-    heads=2,
-    tokenizer=(6, 8, 10),
-    class_token=False,
-    readout="max+mean",
-    initial="fan-in",
-)
 TINY_OPTIONS = {"points": 64, "groups": 8, "group_size": 8, "width": 16, "depth": 2, "heads": 2, "tokenizer": (6, 8, 10)}
+TINY = PointMAESpec(**TINY_OPTIONS)
+TINY_PLAIN = dataclasses.replace(TINY, class_token=False, readout="max+mean", initial="fan-in")
 
 
 def cloud(seed: int, b: int, n: int) -> torch.Tensor:

@@ -18,6 +18,21 @@ from wisetune.nets.model import Model
 from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
+RELEASED = {
+    "pointmae-full-modelnet40": "full",
+    "pointmae-full-scanobjectnn": "full",
+    "dapt-modelnet40": "dapt:preset=modelnet40",
+    "dapt-scan_hardest": "dapt:preset=scan-hardest",
+    "dapt-scan_objonly": "dapt:preset=scan-objonly",
+    "idpt-modelnet40": "idpt:preset=modelnet40",
+    "idpt-scan_hardest": "idpt:preset=scan-hardest",
+    "idpt-scan_objbg": "idpt:preset=scan-objbg",
+    "idpt-scan_objonly": "idpt:preset=scan-objonly",
+    "vptdeep-modelnet40": "vpt:preset=modelnet40",
+    "vptdeep-scan_hardest": "vpt:preset=scan-hardest",
+}
+"""Of the released files whose golden values there are, the tuning that each is of."""
+
 
 def empty(
     tuning: str, classes: int, *, reading: str = "as_published", preset: str = "scanobjectnn", **options: Any

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+import pico
 from net_samples import cloud, fill, same_state
 from wisetune.errors import UsageError
 from wisetune.nets.families.point_m2ae import LEVELS, PointM2AESpec
@@ -12,18 +13,7 @@ from wisetune.nets.masked import Hidden, chamfer, hide
 from wisetune.nets.masked_pyramid import MaskedPyramid
 from wisetune.points.interpolate import spread_to
 
-SPEC = PointM2AESpec(
-    points=64,
-    groups=(24, 16, 10),
-    group_sizes=(8, 4, 3),
-    widths=(8, 12, 16),
-    depths=(1, 2, 1),
-    heads=2,
-    tokenizer=(6, 8, 10),
-    norm="levels",
-    drop_path=0.0,
-    initial="fan-in",
-)
+SPEC = dataclasses.replace(pico.PYRAMID, groups=(24, 16, 10), tokenizer=(6, 8, 10), drop_path=0.0)
 READINGS = ["as_intended", "as_published"]
 
 

@@ -16,24 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tuned_samples import empty, fill_live, golden_of, live_value, schema_of
+from tuned_samples import RELEASED, empty, fill_live, golden_of, live_value, schema_of
 from wisetune.fit.finetune import set_drop_path
 from wisetune.nets.model import Model
 from wisetune.tune.tuning import Tuning
 
-TUNINGS = {
-    "pointmae-full-modelnet40": "full",
-    "pointmae-full-scanobjectnn": "full",
-    "dapt-modelnet40": "dapt:preset=modelnet40",
-    "dapt-scan_hardest": "dapt:preset=scan-hardest",
-    "dapt-scan_objonly": "dapt:preset=scan-objonly",
-    "idpt-modelnet40": "idpt:preset=modelnet40",
-    "idpt-scan_hardest": "idpt:preset=scan-hardest",
-    "idpt-scan_objbg": "idpt:preset=scan-objbg",
-    "idpt-scan_objonly": "idpt:preset=scan-objonly",
-    "vptdeep-modelnet40": "vpt:preset=modelnet40",
-    "vptdeep-scan_hardest": "vpt:preset=scan-hardest",
-}
 DEAD = {"dapt-scan_hardest": {9}, "dapt-scan_objonly": {9}, "dapt-modelnet40": {5, 7, 11}}
 """Of DAPT the blocks whose gate is shut for every token under these weights, so that their adapters get no gradient."""
 FAST = ("pointmae-full-modelnet40", "dapt-modelnet40", "idpt-scan_objonly", "vptdeep-modelnet40")
@@ -74,11 +61,11 @@ class Case:
         return torch.cat([x[:, :1], x[:, behind:].flip(1), x[:, 1:behind]], dim=1)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in TUNINGS])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in RELEASED])
 def case(request, shared):
     name = request.param
     golden, schema = golden_of(shared, name), schema_of(shared, name)
-    model, tuning = empty(TUNINGS[name], schema["config"]["cls_dim"], points=1024, groups=schema["config"]["num_group"])
+    model, tuning = empty(RELEASED[name], schema["config"]["cls_dim"], points=1024, groups=schema["config"]["num_group"])
     found = Case(name, golden, schema["entries"], fill_live(model, tuning), tuning)
     yield found
     live_value.cache_clear()

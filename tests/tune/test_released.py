@@ -7,26 +7,13 @@ import torch
 
 from my_tunings import Adapter
 from net_samples import TINY_OPTIONS, TINY_PLAIN, cloud
-from tuned_samples import empty, schema_of
+from tuned_samples import RELEASED, empty, schema_of
 from wisetune import create, load_official, official_state, resolve
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.masked import MaskedAutoencoder
 from wisetune.tune.dapt import DAPT
 from wisetune.tune.tunings import TUNINGS
 
-SCHEMAS = {
-    "pointmae-full-modelnet40": "full",
-    "pointmae-full-scanobjectnn": "full",
-    "dapt-modelnet40": "dapt:preset=modelnet40",
-    "dapt-scan_hardest": "dapt:preset=scan-hardest",
-    "dapt-scan_objonly": "dapt:preset=scan-objonly",
-    "idpt-modelnet40": "idpt:preset=modelnet40",
-    "idpt-scan_hardest": "idpt:preset=scan-hardest",
-    "idpt-scan_objbg": "idpt:preset=scan-objbg",
-    "idpt-scan_objonly": "idpt:preset=scan-objonly",
-    "vptdeep-modelnet40": "vpt:preset=modelnet40",
-    "vptdeep-scan_hardest": "vpt:preset=scan-hardest",
-}
 TUNED = ["dapt:rank=4", "dapt:rank=4,readout=prompts", "dapt:rank=6,readout=tokens", "idpt", "idpt:layer=0,readout=prompt", "vpt:prompts=3"]
 CLOUDS = cloud(0, 2, 64)
 
@@ -57,10 +44,10 @@ def logits(model):
         return model(CLOUDS)
 
 
-@pytest.mark.parametrize("case", SCHEMAS)
+@pytest.mark.parametrize("case", RELEASED)
 def test_names_and_shapes_are_the_released_ones(shared, case):
     schema = schema_of(shared, case)
-    model, tuning = empty(SCHEMAS[case], schema["config"]["cls_dim"], groups=schema["config"]["num_group"])
+    model, tuning = empty(RELEASED[case], schema["config"]["cls_dim"], groups=schema["config"]["num_group"])
     theirs = {name: tuple(value.shape) for name, value in official_state(model).items()}
     assert theirs == {name: tuple(entry["shape"]) for name, entry in schema["entries"].items()}
     assert sum(value.numel() for value in model.parameters()) == schema["n_total"]
