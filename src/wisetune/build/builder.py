@@ -21,6 +21,7 @@ from wisetune.keep.penalty import Penalty
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
+from wisetune.nets.files.carded import same_bits
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words
@@ -119,7 +120,7 @@ class Builder:
                     log, extra = self._train(recipe, name, model) if isinstance(recipe, Tune) else self._mix(recipe, model)
                     after = _copy(model.state_dict())
                     # All of a graft, so that nothing stored depends on how initial values are drawn.
-                    changed = {key: value for key, value in after.items() if key not in ungrafted or not _same(value, before[key])}
+                    changed = {key: value for key, value in after.items() if key not in ungrafted or not same_bits(value, before[key])}
                     self.store.commit(recipe, changed, log, extra, stamp(str(self.bank.device)))
                     return model
         model.load_state_dict({**before, **stored.tensors})
@@ -276,12 +277,3 @@ def _labelled(split: Split) -> Labelled:
 
 def _copy(state: dict[str, Any]) -> State:
     return {key: value.detach().clone() for key, value in state.items()}
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Bit for bit: 0.0 and -0.0 are equal, and not the same."""
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bytes(a), _bytes(b))
-
-
-def _bytes(value: torch.Tensor) -> torch.Tensor:
-    return value.contiguous().reshape(-1).view(torch.uint8)

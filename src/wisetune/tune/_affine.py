@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from wisetune.nets._linear import linear
 from wisetune.nets.backbone import Backbone, Site
 from wisetune.tune.graft import Graft
 
+Again = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""What a module gives once more, of what entered it, its weight and its bias."""
 _SMALLEST = 0.05
 """A scale by which what entered is found again from what came out. None of the published figures comes near: they begin at 1 and hardly move."""
 
@@ -54,11 +57,7 @@ class Affine(Graft):
 
     def after_linear(self, module: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of a linear map whose input is kept anyway: attention keeps what it gives. The map is computed once more."""
-        gamma, beta = self.counts()
-        if not recorded():
-            return torch.addcmul(beta, output, gamma)
-        bias = None if module.bias is None else module.bias.detach()
-        return _Mapped.apply(output, inputs[0].detach(), gamma, beta, module.weight.detach(), bias, False)
+        return self._again(output, inputs[0], module, linear)
 
     def look(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         """At the GELU before a linear map: what enters it is kept anyway."""
@@ -66,18 +65,21 @@ class Affine(Graft):
 
     def after_bent(self, module: nn.Linear, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         """The same, of a linear map of that GELU: both are computed once more."""
-        (gamma, beta), bent, self._bent = self.counts(), self._bent, None
+        bent, self._bent = self._bent, None
         assert bent is not None
-        if not recorded():
-            return torch.addcmul(beta, output, gamma)
-        return _Mapped.apply(output, bent.detach(), gamma, beta, module.weight.detach(), module.bias.detach(), True)
+        return self._again(output, bent, module, _bent)
 
     def after_norm(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of what a LayerNorm gives."""
+        return self._again(output, inputs[0], module, functools.partial(_normed, eps=module.eps))
+
+    def _again(self, z: torch.Tensor, x: torch.Tensor, module: nn.Linear | nn.LayerNorm, again: Again) -> torch.Tensor:
+        """Scaled and shifted, where the gradient computes ``z`` once more of what the module made it of."""
         gamma, beta = self.counts()
         if not recorded():
-            return torch.addcmul(beta, output, gamma)
-        return _Again.apply(output, inputs[0].detach(), gamma, beta, module.weight.detach(), module.bias.detach(), module.eps)
+            return torch.addcmul(beta, z, gamma)
+        bias = None if module.bias is None else module.bias.detach()
+        return _Again.apply(z, x.detach(), gamma, beta, module.weight.detach(), bias, again)
 
 
 def scale_block(put: Callable[[str, Affine], Affine], backbone: Backbone, site: Site) -> None:
@@ -120,29 +122,23 @@ class _Found(torch.autograd.Function):
         return (grad * gamma if ctx.needs_input_grad[0] else None), to_gamma / gamma, to_beta
 
 
-class _Mapped(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, *rest: Any) -> torch.Tensor:  # pyrefly: ignore[bad-override]
-        gamma, beta, weight, bias, ctx.bent = rest
-        ctx.save_for_backward(x, gamma, weight, bias)
-        return torch.addcmul(beta, z, gamma)
+def _bent(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return linear(F.gelu(x), weight, bias)
 
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
-        x, gamma, weight, bias = ctx.saved_tensors
-        to_gamma, to_beta = _sums(grad, linear(F.gelu(x) if ctx.bent else x, weight, bias))
-        return (grad * gamma if ctx.needs_input_grad[0] else None), None, to_gamma, to_beta, None, None, None
+
+def _normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float) -> torch.Tensor:
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
 class _Again(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, *rest: Any) -> torch.Tensor:  # pyrefly: ignore[bad-override]
-        gamma, beta, weight, bias, ctx.eps = rest
+        gamma, beta, weight, bias, ctx.again = rest
         ctx.save_for_backward(x, gamma, weight, bias)
         return torch.addcmul(beta, z, gamma)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, gamma, weight, bias = ctx.saved_tensors
-        to_gamma, to_beta = _sums(grad, F.layer_norm(x, weight.shape, weight, bias, ctx.eps))
+        to_gamma, to_beta = _sums(grad, ctx.again(x, weight, bias))
         return (grad * gamma if ctx.needs_input_grad[0] else None), None, to_gamma, to_beta, None, None, None

@@ -39,6 +39,12 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, on whatever devices: 0.0 and -0.0 are equal, and not the same."""
+    a, b = (value.detach().cpu().contiguous() for value in (a, b))
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+
+
 def widened(value: Tensor) -> Tensor:
     """Half precision as float32."""
     return value.to(torch.float32) if value.dtype in _HALF else value

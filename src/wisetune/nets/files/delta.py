@@ -12,12 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
-from wisetune.nets.files.carded import content_digest, said_in, said_wrong, values_of, write
+from wisetune.nets.files.carded import content_digest, said_in, said_wrong, same_bits, values_of, write
 from wisetune.nets.files.save import FORMAT as WHOLE
 from wisetune.nets.files.save import Card, Graft, card_of, empty_of, said_of
 from wisetune.nets.grafts import told, unexplained
@@ -63,7 +60,7 @@ def save_delta(path: str | Path, model: Headed, start: Backbone | Headed, about:
             f"{path}: the model's backbone is {model.backbone.spec}, and the start given is {begun.spec}. Give the one that it was tuned from."
         )
     state, before = model.state_dict(), begun.state_dict()
-    changed = {name: value for name, value in state.items() if name not in before or not _same(value, before[name])}
+    changed = {name: value for name, value in state.items() if name not in before or not same_bits(value, before[name])}
     ends = {"start": content_digest(before), "model": content_digest(state)}
     return write(Path(path), changed, {"format": FORMAT, **said, **ends}, about)
 
@@ -130,9 +127,3 @@ def _begun(start: Backbone | Headed, who: str) -> Backbone:
     if backbone.grafts or unexplained(backbone):
         raise UsageError(f"{who} was given a start with {told(backbone)} grafted into it. Give the backbone as it was before it was tuned.")
     return backbone
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit: 0.0 and -0.0 are equal, and not the same."""
-    a, b = (value.detach().cpu().contiguous() for value in (a, b))
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
