@@ -130,7 +130,8 @@ class Study:
     ``selection`` says what was selected on what. ``methods`` are the words for each; one without any is called by its own name.
     ``seconds`` is the wall time of all calls of the command that did something, data already loaded. Of ``trainings`` the first call ``found``
     so many in the store, done or begun: those are not in it. ``keep`` is the penalty of every training of a backbone. ``fit``, ``gentle_fit`` and
-    ``head_fit`` are empty where the story has no training of that kind.
+    ``head_fit`` are empty where the story has no training of that kind. ``ends`` is what tunings found of their grafts at the end of a training, by
+    the model's name.
     """
 
     story: str
@@ -160,6 +161,7 @@ class Study:
     found: int = 0
     tuning: str = "full"
     keep: str | None = None
+    ends: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,3 +54,15 @@ def test_a_sweep_to_the_start_is_refused_before_anything_is_trained():
     for words in ([], ["--dry-run"]):
         refused(wisetune(*job("my_tunings:Sweeping"), *words), 2, "mixes backbones with different grafts: point-mae#", "has none; ")
     assert built() == {}
+
+
+@pytest.mark.usefixtures("world")
+def test_what_a_tuning_found_at_the_end_is_shown():
+    done = wisetune(*job("ft", tuning="dapt:rank=4"))
+    assert done.code == 0, done.error
+    found = "of DAPT's 2 gates "
+    assert f": {found}" in done.error
+    row = next(row for row in wisetune("list", "out", "--json").json if row["recipe"].startswith("dapt"))
+    line = next(line for line in wisetune("show", "out", row["digest"]).out.splitlines() if line.startswith("found"))
+    assert line.startswith(f"found    {found}")
+    assert ", open blocks.blocks.1 " in line

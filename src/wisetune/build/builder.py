@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from wisetune.build.grafts import check_grafts, grafts_of
-from wisetune.build.kept import check_keeps, prepare
+from wisetune.build.kept import check_keeps, prepare, unaugmented
 from wisetune.build.meter import HEAD, KEEP, LOOK, MIX, TRAIN, Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
@@ -91,6 +92,11 @@ class Builder:
         while len(self._models) > _KEPT:
             self._models.popitem(last=False)
         return self._models[name]
+
+    def found(self, recipe: Recipe) -> str:
+        """What a tuning found at the end of the training of a recipe that was built, in words; empty for most."""
+        stored = self.store.load(digest(recipe)) if isinstance(recipe, Tune) else None
+        return "" if stored is None else stored.extra.get("found", {}).get("found", "")
 
     def log(self, recipe: Recipe) -> list[dict[str, Any]]:
         """The training log or the merge audit of a recipe that was built."""
@@ -197,8 +203,21 @@ class Builder:
         )
         for value in model.parameters():
             value.requires_grad_(False)
+        if recipe.tuning.looks_back:
+            found = recipe.tuning.look_back(model, lambda: self._look(recipe, model, data.train))
+            extra["found"] = {"found": found.words, **found.facts}
+            self.meter.tell(f"{called}: {found.words}.")
         weight = {"penalty_weight": recipe.keep.weight} if isinstance(recipe.keep, Penalty) else {}
         return [{**line, **weight} for line in log], extra
+
+    def _look(self, recipe: Tune, model: Model, train: Split) -> None:
+        """Every training cloud once through a trained backbone."""
+        self.meter.stage(f"looking back at {self.called(recipe)}")
+        groups = unaugmented(recipe, model, train, "look back")
+        for rows in np.array_split(np.arange(len(train)), range(self.bank.batch, len(train), self.bank.batch)):
+            with torch.inference_mode():
+                model.encode(groups(rows))
+            self.meter.advance(len(rows), LOOK)
 
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)

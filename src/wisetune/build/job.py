@@ -291,7 +291,7 @@ class Runner:
         costs, made_with = costs_of(self)
         self._stamps += made_with
         results = Results(
-            study=self.study(command, best, chose=bool(chosen)),
+            study=dataclasses.replace(self.study(command, best, chose=bool(chosen)), ends=self._ends(trees)),
             stamp=self._stamp(trees),
             rows=self._rows,
             chosen=chosen,
@@ -422,6 +422,11 @@ class Runner:
             for name, split in (("train", data.train), ("val", data.val), ("test", data.test))
         }
         return DataSet(data.name, data.digest, list(data.classes), counts, data.protocol, spec)
+
+    def _ends(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, str]:
+        """What tunings found at the end of trainings, by the model's name."""
+        said = {self.names[tree]: self.builder.found(tree) for tree in trees.values() if isinstance(tree, Tune)}
+        return {name: words for name, words in said.items() if words}
 
     def _audits(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, list[dict[str, Any]]]:
         """The audit of every mix, by its alpha and seed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -59,18 +59,24 @@ def shared(node: Tune, model: Model, parent: Iterable[str], training: Iterable[s
     return tuple(name for name in training if name in there)
 
 
-def prepare(node: Tune, parent: Model, model: Model, training: Iterable[str], train: Split) -> Prepared:
-    """The term of a training's penalty, and what the log says of it. ``parent`` is the model of what ``node`` starts from."""
-    assert isinstance(node.keep, Penalty)
+def unaugmented(node: Tune, model: Model, train: Split, purpose: str) -> Callable[[Rows], Groups]:
+    """The patches of training clouds by their rows, with as many points as in training, which may be drawn, and not augmented."""
     assert isinstance(node.fit, Fit)
     fit, device = node.fit, next(model.parameters()).device
 
     def groups(rows: Rows) -> Groups:
         points = torch.from_numpy(train.points[rows])
-        return model.group(seen(points, fit, model.backbone.points, (node.seed, "penalty", *map(int, rows))).to(device))
+        return model.group(seen(points, fit, model.backbone.points, (node.seed, purpose, *map(int, rows))).to(device))
 
+    return groups
+
+
+def prepare(node: Tune, parent: Model, model: Model, training: Iterable[str], train: Split) -> Prepared:
+    """The term of a training's penalty, and what the log says of it. ``parent`` is the model of what ``node`` starts from."""
+    assert isinstance(node.keep, Penalty)
+    assert isinstance(node.fit, Fit)
     names = shared(node, model, dict(parent.named_parameters()), training)
-    begun = Begun(model, parent, names, groups, train.labels, fit.batch, node.seed)
+    begun = Begun(model, parent, names, unaugmented(node, model, train, "penalty"), train.labels, node.fit.batch, node.seed)
     term, facts = node.keep.prepared(begun)
     held = sum(value.numel() for value in begun.parameters(node.keep).values())
     head = "of the start" if node.head_from == "start" else "fresh"

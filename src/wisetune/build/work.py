@@ -21,6 +21,7 @@ from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import fresh_backbone, fresh_head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
+from wisetune.tune.tuning import Tuning
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
@@ -101,10 +102,12 @@ def _cost(runner: Runner, node: Recipe, left: Left) -> Work:
         return NOTHING if node.task is None else {MIX: train}
     assert isinstance(node.fit, Fit)
     kind, made = kinds_of(node)
+    assert isinstance(node.tuning, Tuning)
     looks = train * (node.fit.epochs - left.begun.get(digest(node), 0))
     # A penalty is prepared anew where a training goes on.
     held = node.keep.cost(len(runner.downstream.train), len(runner.downstream.classes)) if isinstance(node.keep, Penalty) else 0
-    return {kind: looks} | ({LOOK: train} if made and looks else {}) | ({KEEP: float(held)} if held else {})
+    again = train * ((made and looks > 0) + node.tuning.looks_back)
+    return {kind: looks, KEEP: float(held)} | {LOOK: again + (looks if kind == LOOK else 0.0)}
 
 
 def _speeds(runner: Runner) -> tuple[float, float]:

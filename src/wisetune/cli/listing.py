@@ -236,6 +236,8 @@ def _told(row: Summary, stored: Stored, recipe: dict[str, Any] | None, records: 
     if kept := stored.extra.get("penalty"):
         facts = {key.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else value for key, value in kept.items()}
         yield "penalty  " + ", ".join([facts.pop("penalty"), *(f"{key} {value}" for key, value in facts.items())])
+    if found := stored.extra.get("found"):
+        yield "found    " + ", ".join([found["found"], *(f"{key} {value:.3g}" for key, value in found.items() if key != "found")])
     if stored.log:
         yield "log"
     for line in stored.log:

@@ -21,6 +21,7 @@ _PROTOCOL = {
     "seeds": "Training seeds",
     "corruption": "Corruptions",
     "selection": "Selected on what",
+    "ends": "Found at the end of training",
 }
 
 _DATA = {
@@ -60,7 +61,7 @@ def _time(study: Study) -> str:
 
 
 def _facts(study: Study) -> list[tuple[str, Any]]:
-    return [(label, getattr(study, field)) for field, label in _PROTOCOL.items() if getattr(study, field) not in (None, "", [])]
+    return [(label, getattr(study, field)) for field, label in _PROTOCOL.items() if getattr(study, field) not in (None, "", [], {})]
 
 
 def sets_of(study: Study) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from wisetune.errors import UsageError
+from wisetune.errors import UsageError, counted, first_of
 from wisetune.nets._linear import Linear, linear
 from wisetune.nets.grafts import told
 from wisetune.nets.headed import Headed
@@ -25,7 +26,7 @@ from wisetune.spec import option
 from wisetune.tune._affine import Affine, recorded, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
 from wisetune.tune.graft import WHOLE, Graft, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Found, Published
 
 _SLOT = "dapt"
 """Under which DAPT grafts, also for what finds its neighbours there; a compiler cannot ask the tuning for it."""
@@ -106,24 +107,42 @@ def open_shares(model: Model, points: torch.Tensor) -> dict[str, float]:
         UsageError: a model without such adapters.
         DataError: clouds that the model cannot take.
     """
-    adapters = {name.rpartition(".dapt.")[0]: part for name, part in model.backbone.named_modules() if isinstance(part, DynamicAdapter)}
-    if not adapters:
-        raise UsageError(f"open_shares was given a model with {told(model.backbone)} grafted into it; it takes one that dapt grafted into.")
-    seen: dict[str, torch.Tensor] = {}
-
-    def look(block: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
-        def keep(_module: nn.Module, _inputs: object, scale: torch.Tensor) -> None:
-            seen[block] = scale > 0
-
-        return keep
-
-    hooks = [adapter.scale.register_forward_hook(look(block)) for block, adapter in adapters.items()]
-    try:
+    with _watched(model) as gates:
+        if not gates:
+            raise UsageError(
+                f"open_shares was given a model with {told(model.backbone)} grafted into it; it takes one that dapt grafted into."
+            )
         model.features(points)
+    return {block: gate.share for block, gate in gates.items()}
+
+
+@dataclasses.dataclass
+class _Gate:
+    """For how many tokens an adapter did anything, of all that it was called for."""
+
+    opened: int = 0
+    tokens: int = 0
+
+    def look(self, _module: nn.Module, _inputs: object, scale: torch.Tensor) -> None:
+        self.opened += int((scale > 0).sum())
+        self.tokens += scale.numel()
+
+    @property
+    def share(self) -> float:
+        return self.opened / max(self.tokens, 1)
+
+
+@contextlib.contextmanager
+def _watched(model: Headed) -> Iterator[dict[str, _Gate]]:
+    """The gate of each block's adapter, by block, which counts what happens inside."""
+    adapters = {name.rpartition(".dapt.")[0]: part for name, part in model.backbone.named_modules() if isinstance(part, DynamicAdapter)}
+    gates = {block: _Gate() for block in adapters}
+    hooks = [adapter.scale.register_forward_hook(gates[block].look) for block, adapter in adapters.items()]
+    try:
+        yield gates
     finally:
         for hook in hooks:
             hook.remove()
-    return {block: float(seen[block].float().mean()) for block in adapters}
 
 
 class Once(Graft):
@@ -157,13 +176,14 @@ class DAPT(Grafting):
     Each block's prompt stays to the end. As published positions are added once and not before each block, so that the tuning begins from another
     function than was pre-trained. In a pyramid prompts are their level's. It begins changed in either reading: scales and shifts are drawn around 1
     and 0, and prompts take their part of every softmax. The last prompt of a level stands behind all its blocks, and learns only where a head reads
-    it. Adapters that no token opens do not learn (``open_shares``).
+    it. Adapters that no token opens do not learn (``open_shares``): the end of a training, and its page, say how many there are.
     """
 
     name: ClassVar[str] = "dapt"
     title: ClassVar[str] = "DAPT"
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "its prompts are made of each cloud anew, and its adapters bend"
+    looks_back: ClassVar[bool] = True
 
     rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")
     dropout: float = option(0.2, least=0, below=1, means="the share of the bottleneck's values that are dropped in training")
@@ -209,6 +229,19 @@ class DAPT(Grafting):
         if self.reading == "as_published":
             return ""
         return "released files of dapt were trained with positions added once, and here they are added before each block: take reading=as_published"
+
+    def look_back(self, model: Headed, look: Callable[[], object]) -> Found:
+        """Which gates opened for no token of any cloud: their adapters did not learn."""
+        with _watched(model) as gates:
+            look()
+        dead = [block for block, gate in gates.items() if not gate.opened]
+        opened = len(gates) - len(dead)
+        words = (
+            f"of DAPT's {counted(len(gates), 'gate')} {opened} ({100 * opened / len(gates):.0f} %) were open for at least one training cloud at the "
+            "end"
+        )
+        words += f", and closed for all: {first_of(dead)}" if dead else ""
+        return Found(words, {f"open {block}": gate.share for block, gate in gates.items()})
 
     def graft(self, model: Headed) -> None:
         """Adapters, prompts, scale and shift."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -26,6 +26,13 @@ class Published:
     options: Mapping[str, object]
     source: str
     differs: tuple[str, ...] = ()
+
+
+class Found(NamedTuple):
+    """What a tuning found of its grafts at the end of a training: in words, which go on after a model's name and a colon, and as numbers by name."""
+
+    words: str
+    facts: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +79,13 @@ class Tuning(Spec):
     """Whether what it grafts gives, before it is trained, the features of the backbone without it."""
     lasting: ClassVar[str] = ""
     """Why what it grafts is no change of weights, in words that go on after "cannot be folded:"."""
+
+    looks_back: ClassVar[bool] = False
+    """Whether a reader should know something of its grafts that shows once they are trained (``look_back``)."""
+
+    def look_back(self, model: Headed, look: Callable[[], object]) -> Found:
+        """What of its grafts in a trained model a reader should know. ``look`` shows it every training cloud once, not augmented, in eval mode."""
+        raise NotImplementedError(f"{type(self).__name__} says that it looks back, and must define look_back")
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains."""
