@@ -1,4 +1,4 @@
-"""A training step by each tuning beside one of full fine-tuning, and an epoch of linear probing on features that were kept.
+"""A training step by each tuning beside one of full fine-tuning, an epoch of linear probing on features that were kept, and one of IDPT on tokens.
 
 python -m benchmarks.tunings [--backbone point-mae-modelnet-1k] [--batch 8] [--threads 2] [--rounds 5] [--keep-memory] [--json FILE]
 
@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks._timing import Comparison, arguments, compare, prepare, report
+from wisetune.fit.entered import entered
 from wisetune.nets.backbone import Groups
 from wisetune.nets.create import assemble, class_names, parse_backbone, parse_head
 from wisetune.nets.model import Model
 from wisetune.tune.full import FULL
+from wisetune.tune.idpt import IDPT
 from wisetune.tune.linear import Linear
-from wisetune.tune.tuning import Tuning
+from wisetune.tune.tuning import Tuning, resting
 from wisetune.tune.tunings import TUNINGS
 
 _TINY = "point-mae:width=64,depth=2,heads=2,groups=24,group-size=8,points=128"
@@ -43,6 +45,7 @@ def main() -> None:
         if tuning != FULL:
             results.append(compare(f"step by {tuning}", _step(tuning, backbone, points), full, options.rounds))
     results.append(_probing(backbone, points, options.rounds))
+    results.append(_late(backbone, points, options.rounds))
     report(options, results)
 
 
@@ -94,6 +97,25 @@ def _probing(backbone: str, points: torch.Tensor, rounds: int) -> Comparison:
         return _train(model, optimiser, lambda: _features(model, groups, moves=False), labels)
 
     return compare("probing, features kept", kept, computed_again, rounds)
+
+
+def _late(backbone: str, points: torch.Tensor, rounds: int) -> Comparison:
+    """IDPT of these clouds, once over all: from what enters its block, which was kept, and from their patches."""
+    tuning = IDPT(class_token=False)
+    model = _model(tuning, backbone)
+    optimiser = torch.optim.AdamW(tuning.parameters(model).values(), lr=1e-4)
+    groups, labels = model.group(points), torch.arange(len(points)) % _CLASSES
+    first = resting(tuning, model)
+    kept = entered(model, groups, first, len(points))
+    assert kept is not None
+    rows, device = torch.arange(len(points)).flip(0), points.device
+    groups = tuple(column[rows] for column in groups)
+    assert torch.equal(model.encode(groups, kept.of(rows, device)), model.encode(groups)), "not the same bits"
+    for module in tuning.in_training(model):
+        module.train()
+    again = lambda: _train(model, optimiser, lambda: model.encode(groups), labels)  # noqa: E731
+    once = lambda: _train(model, optimiser, lambda: model.encode(groups, kept.of(rows, device)), labels)  # noqa: E731
+    return compare(f"idpt, what enters block {first} kept", once, again, rounds)
 
 
 if __name__ == "__main__":

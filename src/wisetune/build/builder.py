@@ -28,7 +28,7 @@ from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words
 from wisetune.runtime import drawing, stamp
 from wisetune.store.store import Store
-from wisetune.tune.tuning import Tuning
+from wisetune.tune.tuning import Tuning, resting
 from wisetune.weights.audit import audit
 from wisetune.weights.batchnorm import reestimate_on
 from wisetune.weights.merge import Merge
@@ -196,6 +196,7 @@ class Builder:
             recipe.seed,
             frozen_key=frozen,
             in_training=recipe.tuning.in_training(model),
+            first=resting(recipe.tuning, model),
             bank=self.bank,
             term=term,
             resume=Resume(self.store, name),

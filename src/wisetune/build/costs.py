@@ -1,7 +1,7 @@
 """What tunings of one start cost, side by side: of shapes alone what is counted, and the time of a training step, which is measured here.
 
 All at one batch, so that it is tunings that differ. A step is that of ``fit``: with clouds augmented and grouped anew, or of a head that trains alone
-on features that are kept, as the training has it. A penalty is in none of these numbers.
+on features that are kept, or of late blocks on tokens that are, as the training has it. A penalty is in none of these numbers.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from wisetune.records import Record
 from wisetune.results import Cost
 from wisetune.runtime import stamp
 from wisetune.spec import digest_of
-from wisetune.tune.tuning import Tuning
+from wisetune.tune.tuning import Tuning, resting
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
 
-VERSION = 1
+VERSION = 2
 """Counts changes of what is measured here and how: what a store holds of another version is measured again."""
 _ROUNDS = 3
 """In which all tunings take turns, so that what else the machine does falls on all of them."""
@@ -150,6 +150,7 @@ def _steps(runner: Runner, tree: Tune, batch: int) -> list[float]:
         tree.seed,
         frozen_key=None if tree.tuning.moves_features else digest(backbone_of(tree)),
         in_training=tree.tuning.in_training(model),
+        first=resting(tree.tuning, model),
         bank=FeatureBank(runner.device),
         progress=lambda *_: ends.append(time.perf_counter()),
     )

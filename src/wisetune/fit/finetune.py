@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import nn
 
 from wisetune.errors import DataError, UsageError, first_of
+from wisetune.fit.entered import entered
 from wisetune.fit.loop import Course, Progress, Resume, Schedule, Training, decay_groups, require_two, train
 from wisetune.nets.backbone import Groups
 from wisetune.nets.features import FeatureBank
@@ -152,6 +153,7 @@ def tune(
     *,
     frozen_key: str | None = None,
     in_training: Sequence[nn.Module] | None = None,
+    first: int = 0,
     bank: FeatureBank,
     term: Term | None = None,
     resume: Resume | None = None,
@@ -163,6 +165,8 @@ def tune(
     ``frozen_key`` names the backbone's weights when training does not change its features: they are then computed once, by the bank, if every
     epoch sees the same clouds. ``in_training`` are the modules in training mode (BatchNorm, dropout), with all that is in them: by default the
     whole model, and the head alone where features do not change.
+    So many of the ``first`` blocks, with all before them, give the same of a cloud at every step. If every epoch sees the same clouds, what enters the
+    next block is computed once, where it fits into memory (``entered``): on a CPU the steps are the same bits.
     ``term`` is added to the loss of every step; the log has its mean over an epoch's clouds as ``penalty``. Features are then not kept: a term sees
     patches.
 
@@ -189,7 +193,7 @@ def tune(
     set_recompute(model, fit.recompute)
     if in_training is None:
         in_training = [model] if frozen_key is None else [model.head]
-    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device, term)
+    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device, term, first)
     keeper = _Best(model, "test_accuracy" if fit.select == "best-on-test" else "val_accuracy") if fit.select != "last" else None
     training = Training(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
@@ -287,19 +291,21 @@ class _Tuned:
         bank: FeatureBank,
         device: torch.device,
         term: Term | None,
+        first: int,
     ) -> None:
-        self.in_training, self.term = in_training, term
+        self.in_training, self.term, self.first = in_training, term, first
         self.penalties = list[tuple[torch.Tensor, int]]()
         self.model, self.fit, self.seed, self.frozen_key, self.bank, self.device = model, fit, seed, frozen_key, bank, device
         self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
         self.points = torch.from_numpy(clouds.points)
         self.augment = None if fit.same_clouds else augmentation(fit.augment)
-        self.features = self.groups = None
+        self.features = self.groups = self.entered = None
         if self.augment is None and frozen_key is not None and term is None:
             self.features = torch.from_numpy(bank.features(model, frozen_key, clouds.points, clouds.digest)).to(device)
         elif self.augment is None:
             self.groups = bank.groups(model, clouds.points, clouds.digest)
+            self.entered = entered(model.eval(), self.groups, first, min(fit.batch, len(clouds.labels)))
 
     def words(self, rows: Int64[np.ndarray, " m"]) -> str:
         """Which clouds these are, and whether what came in was finite (their points are: they were looked at before)."""
@@ -322,7 +328,7 @@ class _Tuned:
             return self._cost(self.model.head(self.features[index.to(self.device)]), target)
         groups = self._groups(rows, index, epoch)
         with torch.set_grad_enabled(self.frozen_key is None):
-            features = self.model.encode(groups)
+            features = self.model.encode(groups) if self.entered is None else self.model.encode(groups, self.entered.of(index, self.device))
         logits = self.model.head(features)
         loss = self._cost(logits, target)
         if self.term is None:

@@ -118,6 +118,19 @@ class Anatomy:
         """Of every block."""
         return tuple(site for stage in self.stages for site in stage.sites)
 
+    def place(self, site: int) -> tuple[int, int]:
+        """The stage of a block that is counted over all of them, and its number there."""
+        return [(number, block) for number, stage in enumerate(self.stages) for block in range(len(stage.sites))][site]
+
+
+class Entered(NamedTuple):
+    """Tokens as they enter a block: with the patches all that a backbone needs to go on from there."""
+
+    stage: int
+    block: int
+    """Of that stage, counted from 0."""
+    tokens: Float[torch.Tensor, "b t d"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
@@ -251,8 +264,12 @@ class Backbone(nn.Module):
         """What depends on the cloud alone; pass it to ``encode`` of any weights."""
         raise NotImplementedError(f"{type(self).__name__} must define group")
 
-    def encode(self, groups: Groups) -> Tokens:
-        """Tokens of grouped clouds."""
+    def entering(self, groups: Groups, site: int) -> Entered | None:
+        """What enters the block of this number, counted over all stages; None where this backbone cannot go on from there."""
+        del groups, site
+
+    def encode(self, groups: Groups, entered: Entered | None = None) -> Tokens:
+        """Tokens of grouped clouds; where what enters some block is given, all before it is passed over."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")
 
     def levels(self, groups: Groups) -> tuple[Level, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Backbone
+from wisetune.nets.backbone import Backbone, Entered, Groups
 from wisetune.nets.headed import Headed
 from wisetune.spec import Spec
 
@@ -36,6 +36,10 @@ class Model(Headed):
         """The head's own key for a name in a state dict; None for what belongs to the backbone."""
         prefix = self.backbone.head_name + "."
         return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    def encode(self, groups: Groups, entered: Entered | None = None) -> Float[torch.Tensor, "b f"]:
+        """The backbone's features of grouped clouds; where what enters some block is given, all before it is passed over."""
+        return super().encode(groups) if entered is None else self.backbone.pool(self.backbone.encode(groups, entered))
 
     def forward(self, points: torch.Tensor) -> Float[torch.Tensor, "b classes"]:
         """Logits; errors as ``features``.

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Site, Stage
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Entered, Groups, Level, Site, Stage
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.readout import READS, Tokens, by_role, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Around, Block, Cut, Transformer, initialise
+from wisetune.nets.transformer import Around, Block, Cut, Transformer, initialise, up_to
 from wisetune.points.neighbours import NeighbourRule, cut
 from wisetune.spec import option
 
@@ -190,9 +190,19 @@ class Plain(Backbone):
         wanted = ((self.spec.groups, self.spec.group_size), *((cut.groups, cut.group_size) for cut in self.further))
         return tuple(part for count, size in wanted for part in cut(points, count, size, self.sampling, self.neighbours))
 
-    def encode(self, groups: Groups) -> Tokens:
+    def entering(self, groups: Groups, site: int) -> Entered | None:
+        """Not where there are further patches, whose tokens come from before the blocks too."""
+        if self.further:
+            return None
+        return Entered(0, site, up_to(self.blocks, site, *self._embed(groups)))
+
+    def encode(self, groups: Groups, entered: Entered | None = None) -> Tokens:
         """Tokens after the last norm."""
-        (tokens,) = self.blocks(*self._embed(groups))
+        if entered is None:
+            (tokens,) = self.blocks(*self._embed(groups))
+        else:
+            position = self._behind("pos", self.pos_embed(groups[0]))
+            (tokens,) = self.blocks(entered.tokens, Around(position, centres=groups[0], leads=self.leads), first=entered.block)
         return by_role(self.norm(tokens), self.leads, groups[0].shape[1])
 
     def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
@@ -211,13 +221,16 @@ class Plain(Backbone):
     def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Around]:
         """What enters the blocks: lead tokens before those of patches, and what is around them."""
         own, *cuts = (self._cut(centres, offsets) for centres, offsets in zip(groups[0::2], groups[1::2], strict=True))
-        tokens = torch.cat([*(token.expand(len(own.tokens), -1, -1) for token in self._lead("token")), own.tokens], dim=1)
-        position = torch.cat([*(place.expand(len(tokens), -1, -1) for place in self._lead("pos")), own.position], dim=1)
+        tokens, position = self._behind("token", own.tokens), self._behind("pos", own.position)
         return tokens, Around(position, centres=own.centres, leads=self.leads, cuts=tuple(cuts))
 
     def _cut(self, centres: Float[torch.Tensor, "b g 3"], offsets: Float[torch.Tensor, "b g k 3"]) -> Cut:
         tokens = self.encoder(offsets)
         return Cut(tokens if self.spec.token_width is None else self.reduce_dim(tokens), self.pos_embed(centres), centres)
+
+    def _behind(self, part: str, own: Float[torch.Tensor, "b g d"]) -> Float[torch.Tensor, "b t d"]:
+        """Lead tokens, or their positions, and behind them those of patches."""
+        return torch.cat([*(value.expand(len(own), -1, -1) for value in self._lead(part)), own], dim=1)
 
     def _lead(self, part: str) -> list[nn.Parameter]:
         return [self.get_parameter(f"{name}_{part}") for name in self.leading[: self.leads]]

@@ -235,18 +235,27 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block(width, heads, rate) for rate in rates)
 
     def forward(
-        self, x: Float[torch.Tensor, "b t d"], around: Around, kept: Sequence[int] | None = None
+        self, x: Float[torch.Tensor, "b t d"], around: Around, kept: Sequence[int] | None = None, first: int = 0
     ) -> tuple[Float[torch.Tensor, "b _ d"], ...]:
         """The tokens after each of these blocks, which are counted from 0 and ascend; by itself after the last alone.
 
-        Positions are added before every block, as in Point-BERT's code and all that follow it.
+        Given what enters block ``first``, those before it are passed over. Positions are added before every block, as in Point-BERT's code and all that
+        follow it.
         """
         kept = (len(self.blocks) - 1,) if kept is None else kept
         found: list[torch.Tensor] = []
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks[first:], first):
             x = _twice(block, x, around) if self.recomputed and torch.is_grad_enabled() else block(x, around)
             found += [x for wanted in kept if wanted == index]
         return tuple(found)
+
+
+def up_to(stack: nn.Module, block: int, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
+    """What enters a block of a stack that is not called as a whole: what is hooked there is for the rest of it."""
+    assert isinstance(stack, Transformer)
+    for each in stack.blocks[:block]:
+        x = each(x, around)
+    return x
 
 
 def set_recompute(model: nn.Module, on: bool) -> None:

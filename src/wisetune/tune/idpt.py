@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import nn
 
 from wisetune.errors import UsageError
+from wisetune.nets.backbone import Backbone
 from wisetune.nets.headed import Headed
 from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.uncalled import Uncalled
@@ -66,7 +67,8 @@ class IDPT(Grafting):
     """One prompt, made of the tokens that enter a late block, beside them from there on; the head sees it too.
 
     As published its position is left as it was drawn, since a filter of names misses it. In a pyramid it is made of the last level's tokens. It begins
-    changed: the prompt takes its part of every softmax.
+    changed: the prompt takes its part of every softmax. With ``class-token=false`` nothing before its block changes, so that clouds that are the
+    same in every epoch (``augment=none``) pass the blocks before it once.
     """
 
     name: ClassVar[str] = "idpt"
@@ -118,7 +120,7 @@ class IDPT(Grafting):
             self.refuse_parts(model)
         backbone = model.backbone
         stage = backbone.anatomy.stages[-1]
-        first = len(stage.sites) - 1 if self.layer is None else self.layer
+        first = self._first(backbone)
         if first >= len(stage.sites):
             raise UsageError(
                 f"'{self}' enters block {first}, and {backbone.spec.name} has blocks 0 to {len(stage.sites) - 1}. Give one of these."
@@ -132,6 +134,14 @@ class IDPT(Grafting):
         backbone.get_submodule(stage.blocks).register_forward_pre_hook(shown.look)
         backbone.get_submodule(backbone.anatomy.norms[-1]).register_forward_hook(shown.after)
         backbone.readout = EXTRA if self.readout == "prompt" else with_extra(backbone.readout)
+
+    def first_site(self, backbone: Backbone) -> int:
+        """The block that the prompt enters first."""
+        return len(backbone.anatomy.sites) - len(backbone.anatomy.stages[-1].sites) + self._first(backbone)
+
+    def _first(self, backbone: Backbone) -> int:
+        """Its number in the last stage."""
+        return len(backbone.anatomy.stages[-1].sites) - 1 if self.layer is None else self.layer
 
     def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
         """The parameters that train; as published not the prompt's position."""

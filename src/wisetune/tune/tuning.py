@@ -176,6 +176,14 @@ class Tuning(Spec):
                 f"'{self}' cannot be folded: {self.lasting or 'it does not say what change of weights it is'}. Keep its grafts."
             )
 
+    def first_site(self, backbone: Backbone) -> int:
+        """The first block, counted over all levels, that what it grafts changes, or whose tokens it sees; 0 for all that is before the blocks too.
+
+        Where nothing before it trains, and every epoch sees the same clouds, what enters this block is computed once.
+        """
+        del backbone
+        return 0
+
     def in_training(self, model: Headed) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.
 
@@ -191,6 +199,23 @@ class Tuning(Spec):
             if value.requires_grad:
                 chosen[name] = value
         return chosen
+
+
+def resting(tuning: Tuning, model: Headed) -> int:
+    """How many of the first blocks, with all before them, give the same of a cloud at every step of a training by this tuning.
+
+    Nothing there trains or is in training mode, and nothing is grafted there. ``Tuning.parameters`` has said what trains.
+    """
+    backbone, anatomy = model.backbone, model.backbone.anatomy
+    first = tuning.first_site(backbone)
+    if not first or [graft.tuning for graft in backbone.grafts] != [tuning.in_full()] or backbone.further:
+        return 0
+    (grafted,) = backbone.grafts
+    behind = tuple(f"{place}." for place in (*(site.block for site in anatomy.sites[first:]), anatomy.norms[-1]))
+    active = {id(part) for top in tuning.in_training(model) for part in top.modules()}
+    moving = [name for name, value in backbone.named_parameters() if value.requires_grad]
+    moving += [name for name, part in backbone.named_modules() if id(part) in active]
+    return first if all(name in grafted.names or f"{name}.".startswith(behind) for name in moving) else 0
 
 
 def class_token_of(model: Headed) -> dict[str, nn.Parameter]:

@@ -23,13 +23,13 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Groups, Level, Masking, Preset, Site, Stage
+from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Entered, Groups, Level, Masking, Preset, Site, Stage
 from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.official_fits import Reading, official_fit
 from wisetune.nets.parts import PyramidParts
 from wisetune.nets.readout import READS, Tokens, by_role, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Around, Cut, Transformer, initialise
+from wisetune.nets.transformer import Around, Cut, Transformer, initialise, up_to
 from wisetune.points.neighbours import gather, patches
 from wisetune.spec import option
 
@@ -215,7 +215,15 @@ class PointM2AE(Backbone):
         centres = gather(below, cut.centres)
         return [centres, gather(below, cut.members) - centres[:, :, None] if level == 0 else cut.members]
 
-    def encode(self, groups: Groups) -> Tokens:
+    def entering(self, groups: Groups, site: int) -> Entered | None:
+        """Not where there are further patches, or where how many patches there are depends on the batch."""
+        if self.further or self.ragged:
+            return None
+        level, block = self.anatomy.place(site)
+        own = self._entered(level, self._states(groups, below=level)[-1:], groups)
+        return Entered(level, block, up_to(self.h_encoder.encoder_blocks[level], block, *own))
+
+    def encode(self, groups: Groups, entered: Entered | None = None) -> Tokens:
         """Tokens of the last level after its norm."""
         top = groups[2 * LEVELS - 2]
         if self.ragged:
@@ -223,7 +231,7 @@ class PointM2AE(Backbone):
             last = self.climb(groups, self.visible(groups, everything))[-1]
             tokens = torch.cat([last.tokens, last.extra], dim=1)
         else:
-            tokens = self._states(groups)[-1]
+            tokens = self._states(groups, entered)[-1]
         norm = self.norm if self.spec.norm == "final" else self.h_encoder.encoder_norms[str(LEVELS - 1)]
         return by_role(norm(tokens), 0, top.shape[1])
 
@@ -257,21 +265,35 @@ class PointM2AE(Backbone):
         if self.spec.norm != "each":
             raise UsageError(f"'{self.spec}' has no norm for each level; part segmentation needs norm=each, as in preset='shapenetpart'.")
 
-    def _states(self, groups: Groups) -> list[Float[torch.Tensor, "b _ _"]]:
-        """Tokens of each level, from the points up, extra ones behind those of patches; these are no member of a patch above."""
-        pairs = list(zip(groups[0::2], groups[1::2], strict=True))
-        centres = self.level_centres(groups)
+    def _states(self, groups: Groups, entered: Entered | None = None, below: int = LEVELS) -> list[Float[torch.Tensor, "b _ _"]]:
+        """Tokens of each level ``below`` some, from the points up, extra ones behind those of patches; these are no member of a patch above.
+
+        Given what enters a block, from its level on.
+        """
         states: list[torch.Tensor] = []
-        for level, (places, members) in enumerate(pairs[:LEVELS]):
-            below = states[-1][:, : centres[level - 1].shape[1]] if states else None
-            own = self._cut(level, below, places, members)
-            further = zip(self.further, pairs[LEVELS:], strict=True)
-            cuts = tuple(self._cut(level, below, *pair) for cut, pair in further if cut.stage == level)
-            reach = self.spec.radii[level]
-            around = Around(own.position, torch.cdist(places, places) < reach, places, reach=reach, cuts=cuts)
-            (tokens,) = self.h_encoder.encoder_blocks[level](own.tokens, around)
+        for level in range(0 if entered is None else entered.stage, below):
+            if entered is not None and level == entered.stage:
+                x, around, first = entered.tokens, self._around(level, groups[2 * level]), entered.block
+            else:
+                (x, around), first = self._entered(level, states[-1:], groups), 0
+            (tokens,) = self.h_encoder.encoder_blocks[level](x, around, first=first)
             states.append(tokens)
         return states
+
+    def _entered(self, level: int, states: list[torch.Tensor], groups: Groups) -> tuple[Float[torch.Tensor, "b g c"], Around]:
+        """What enters the blocks of a level, of the state of the one below, if there is one: the patches' tokens, and what is around them."""
+        pairs = list(zip(groups[0::2], groups[1::2], strict=True))
+        below = states[-1][:, : groups[2 * level - 2].shape[1]] if states else None
+        own = self._cut(level, below, *pairs[level])
+        further = zip(self.further, pairs[LEVELS:], strict=True)
+        cuts = tuple(self._cut(level, below, *pair) for cut, pair in further if cut.stage == level)
+        return own.tokens, self._around(level, own.centres, own.position)._replace(cuts=cuts)
+
+    def _around(self, level: int, places: Float[torch.Tensor, "b g 3"], position: Float[torch.Tensor, "b g c"] | None = None) -> Around:
+        """What is around a level's patches."""
+        position = self.h_encoder.encoder_pos_embeds[level](places) if position is None else position
+        reach = self.spec.radii[level]
+        return Around(position, torch.cdist(places, places) < reach, places, reach=reach)
 
     def _cut(
         self, level: int, below: Float[torch.Tensor, "b n c"] | None, places: Float[torch.Tensor, "b g 3"], members: torch.Tensor
