@@ -29,6 +29,8 @@ def test_folds_differ_and_are_drawn_again():
     first, again, other = (parse_task(f"few-shot:on=[demo:scans],shots=3,queries=2,fold={fold}").load(64) for fold in (0, 0, 1))
     assert first.digest == again.digest != other.digest
     assert first.train.names != other.train.names
+    assert [data.protocol["fold"] for data in (first, other)] == [0, 1]
+    assert first.protocol["folds_of"] == other.protocol["folds_of"] == "few-shot:on=demo:scans,shots=3,queries=2"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from wisetune.data.splits import draw, rank
-from wisetune.data.task import Data, Split, Task
+from wisetune.data.task import FOLD, FOLDS_OF, Data, Split, Task
 from wisetune.errors import DataError
 from wisetune.spec import option
 
@@ -44,7 +44,9 @@ class FewShot(Task):
         train = self._some(whole, whole.train, chosen, self.shots, "train")
         test = self._some(whole, whole.test, chosen, self.queries, "test")
         protocol = dict(whole.protocol) | {
-            "few-shot": f"{self.ways} ways, {self.shots} shots, {self.queries} queries a class, fold {self.fold}",
+            "few-shot": f"{self.ways} ways, {self.shots} shots, {self.queries} queries a class",
+            FOLD: self.fold,
+            FOLDS_OF: str(dataclasses.replace(self, fold=0)),
             "val": "none: too few clouds to hold any out",
         }
         empty = train.take(np.zeros(0, np.int64))

@@ -39,6 +39,8 @@ _DATA = {
     "groups": "Groups that splits do not part",
     "repeated": "Scans with fewer points, some of which are repeated",
     "skipped": "Files left out",
+    "few-shot": "Few-shot",
+    "folds_of": "One of the folds of",
 }
 """What a task's protocol calls things, in words."""
 _SAID = ("task", "counts", "warnings")
