@@ -18,6 +18,8 @@ FORMAT = 3
 """Raised when what a file holds changes; a file of another format is refused."""
 OVER_SEEDS = -1
 """The seed of a choice that was made on the mean of all seeds."""
+FOLD, FOLDS_OF = "fold", "folds_of"
+"""In the protocol of a task that is one of several draws from the same clouds: its number, and what all of them are draws of."""
 
 
 class Variant(NamedTuple):

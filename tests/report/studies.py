@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -191,6 +191,25 @@ def comparison(seeds: Sequence[int] = (0, 1, 2), *, n: int = TEST) -> Results:
     }
     protocol = dataclasses.replace(made.study, **said, methods=WORDS | story.words)
     return dataclasses.replace(made, study=protocol, rows=rows, chosen=[], audits={}, costs=costs)
+
+
+def fold(
+    number: int, right: Mapping[str, int], n: int = 20, *, of: str = "few-shot:on=demo:scans", robust: str = "", **said: Any
+) -> Results:
+    """One fold of a task: of each method how many of ``n`` test clouds it has right, and of all the marks of one probe."""
+    made = comparison((0,), n=20)
+    rows = [
+        Row(method, None, 0, dataclasses.replace(record("accuracy", count / n, n, data=f"{of} {number}"), weights=f"{method} {number}"))
+        for method, count in right.items()
+    ]
+    for method in right if robust else ():
+        found = record("probe accuracy", robust.count("1") / len(robust), len(robust), measure="svm", data=OBJECTS, right=robust)
+        rows.append(Row(method, None, 0, dataclasses.replace(found, weights=f"backbone of {method} {number}")))
+    protocol = {"few-shot": "5 ways, 10 shots, 20 queries a class", "fold": number, "folds_of": of}
+    task = dataclasses.replace(made.study.task, name=f"{of},fold={number}", digest=f"d{number}", protocol=protocol)
+    command = f"wisetune compare --on 'few-shot:on=[demo:scans],fold={number}' --seeds 1 --out out/few-{number}"
+    study = dataclasses.replace(made.study, **{"task": task, "command": command} | said)
+    return dataclasses.replace(made, study=study, rows=rows)
 
 
 def recommended(method: str, alpha: float, *, probes: bool = True) -> Results:

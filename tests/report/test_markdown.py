@@ -10,7 +10,8 @@ import pytest
 from studies import study, unchosen, unswept
 
 from wisetune.report.card import model_card
-from wisetune.report.markdown import markdown, together
+from wisetune.report.markdown import markdown
+from wisetune.report.together import together
 
 
 def test_page_holds_verdict_command_and_every_alpha() -> None:

@@ -232,7 +232,7 @@ def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Tex
     from wisetune.errors import UsageError
     from wisetune.files import write_text
     from wisetune.report.markdown import markdown as markdown_of
-    from wisetune.report.markdown import together
+    from wisetune.report.together import together
     from wisetune.report.write import write_report
 
     if markdown is None:

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from wisetune.data.splits import draw, rank
-from wisetune.data.task import FOLD, FOLDS_OF, Data, Split, Task
+from wisetune.data.task import Data, Split, Task
 from wisetune.errors import DataError
+from wisetune.results import FOLD, FOLDS_OF
 from wisetune.spec import option
 
 

@@ -15,8 +15,6 @@ from wisetune.points.content import signature
 from wisetune.spec import Spec
 
 SplitName = Literal["train", "val", "test"]
-FOLD, FOLDS_OF = "fold", "folds_of"
-"""In the protocol of a task that is one of several draws from the same clouds: its number, and what all of them are draws of."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

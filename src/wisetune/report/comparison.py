@@ -28,13 +28,17 @@ def compared(board: Board) -> Comparison:
     """Of a board that ``compares``."""
     others = [name for name in board.baselines() if name != board.reference]
     changes = {quantity: found for quantity in QUANTITIES if (found := _changes(board, quantity, others))}
-    told = [_told(board, quantity, found) for quantity, found in changes.items()]
+    than = board.called(board.reference)
+    told = [
+        differences(quantity, than, {board.called(name): found[name] for name in others if name in found})
+        for quantity, found in changes.items()
+    ]
     found = [one for each in changes.values() for one in each.values()]
     if len(board.seeds) < LEAST_SEEDS and any(one.shown for one in found):
         told.append(f"That is of these models: train with at least {LEAST_SEEDS} seeds before you rely on it.")
     beside = list[str]()
-    if len(found) >= _MANY:
-        beside.append(f"Of {len(found)} differences about {max(1, round(len(found) / 20))} would be shown by chance alone.")
+    if luck := by_chance(len(found)):
+        beside.append(luck)
     lost = {name for each in changes.values() for name, one in each.items() if one.shown < 0}
     beside += _cheapest(board, [name for name in others if name not in lost])
     return Comparison(" ".join(told), beside)
@@ -44,21 +48,27 @@ def _changes(board: Board, quantity: str, methods: Sequence[str]) -> dict[str, E
     return {name: found for name in methods if (found := board.gain(quantity, board.fixed(name)))}
 
 
-def _told(board: Board, quantity: str, changes: Mapping[str, Estimate]) -> str:
-    """Of which methods a gain or a loss of one quantity is shown, the largest first."""
+def differences(quantity: str, than: str, changes: Mapping[str, Estimate], all_of: str = "others") -> str:
+    """Of which methods, as they are called, a gain or a loss of one quantity is shown, the largest first; and of how many none.
+
+    ``all_of`` is what they are called where none is shown of any.
+    """
     told = list[str]()
     for kind, sign in (("gain", 1), ("loss", -1)):
         shown = sorted((name for name, one in changes.items() if one.shown == sign), key=lambda name: -sign * changes[name].value)
         if shown:
-            told.append(
-                f"a {kind} for {words.joined(f'{board.called(name)} ({words.points(changes[name].value)} points)' for name in shown)}"
-            )
+            told.append(f"a {kind} for {words.joined(f'{name} ({words.points(changes[name].value)} points)' for name in shown)}")
     rest = sum(not one.shown for one in changes.values())
     if rest:
-        others = "the other" if rest == 1 else f"the other {rest}" if told else f"any of the {rest} others"
+        others = "the other" if rest == 1 else f"the other {rest}" if told else f"any of the {rest} {all_of}"
         told.append(f"no difference for {others}")
     first, *more = told
-    return f"{words.capital(quantity)} against {board.called(board.reference)}: {', '.join([first.replace(' for ', ' is shown for ', 1), *more])}."
+    return f"{words.capital(quantity)} against {than}: {', '.join([first.replace(' for ', ' is shown for ', 1), *more])}."
+
+
+def by_chance(count: int) -> str:
+    """How many of so many differences are shown by luck; empty where they are few."""
+    return f"Of {count} differences about {max(1, round(count / 20))} would be shown by chance alone." if count >= _MANY else ""
 
 
 def _cheapest(board: Board, methods: Sequence[str]) -> list[str]:

@@ -81,8 +81,8 @@ def _file(board: Board, instead: str | None) -> str:
     return f"{told} {words.capital(board.called(instead))} is another model{way}."
 
 
-def notes(board: Board) -> list[str]:
-    """What a reader must know before believing the numbers."""
+def notes(board: Board, repeated: bool = False) -> list[str]:
+    """What a reader must know before believing the numbers; nothing of few seeds where something else than seeds was ``repeated``."""
     found = [*_uninformed(board), *board.results.study.warnings]
     bad = [key for key, lines in board.results.audits.items() if not all(line.get("ok", True) for line in lines)]
     if bad:
@@ -90,12 +90,12 @@ def notes(board: Board) -> list[str]:
             f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); the merge audit of the report says where."
         )
     found += _unfit(board)
-    if len(board.seeds) == 1:
+    if len(board.seeds) == 1 and not repeated:
         found.append(
             "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
             "another seed would train other models. Run with more seeds to see that spread."
         )
-    if len(board.seeds) == 2:
+    if len(board.seeds) == 2 and not repeated:
         found.append(
             "Two seeds: how far another seed would be from them is not known from two, so that the intervals are those over the items measured, "
             "and the tables show both seeds' values. Run with at least 3 seeds for intervals that know of their spread."
