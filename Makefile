@@ -4,7 +4,7 @@ DATA ?=
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-all check bench results clean
+.PHONY: demo test test-all check bench results results-tunings clean
 
 demo: $(STAMP)  ## the main job on bundled data; offline after the install
 	$(BIN)/wisetune demo --out out/demo
@@ -26,6 +26,9 @@ bench: $(STAMP)  ## the benchmarks' smoke run; see docs/performance.md for the r
 
 results: $(STAMP)  ## docs/results, in an hour or two; DATA=DIR is the folder with the research data
 	scripts/make_results.sh $(if $(DATA),"$(DATA)")
+
+results-tunings: $(STAMP)  ## those of docs/results on ways to tune, in some hours; DATA=DIR is the folder with the research data
+	scripts/make_tunings_results.sh "$(DATA)"
 
 clean:  ## everything that the other targets made
 	rm -rf .venv out

@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks.published import PUBLISHED
 from wisetune.build.memory import ALL, Compared, compare_memory
 from wisetune.spec import dashed, options_of, spell
 from wisetune.tune.full import FULL
@@ -20,29 +20,6 @@ from wisetune.tune.tunings import TUNINGS
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONE, BATCH = "point-mae-scanobjectnn", 512
 
-
-class Published(NamedTuple):
-    """Million values that train, and accuracy on ScanObjectNN's hardest part, of one row of a table."""
-
-    method: str
-    trainable: float
-    accuracy: float
-
-
-PUBLISHED = {
-    "full": Published("Point-MAE (full fine-tuning)", 22.1, 85.18),
-    "linear": Published("linear probing", 0.3, 75.99),
-    "adapter": Published("Adapter", 0.9, 83.93),
-    "prefix": Published("Prefix tuning", 0.7, 77.72),
-    "bitfit": Published("BitFit", 0.3, 82.62),
-    "lora": Published("LoRA", 0.9, 81.74),
-    "vpt": Published("VPT-Deep", 0.4, 81.09),
-    "adaptformer": Published("AdaptFormer", 0.9, 83.45),
-    "ssf": Published("SSF", 0.4, 82.58),
-    "idpt": Published("IDPT", 1.7, 84.94),
-    "dapt": Published("DAPT", 1.1, 85.08),
-}
-"""Zhou et al., CVPR 2024 (DAPT), table of parameter-efficient methods on PB_T50_RS; the best epoch on its test part, of one seed."""
 
 _HEAD = f"""# Ways to tune
 
