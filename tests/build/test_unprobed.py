@@ -12,7 +12,8 @@ from wisetune.build.request import UNPROBED
 from wisetune.fit.finetune import Fit
 from wisetune.report.board import Board
 from wisetune.report.costs import as_text
-from wisetune.report.markdown import markdown, together
+from wisetune.report.markdown import markdown
+from wisetune.report.together import together
 from wisetune.report.verdict import summary
 from wisetune.report.write import write_report
 from wisetune.stories.compare import Compare

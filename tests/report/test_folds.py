@@ -49,6 +49,14 @@ def test_what_is_shown_is_said_in_words_with_counts() -> None:
     assert "One seed: each model was trained once" not in text
 
 
+def test_no_fold_is_judged_by_itself() -> None:
+    # In every fold linear probing is shown to be above full fine-tuning, of which a single run's page warns.
+    runs = [dataclasses.replace(fold(number, {"ft": 10 + number, "lp": 80}, n=100), log={}) for number in range(3)]
+    warned = "Full fine-tuning is below linear probing"
+    assert warned in together([runs[0], comparison(n=20)], "Apart")
+    assert warned not in together(runs, "Few")
+
+
 def test_the_order_in_which_folds_are_given_does_not_matter() -> None:
     assert together(three(), "Few") == together(three()[::-1], "Few")
 

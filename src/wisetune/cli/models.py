@@ -223,7 +223,7 @@ def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Tex
     run
         A run's OUT folder.
     others
-        Further runs, for one table of all (with --markdown).
+        Further runs, for one page of all (with --markdown); folds of one task are counted together.
     markdown
         Write a page of Markdown here instead.
     title

@@ -82,14 +82,18 @@ def _file(board: Board, instead: str | None) -> str:
 
 
 def notes(board: Board, repeated: bool = False) -> list[str]:
-    """What a reader must know before believing the numbers; nothing of few seeds where something else than seeds was ``repeated``."""
+    """What a reader must know before believing the numbers.
+
+    Of one of several runs that are counted together (``repeated``) nothing is said of few seeds, nor judged what it alone shows.
+    """
     found = [*_uninformed(board), *board.results.study.warnings]
     bad = [key for key, lines in board.results.audits.items() if not all(line.get("ok", True) for line in lines)]
     if bad:
         found.append(
             f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); the merge audit of the report says where."
         )
-    found += _unfit(board)
+    if not repeated:
+        found += _unfit(board)
     if len(board.seeds) == 1 and not repeated:
         found.append(
             "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
