@@ -101,7 +101,7 @@ def spelled(place: tuple[Any, ...]) -> str:
 NAMED = {"counts", "stamp", "protocol", "detail", "audits", "log", "methods"}
 """What holds names of somebody's choice, any of which may be missing."""
 DEFAULTS = {"detail", "objects", "role", "spec", "change_low", "change_high", "recommended", "warnings", "command", "reproduce", "methods"}
-DEFAULTS |= {"seconds", "trainings", "found", "decided", "keep", "tuning", "costs"}
+DEFAULTS |= {"seconds", "trainings", "found", "decided", "keep", "tuning", "costs", "noted"}
 """What has a default, which stands for it where it is missing."""
 PLACES = list(places(whole()))
 

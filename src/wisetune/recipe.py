@@ -3,6 +3,7 @@
     full fine-tuning        Tune(Start(b), full)
     linear probing          Tune(Start(b), linear)
     LP-FT                   Tune(Tune(Start(b), linear), full, head_from="start")
+    LP-FT of DAPT           Tune(Tune(Start(b), linear, grafted=dapt), dapt, head_from="start")
     EWC, L2-SP              Tune(Start(b), full, keep=ewc)
     WiSE-FT(alpha)          Mix((Start(b), FT), wise(alpha))
     WiSE-FT-LP(alpha)       Tune(Mix((Start(b), FT), wise(alpha)), linear)
@@ -47,7 +48,8 @@ class Tune(_Node):
 
     ``task`` is the digest of the data that are trained and selected on. ``head_from`` says where the head begins: ``fresh``
     (seeded initial values) or ``start`` (the head of the parent, which must have one for the same classes). ``keep`` is the penalty that holds the
-    model near its parent.
+    model near its parent. ``grafted`` is a tuning whose grafts are put in place of ``tuning``'s own, untrained: a head that trains alone then
+    reads what that tuning begins with, and a training by it goes on with these grafts.
     """
 
     start: Recipe
@@ -58,6 +60,13 @@ class Tune(_Node):
     seed: int = 0
     head_from: Literal["fresh", "start"] = "fresh"
     keep: Spec | None = option(None, absent=None)
+    grafted: Spec | None = option(None, absent=None)
+
+    @property
+    def grafts(self) -> Spec | None:
+        """The tuning whose grafts it puts into its parent; None where they are there already, untrained."""
+        there = isinstance(self.start, Tune) and self.start.grafted == self.tuning
+        return self.grafted or (None if there else self.tuning)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +130,8 @@ def describe(recipe: Recipe) -> str:
             return f"{recipe.backbone.name}#{recipe.weights[:8]}"
         case Tune():
             keep = "" if recipe.keep is None else f"[keep={recipe.keep}]"
-            return f"{recipe.tuning}{keep}({describe(recipe.start)})"
+            grafted = "" if recipe.grafted is None else f"[grafted={recipe.grafted}]"
+            return f"{recipe.tuning}{grafted}{keep}({describe(recipe.start)})"
         case Mix():
             return f"{recipe.merge}({', '.join(describe(part) for part in recipe.parts)})"
 
@@ -146,7 +156,8 @@ def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
             head = "its head" if plain["head_from"] == "start" else f"a fresh {plain['head']['spec']} head"
             course = "".join(f"{name} {fit[name]}, " for name in ("epochs", "lr") if name in fit)
             keep = f"; penalty {penalty_in_words(plain['keep'])}" if "keep" in plain else ""
-            yield f"{indent}tune {plain['tuning']['spec']} from {head}: {course}seed {plain['seed']}, on data {plain['task']}{keep}"
+            grafted = f" with what {plain['grafted']['spec']} grafts" if "grafted" in plain else ""
+            yield f"{indent}tune {plain['tuning']['spec']}{grafted} from {head}: {course}seed {plain['seed']}, on data {plain['task']}{keep}"
             yield from tree_in_words(plain["start"], depth + 1)
         case _:
             statistics = "" if plain["task"] is None else f", BatchNorm statistics from data {plain['task']}"
@@ -167,7 +178,8 @@ def made_in_words(plain: Mapping[str, Any]) -> str:
             course = ", ".join(
                 counted(fit[name], "epoch") if name == "epochs" else f"{name} {fit[name]}" for name in ("epochs", "lr") if name in fit
             )
-            return f"{done} {_part(plain['start'])}{_kept(plain)}" + (f": {course}" if course else "")
+            grafted = f" with what {plain['grafted']['spec']} grafts" if "grafted" in plain else ""
+            return f"{done} {_part(plain['start'])}{grafted}{_kept(plain)}" + (f": {course}" if course else "")
         case _:
             parts = [_part(part) for part in plain["parts"]]
             if plain["merge"]["spec"] == "wise" and len(parts) == 2:
@@ -209,13 +221,18 @@ def _called(node: Mapping[str, Any]) -> str:
     if _tuned(node, "full"):
         return f"{NAMES['ft']}{rate}{kept}"
     if _tuned(node, "linear"):
-        return f"{NAMES['lp']}{kept}"
-    if tuning == "full" and _tuned(parent, "linear") and node["head_from"] == "start":
-        return f"{NAMES['lp-ft']}{rate}{kept}"
+        return f"{NAMES['lp']}{_beside(node)}{kept}"
+    if tuning != "linear" and _tuned(parent, "linear") and node["head_from"] == "start":
+        return f"{NAMES['lp-ft']}{_of(node)}{rate}{kept}"
     if tuning == "linear" and not kept and (_is_wise(parent) or (parent["node"] == "tune" and parent["start"]["node"] == "start")):
         tuned, alpha = (parent["parts"][-1], float(parent["merge"]["alpha"])) if parent["node"] == "mix" else (parent, 1)
         return f"{NAMES['wise-ft-lp']}{_of(tuned)} at alpha {alpha:g}{_kept(tuned)}"
     return f"{tuning}{kept}" + ("" if parent["node"] == "start" else f" of {_called(parent)}")
+
+
+def _beside(node: Mapping[str, Any]) -> str:
+    """Whose grafts a head reads that trains alone."""
+    return f" beside an untrained {node['grafted']['spec']}" if "grafted" in node else ""
 
 
 def _of(tuned: Mapping[str, Any]) -> str:

@@ -132,8 +132,8 @@ class Study:
     ``selection`` says what was selected on what. ``methods`` are the words for each; one without any is called by its own name.
     ``seconds`` is the wall time of all calls of the command that did something, data already loaded. Of ``trainings`` the first call ``found``
     so many in the store, done or begun: those are not in it. ``keep`` is the penalty of every training of a backbone. ``fit``, ``gentle_fit`` and
-    ``head_fit`` are empty where the story has no training of that kind. ``ends`` is what tunings found of their grafts at the end of a training, by
-    the model's name.
+    ``head_fit`` are empty where the story has no training of that kind. ``noted`` is what a reader should know of a training, of what its penalty
+    holds and what its tuning found of its grafts, by the model's name.
     """
 
     story: str
@@ -163,7 +163,7 @@ class Study:
     found: int = 0
     tuning: str = "full"
     keep: str | None = None
-    ends: dict[str, str] = dataclasses.field(default_factory=dict)
+    noted: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

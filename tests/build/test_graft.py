@@ -17,7 +17,9 @@ from wisetune.errors import UsageError
 from wisetune.nets.create import fresh_head
 from wisetune.nets.heads import LinearHead
 from wisetune.recipe import Mix, Tune, digest, walk
+from wisetune.results import Variant
 from wisetune.store import Store
+from wisetune.stories.lp_ft import LpFt
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
 from wisetune.tune.tunings import TUNINGS
@@ -198,4 +200,39 @@ def test_backbones_with_other_grafts_are_refused_before_anything_is_trained(tmp_
         assert mixed in set(walk(recipe))
         with pytest.raises(UsageError, match=r"mixes backbones with different grafts: .* Mix models with the same ones"):
             build(tmp_path, recipe)
+    assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
+
+
+@pytest.mark.parametrize(("text", "near"), [("dapt:rank=4", 1e-5), ("idpt:neighbours=3,readout=prompt", 0.02), ("ppt:rank=4", 1e-5)])
+def test_a_head_goes_on_from_what_it_read_beside_untrained_grafts(tmp_path, text, near):
+    """LP-FT: at the first step the model is the probed one, its head and its grafts; of these BatchNorms have statistics, which move in training."""
+    tuning = TUNINGS.parse(text)
+    setting = pico.setting(
+        tuning=tuning, task=DATA.training_digest, head_fit=HEAD_FIT, gentle_fit=dataclasses.replace(QUICK, lr=1e-12, epochs=1, batch=36)
+    )
+    lp_ft = LpFt().recipes(setting)[Variant("lp-ft")]
+    builder = pico.builder(tmp_path)
+    before, after = builder.model(lp_ft.start), builder.model(lp_ft)
+    assert backbone_of(lp_ft.start) == lp_ft.start
+    assert [graft.tuning for graft in before.backbone.grafts] == [graft.tuning for graft in after.backbone.grafts] == [tuning.in_full()]
+    within = (logits(after) - logits(before)).abs() < near
+    assert within.float().mean() > 0.9, "a cloud may have other neighbours"
+    now = before.backbone.state_dict()
+    assert bits({name: now[name] for name in pico.backbone().state_dict()}) == bits(pico.backbone().state_dict()), "the backbone rests"
+    means = [value for name, value in now.items() if ".idpt." in name and name.endswith("running_mean")]
+    assert all(value.all() for value in means)
+    assert len(means) == (4 if tuning.name == "idpt" else 0)
+    assert not torch.equal(before.head.weight, fresh_head(LinearHead(), before.backbone, len(DATA.classes), 0).weight)
+    fresh = pico.builder(tmp_path)
+    for recipe in (lp_ft, lp_ft.start):
+        assert bits(fresh.model(recipe).state_dict()) == bits(builder.model(recipe).state_dict())
+
+
+def test_a_head_that_reads_other_tokens_than_there_are_does_not_go_on(tmp_path):
+    probed = Tune(START, Linear(), LinearHead(), DATA.training_digest, HEAD_FIT)
+    wider = Tune(probed, TUNINGS.parse("dapt:rank=4"), LinearHead(), DATA.training_digest, QUICK, head_from="start")
+    with pytest.raises(
+        UsageError, match=r"goes on from a head that reads 32 numbers \(max\+mean\), and with what 'dapt:rank=4' grafts there are 48"
+    ):
+        build(tmp_path, wider)
     assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]

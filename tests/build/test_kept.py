@@ -12,13 +12,14 @@ import pico
 from my_tunings import Adapter, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build import builder as module
-from wisetune.build.kept import check_keeps, shared
+from wisetune.build.kept import anchored, check_keeps
 from wisetune.errors import UsageError
 from wisetune.fit import loop
 from wisetune.keep.ewc import Ewc
 from wisetune.keep.l2_sp import L2Sp
 from wisetune.keep.lwf import Lwf
 from wisetune.nets.heads import LinearHead
+from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Start, Tune, digest, walk
 from wisetune.results import Variant
 from wisetune.store import Store
@@ -140,10 +141,13 @@ def test_what_the_start_has_no_value_of_is_not_held():
     fresh = {"backbone.cls_token", "backbone.cls_pos"}
     assert set(model.backbone.anatomy.fresh) == {name.removeprefix("backbone.") for name in fresh}
     ft = dataclasses.replace(FT, start=token)
-    assert set(names) - set(shared(ft, model, names, names)) == fresh | {"head.weight", "head.bias"}
+    assert set(names) - set(anchored(ft, model, names)) == fresh | {"head.weight", "head.bias"}
     lp = dataclasses.replace(LP, start=token)
-    assert list(shared(dataclasses.replace(LP_FT, start=lp), model, names, names)) == names
-    assert list(shared(dataclasses.replace(LP_FT, start=lp), model, names, ["head.bias"])) == ["head.bias"]
+    assert list(anchored(dataclasses.replace(LP_FT, start=lp), model, names)) == names
+    assert list(anchored(dataclasses.replace(LP_FT, start=lp), model, ["head.bias"])) == ["head.bias"]
+    TUNINGS.parse("ssf").graft_into(model)
+    grafted = [name for name in dict(model.named_parameters()) if ".ssf." in name]
+    assert list(anchored(ft, model, [*grafted, "head.bias", "backbone.cls_pos"])) == grafted
 
 
 def test_values_on_which_the_loss_does_not_depend_are_held_by_l2_sp_and_not_by_ewc(tmp_path):
@@ -157,15 +161,45 @@ def test_values_on_which_the_loss_does_not_depend_are_held_by_l2_sp_and_not_by_e
 
 
 @pytest.mark.parametrize("keep", [Ewc(10.0), L2Sp()], ids=str)
-def test_grafts_alone_leave_nothing_to_hold(tmp_path, keep):
-    adapted = held(dataclasses.replace(FT, tuning=Adapter()), keep)
-    with pytest.raises(
-        UsageError, match=r"'(ewc|l2-sp).*' holds weights near their .*'my_tunings:Adapter' trains \(.*adapter.*\) it holds none"
-    ):
-        pico.builder(tmp_path).model(adapted)
+def test_a_fresh_head_alone_leaves_nothing_to_hold(tmp_path, keep):
+    with pytest.raises(UsageError, match=r"'(ewc|l2-sp).*' holds weights near their .*'linear' trains \(head.*\) it holds none"):
+        pico.builder(tmp_path).model(held(LP, keep))
     assert [row.digest for row in Store(tmp_path).list()] == [digest(START)]
     with pytest.raises(UsageError, match="it holds none"):
         check_keeps(Mix((START, held(LP, keep)), Wise(0.5)))
+
+
+@pytest.mark.parametrize(("keep", "much"), [(Ewc(1.0), 1e8), (L2Sp(1e-3), 1e4)], ids=str)
+@pytest.mark.parametrize("name", ["ssf", "lora", "dapt"])
+def test_grafts_are_held_near_the_values_that_they_begin_with(tmp_path, name, keep, much):
+    """Also from a fresh head."""
+    plain = dataclasses.replace(FT, tuning=small(name), fit=dataclasses.replace(QUICK, lr=3e-3))
+    ends = {}
+    for weight in (0.0, much):
+        builder, recipe = pico.builder(tmp_path), held(plain, dataclasses.replace(keep, weight=weight))
+        model = builder.model(recipe)
+        first = Model(pico.backbone(), torch.nn.Identity())
+        with module.drawing(recipe.seed, "graft"):
+            recipe.tuning.graft_into(first)
+        began = dict(first.backbone.named_parameters())
+        grafts = {key: value for key, value in model.backbone.named_parameters() if f".{name}" in key}
+        ends[weight] = float(torch.stack([(value - began[key]).detach().square().sum() for key, value in grafts.items()]).sum())
+        if weight:
+            assert Store(tmp_path).load(digest(recipe)).extra["penalty"]["held_values"] == sum(map(torch.numel, grafts.values()))
+            assert all(line["penalty"] > 0 for line in builder.log(recipe))
+    assert ends[much] < ends[0.0]
+
+
+def test_how_many_held_values_have_no_fisher_information_is_told(tmp_path):
+    """Of LoRA it is the map down, while that after it is 0."""
+    runner = pico.runner(tmp_path, Ft(), tuning=small("lora"), keep=Ewc(1.0), fit=QUICK, measures=())
+    results = runner.run().results
+    (recipe,) = runner.trees().values()
+    model, facts = runner.builder.model(recipe), runner.store.load(digest(recipe)).extra["penalty"]
+    downs = sum(value.numel() for key, value in model.named_parameters() if ".lora." in key and "down" in key)
+    assert facts["fisher_zero"] == downs == 2 * 2 * 4 * 16
+    said = f"of {facts['held_values']:,} held values {downs:,} have a Fisher information of exactly 0"
+    assert results.study.noted == {"LoRA (rank=4) with ewc, seed 0": said}
 
 
 def test_grafts_are_held_by_their_answers_or_once_they_have_values(tmp_path):
@@ -187,13 +221,13 @@ def small(name):
 
 
 @pytest.mark.parametrize("name", TUNINGS.names())
-def test_of_every_tuning_the_weights_of_the_start_that_train_are_held_or_it_is_refused_in_words(name):
+def test_every_tuning_of_a_backbone_has_something_to_hold(name):
     recipe = held(dataclasses.replace(FT, tuning=small(name)), L2Sp())
-    if name in ("full", "bitfit"):
-        check_keeps(recipe)
-    else:
-        with pytest.raises(UsageError, match=rf"'l2-sp' holds weights near .* of those that '{small(name)}' trains \(.*\) it holds none"):
+    if name == "linear":
+        with pytest.raises(UsageError, match=r"'l2-sp' holds weights near .* of those that 'linear' trains \(head.*\) it holds none"):
             check_keeps(recipe)
+    else:
+        check_keeps(recipe)
 
 
 @pytest.mark.parametrize(("name", "keep"), [("bitfit", Ewc(2.0)), ("lora", Lwf(2.0)), ("adapter", Lwf(2.0)), ("ssf", Lwf(2.0))])

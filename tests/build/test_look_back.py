@@ -68,7 +68,7 @@ def test_gates_of_dapt_that_stayed_closed_are_told_counted_and_stored(tmp_path):
     }
     assert (shares["blocks.blocks.0"], meter.looked) == (0.0, len(pico.data().train))
     again = Hearing()
-    assert pico.builder(tmp_path, meter=again).found(ft()) == SHUT
+    assert pico.builder(tmp_path, meter=again).noted(ft()) == SHUT
     assert again.told == []
 
 
@@ -78,17 +78,17 @@ def test_the_page_of_a_job_has_them_of_every_model_and_the_bar_knows_of_the_look
     runner = pico.runner(tmp_path, WiseFt((0.5,)), meter, tuning=TUNING, fit=QUICK, seeds=(0, 1), measures=())
     expected = work(runner)[LOOK]
     results = runner.run().results
-    assert results.study.ends == {f"DAPT (rank=4), seed {seed}": SHUT for seed in (0, 1)}
+    assert results.study.noted == {f"DAPT (rank=4), seed {seed}": SHUT for seed in (0, 1)}
     assert meter.looked == expected
-    assert dict(facts_of(results.study))["Found at the end of training"] == results.study.ends
-    assert Results.from_json(json.loads(json.dumps(results.to_json()))).study.ends == results.study.ends
+    assert dict(facts_of(results.study))["Noted of trainings"] == results.study.noted
+    assert Results.from_json(json.loads(json.dumps(results.to_json()))).study.noted == results.study.noted
 
 
 def test_a_training_that_finds_nothing_says_nothing(tmp_path):
     meter = Hearing()
     runner = pico.runner(tmp_path, Ft(), meter, fit=QUICK, measures=())
-    assert runner.run().results.study.ends == {}
-    assert "Found at the end of training" not in dict(facts_of(runner.study()))
+    assert runner.run().results.study.noted == {}
+    assert "Noted of trainings" not in dict(facts_of(runner.study()))
     assert (meter.told, meter.looked) == ([], 0.0)
 
 
@@ -102,4 +102,4 @@ def test_it_looks_at_as_many_points_as_training_does(tmp_path, monkeypatch):
     builder: Builder = pico.builder(tmp_path, dense)
     builder.model(recipe)
     assert found == {pico.POINTS}
-    assert "were open for at least one training cloud at the end" in builder.found(recipe)
+    assert "were open for at least one training cloud at the end" in builder.noted(recipe)

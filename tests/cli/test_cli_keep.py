@@ -71,3 +71,13 @@ def test_the_options_of_a_penalty_are_listed():
     assert "  fisher " in told
     assert "true, empirical, batch" in told
     assert "penalty   ewc, l2-sp, lwf" in wisetune("options").out
+
+
+def test_answers_are_kept_in_lp_ft_of_a_tuning_that_begins_changed(world):
+    done = wisetune(*job("lp-ft", keep="lwf", tuning="dapt:rank=4"))
+    assert done.code == 0, done.error
+    study = Results.read(world / "out/results.json").study
+    assert study.methods["lp-ft"].name == "LP-FT of DAPT (rank=4) with lwf"
+    recipes = [row["recipe"].partition("(")[0] for row in wisetune("list", "out", "--json").json]
+    assert {"linear", "linear[grafted=dapt:rank=4]", "dapt:rank=4[keep=lwf]"} <= set(recipes)
+    assert any(name.startswith("LP-FT of DAPT (rank=4) with lwf, seed") and "gates" in said for name, said in study.noted.items())

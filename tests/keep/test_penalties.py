@@ -130,7 +130,7 @@ def test_without_the_head_only_the_backbone_is_drawn_back(penalty):
 
 
 def test_what_does_not_train_or_has_no_start_is_not_held():
-    begun = dataclasses.replace(begun_of(), shared=("backbone.norm.weight",))
+    begun = dataclasses.replace(begun_of(), anchored=("backbone.norm.weight",))
     terms = [penalty.prepared(begun).term for penalty in (L2Sp(), Ewc(1.0, half=False))]
     with torch.no_grad():
         for name, parameter in begun.model.named_parameters():

@@ -9,7 +9,7 @@ from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit
 from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.heads import Mlp3Head
-from wisetune.recipe import Mix, Start, Tune, digest, walk
+from wisetune.recipe import Mix, Start, Tune, describe, digest, in_words, made_in_words, to_json, tree_in_words, walk
 from wisetune.report.words import MARKS, MORE_MARKS
 from wisetune.results import Variant
 from wisetune.stories.ft import Ft
@@ -19,8 +19,10 @@ from wisetune.stories.stories import STORIES
 from wisetune.stories.story import WORDS, Setting, Story
 from wisetune.stories.wise_ft import WiseFt
 from wisetune.stories.wise_ft_lp import WiseFtLp
+from wisetune.tune.dapt import DAPT
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
+from wisetune.tune.tunings import TUNINGS
 from wisetune.weights.alphas import grid
 from wisetune.weights.wise import Wise
 
@@ -62,6 +64,27 @@ def test_methods_without_a_sweep_have_marks_of_their_own():
 def test_lp_ft_goes_on_gently_from_the_probe_and_its_head():
     tuned = Tune(LP, Full(), SETTING.head, TASK, SETTING.gentle_fit, 3, head_from="start")
     assert LpFt().recipes(SETTING) == {Variant("lp"): LP, Variant("lp-ft"): tuned}
+
+
+def test_lp_ft_of_a_tuning_begins_with_a_head_of_the_features_that_the_tuning_begins_with():
+    """Of one that changes nothing at first it is the plain probe, which is shared."""
+    for text, start in (("lora:rank=2", LP), ("dapt:rank=2", dataclasses.replace(LP, grafted=DAPT(rank=2)))):
+        tuning = TUNINGS.parse(text)
+        setting = dataclasses.replace(SETTING, tuning=tuning)
+        tuned = Tune(start, tuning, SETTING.head, TASK, SETTING.gentle_fit, 3, head_from="start")
+        assert LpFt().recipes(setting) == {Variant("lp"): LP, Variant("lp-ft"): tuned}
+        assert (start.grafts, tuned.grafts) == ((DAPT(rank=2), None) if start.grafted else (Linear(), tuning))
+        called = LpFt().said(tuning)["lp-ft"]
+        assert called.name == f"LP-FT of {tuning.called}"
+        assert called.meaning.startswith("linear probing first, then from there: ")
+        assert in_words(tuned) == f"LP-FT of {tuning.name} (lr {SETTING.gentle_fit.lr}), seed 3"
+        assert WiseFtLp().recipes(setting)[Variant("lp-ft")].tuning == Full(), "a baseline is a whole fine-tuning"
+    assert LpFt().said(Full())["lp-ft"] == WORDS["lp-ft"]
+    assert in_words(start) == "linear probing beside an untrained dapt, seed 3"
+    assert describe(start).startswith("linear[grafted=dapt:rank=2](")
+    assert "tune linear with what dapt grafts from a fresh linear head" in next(tree_in_words(to_json(start)))
+    assert made_in_words(to_json(start)).startswith("a head trained on the pre-trained weights with what dapt grafts: ")
+    assert digest(start) != digest(LP)
 
 
 def test_wise_ft_is_the_line_between_the_start_and_fine_tuning():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -20,12 +21,19 @@ import pico
 from my_tunings import Adapter, Inside, Scaled, ScaledProbe
 from pico import bits
 from wisetune import fold, load_delta, load_model, save_delta, save_model
+from wisetune.build.kept import check_keeps, prepare
+from wisetune.data.task import Split
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import set_drop_path
+from wisetune.keep.ewc import Ewc
+from wisetune.keep.l2_sp import L2Sp
+from wisetune.keep.lwf import Lwf
 from wisetune.nets.grafts import parts
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
+from wisetune.recipe import Start
+from wisetune.stories.lp_ft import LpFt
 from wisetune.tune.dapt import DAPT, open_shares
 from wisetune.tune.full import Full
 from wisetune.tune.tuning import Tuning
@@ -138,6 +146,49 @@ def test_of_a_graft_a_share_counts(cell):
         ]
         assert 0 < far[0] < 0.1 * far[2]
         assert far[0] < far[1] < far[2]
+
+
+PENALTIES = [Ewc(2.0), L2Sp(2.0), Lwf(2.0)]
+TASK = Split(CLOUDS.numpy(), LABELS.numpy(), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in EVERY if cell.kind == "classes"])
+def test_every_penalty_goes_with_it(cell):
+    """From a trained head, as LP-FT has it: nothing at the start, then more, and its gradient is that of what is declared."""
+    backbone = cells.KINDS[cell.family]["classes"].spec
+    start = Start(backbone, "random:0")
+    (*_, (_, recipe)) = LpFt().recipes(pico.setting(start=start, tuning=cell.tuning)).items()
+    for keep in PENALTIES:
+        node = dataclasses.replace(recipe, keep=keep)
+        check_keeps(node)
+        model = cells.grafted(cell).double()
+        parent = copy.deepcopy(model) if recipe.start.grafted else cells.untuned(cell).double()
+        parent.head.load_state_dict(model.head.state_dict())
+        chosen = cell.tuning.parameters(model)
+        term, facts = prepare(node, parent, model, chosen, TASK)
+        assert all(value.grad is None for value in model.parameters())
+        if keep.of_weights:
+            assert facts["held_values"] == sum(value.numel() for value in chosen.values())
+        if keep.name == "ewc":
+            assert 0 <= facts["fisher_zero"] < facts["held_values"]
+        groups = model.group(DOUBLE)
+
+        def held(model=model, groups=groups, term=term):
+            return term(model, groups, model.head(model.encode(groups)))
+
+        first = held()
+        assert float(first.detach()) == pytest.approx(0.0, abs=1e-12)
+        loss = F.cross_entropy(answer(model, DOUBLE), LABELS) + first
+        assert torch.isfinite(loss)
+        loss.backward()
+        torch.optim.SGD(chosen.values(), lr=0.1).step()
+        model.zero_grad()
+        away = held()
+        assert 0 < float(away.detach()) < float("inf")
+        away.backward()
+        assert any(bool(value.grad.any()) for value in chosen.values() if value.grad is not None)
+        assert all(value.grad is None for name, value in model.named_parameters() if name not in chosen)
+        assert all(value.grad is None for value in parent.parameters())
 
 
 @every

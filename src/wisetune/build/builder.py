@@ -38,6 +38,9 @@ from wisetune.weights.wise import Wise
 _KEPT = 6
 """Models kept in memory; a sweep needs its two ends at every step."""
 
+_GROUPED = 256
+"""Clouds that are cut into patches at once."""
+
 State = dict[str, torch.Tensor]
 
 
@@ -93,10 +96,18 @@ class Builder:
             self._models.popitem(last=False)
         return self._models[name]
 
-    def found(self, recipe: Recipe) -> str:
-        """What a tuning found at the end of the training of a recipe that was built, in words; empty for most."""
+    def noted(self, recipe: Recipe) -> str:
+        """What a reader should know of the training of a recipe that was built, of its penalty and of its grafts, in words; empty for most."""
         stored = self.store.load(digest(recipe)) if isinstance(recipe, Tune) else None
-        return "" if stored is None else stored.extra.get("found", {}).get("found", "")
+        if stored is None:
+            return ""
+        held = stored.extra.get("penalty", {})
+        zero = (
+            f"of {held['held_values']:,} held values {held['fisher_zero']:,} have a Fisher information of exactly 0"
+            if "fisher_zero" in held
+            else ""
+        )
+        return "; ".join(filter(None, (zero, stored.extra.get("found", {}).get("found", ""))))
 
     def log(self, recipe: Recipe) -> list[dict[str, Any]]:
         """The training log or the merge audit of a recipe that was built."""
@@ -110,9 +121,10 @@ class Builder:
         model = self._skeleton(recipe)
         ungrafted = set(model.state_dict())
         if isinstance(recipe, Tune):
-            assert isinstance(recipe.tuning, Tuning)
-            with drawing(recipe.seed, "graft"):
-                recipe.tuning.graft_into(model)
+            if recipe.grafts is not None:
+                assert isinstance(recipe.grafts, Tuning)
+                with drawing(recipe.seed, "graft"):
+                    recipe.grafts.graft_into(model)
             if recipe.head_from == "fresh":
                 model = self._headed(recipe, model)
                 ungrafted |= {key for key in model.state_dict() if model.unreleased(key) is not None}
@@ -171,6 +183,8 @@ class Builder:
         self.meter.stage(f"training {called}")
         parameters = recipe.tuning.parameters(model)
         extra: dict[str, Any] = {"trained": sum(value.numel() for value in parameters.values())}
+        if recipe.grafted is not None:
+            extra["statistics"] = self._settle(recipe, model, data.train)
         term = None
         if isinstance(recipe.keep, Penalty):
             self.meter.stage(f"preparing {recipe.keep} of {called}")
@@ -210,6 +224,13 @@ class Builder:
             self.meter.tell(f"{called}: {found.words}.")
         weight = {"penalty_weight": recipe.keep.weight} if isinstance(recipe.keep, Penalty) else {}
         return [{**line, **weight} for line in log], extra
+
+    def _settle(self, recipe: Tune, model: Model, train: Split) -> dict[str, Any]:
+        """Statistics of grafted BatchNorms, which have seen nothing: else a head would read what no training by these grafts begins with."""
+        groups, rows = unaugmented(recipe, model, train, "statistics"), np.arange(len(train))
+        parts = [groups(rows[at : at + _GROUPED]) for at in range(0, len(rows), _GROUPED)]
+        among = {f"backbone.{name}" for name in model.backbone.grafts[-1].names}
+        return reestimate_on(model, tuple(torch.cat(column) for column in zip(*parts, strict=True)), among=among)
 
     def _look(self, recipe: Tune, model: Model, train: Split) -> None:
         """Every training cloud once through a trained backbone."""

@@ -38,8 +38,8 @@ def _line(recipe: Recipe) -> tuple[BackboneSpec, tuple[Tuning, ...]]:
     tunings: list[Tuning] = []
     while not isinstance(recipe, Start):
         if isinstance(recipe, Tune):
-            assert isinstance(recipe.tuning, Tuning)
-            tunings.insert(0, recipe.tuning)
+            assert recipe.grafts is None or isinstance(recipe.grafts, Tuning)
+            tunings[:0] = [] if recipe.grafts is None else [recipe.grafts]
         recipe = recipe.start if isinstance(recipe, Tune) else recipe.parts[-1]
     assert isinstance(recipe.backbone, BackboneSpec)
     return recipe.backbone, tuple(tunings)
@@ -50,13 +50,26 @@ def check_grafts(recipe: Recipe) -> None:
 
     Raises:
         UsageError: something cannot be grafted, or one part has a graft that another lacks and that counts by no share: it has no value between
-            them, and copied to all of the line it would be none.
+            them, and copied to all of the line it would be none; or a head goes on that reads other tokens than there are.
     """
     for node in walk(recipe):
         grafts_of(node)
+        if isinstance(node, Tune) and node.head_from == "start":
+            _check_head(node)
         if isinstance(node, Mix) and not _mixes(*map(grafts_of, node.parts)):
             parts = "; ".join(f"{describe(part)} has {_words(grafts_of(part))}" for part in node.parts)
             raise UsageError(f"{describe(node)} mixes backbones with different grafts: {parts}. Mix models with the same ones.")
+
+
+def _check_head(node: Tune) -> None:
+    """What the parent's head reads is what the grafts let a head read."""
+    before, now = (empty_model(each).backbone for each in (node.start, node))
+    if (before.readout, before.feature_width) != (now.readout, now.feature_width):
+        raise UsageError(
+            f"{describe(node)} goes on from a head that reads {before.feature_width} numbers ({before.readout}), and with what '{node.tuning}' grafts "
+            f"there are {now.feature_width} ({now.readout}). Begin with a fresh head, or probe with these grafts in place (grafted=), as the story "
+            "lp-ft does for a tuning that says that it begins changed."
+        )
 
 
 def _mixes(*parts: tuple[Grafted, ...]) -> bool:

@@ -39,7 +39,7 @@ from wisetune.results import Cloud, DataSet, Results, Row, Study, Variant, Words
 from wisetune.runtime import stamp, together
 from wisetune.spec import digest_of
 from wisetune.store.store import Left, Store
-from wisetune.stories.story import WORDS, Setting, Story, words_of
+from wisetune.stories.story import Setting, Story
 from wisetune.tune.full import FULL
 from wisetune.tune.tuning import Tuning
 
@@ -223,7 +223,7 @@ class Runner:
     @functools.cached_property
     def words(self) -> dict[str, Words]:
         """What pages say of the methods; of those that a penalty held, that it did."""
-        words, keep = WORDS | words_of(self.job.tuning) | self.job.story.words, self.job.keep
+        words, keep = self.job.story.said(self.job.tuning), self.job.keep
         if keep is None:
             return words
         trees = self.job.story.recipes(self.job.setting).items()
@@ -291,7 +291,7 @@ class Runner:
         costs, made_with = costs_of(self)
         self._stamps += made_with
         results = Results(
-            study=dataclasses.replace(self.study(command, best, chose=bool(chosen)), ends=self._ends(trees)),
+            study=dataclasses.replace(self.study(command, best, chose=bool(chosen)), noted=self._noted(trees)),
             stamp=self._stamp(trees),
             rows=self._rows,
             chosen=chosen,
@@ -423,9 +423,9 @@ class Runner:
         }
         return DataSet(data.name, data.digest, list(data.classes), counts, data.protocol, spec)
 
-    def _ends(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, str]:
-        """What tunings found at the end of trainings, by the model's name."""
-        said = {self.names[tree]: self.builder.found(tree) for tree in trees.values() if isinstance(tree, Tune)}
+    def _noted(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, str]:
+        """What a reader should know of trainings, by the model's name."""
+        said = {self.names[tree]: self.builder.noted(tree) for tree in trees.values() if isinstance(tree, Tune)}
         return {name: words for name, words in said.items() if words}
 
     def _audits(self, trees: Mapping[tuple[int, Variant], Recipe]) -> dict[str, list[dict[str, Any]]]:

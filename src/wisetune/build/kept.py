@@ -40,23 +40,23 @@ def _check(node: Tune, keep: object) -> None:
         )
     if not keep.of_weights:
         return
-    model = empty_model(node.start)
-    named = dict(model.named_parameters())
-    node.tuning.graft_into(model)
+    model = empty_model(node)
     training = node.tuning.parameters(model)
-    if not any(map(keep.holds, shared(node, model, named, training))):
+    if not any(map(keep.holds, anchored(node, model, training))):
         raise UsageError(
             f"'{keep}' holds weights near their values at the start, and of those that '{node.tuning}' trains "
-            f"({first_of(list(training))}) it holds none: the start has no value of a fresh head, of what a tuning grafts, or of what pre-training "
-            "lacks. Leave the penalty out, or take a tuning that trains weights of the start."
+            f"({first_of(list(training))}) it holds none: the start has no value of a fresh head, or of what pre-training lacks. Leave the penalty "
+            "out, or take a tuning that trains weights of the backbone or grafts."
         )
 
 
-def shared(node: Tune, model: Model, parent: Iterable[str], training: Iterable[str]) -> tuple[str, ...]:
-    """The parameters that train and have a value at the start, by name: not those of a fresh head, of a graft, or without a pre-trained value."""
+def anchored(node: Tune, model: Model, training: Iterable[str]) -> tuple[str, ...]:
+    """The parameters that train and have a value to stay near, by name: not those of a fresh head, or of the backbone without a pre-trained value.
+
+    That of a graft is the one that it begins with: then the model is the pre-trained function, or what the tuning says that it begins as.
+    """
     lacking = {f"backbone.{name}" for name in model.backbone.anatomy.fresh} if isinstance(node.start, Start) else set[str]()
-    there = {name for name in parent if name not in lacking and (node.head_from == "start" or not name.startswith("head."))}
-    return tuple(name for name in training if name in there)
+    return tuple(name for name in training if name not in lacking and (node.head_from == "start" or not name.startswith("head.")))
 
 
 def unaugmented(node: Tune, model: Model, train: Split, purpose: str) -> Callable[[Rows], Groups]:
@@ -75,7 +75,7 @@ def prepare(node: Tune, parent: Model, model: Model, training: Iterable[str], tr
     """The term of a training's penalty, and what the log says of it. ``parent`` is the model of what ``node`` starts from."""
     assert isinstance(node.keep, Penalty)
     assert isinstance(node.fit, Fit)
-    names = shared(node, model, dict(parent.named_parameters()), training)
+    names = anchored(node, model, training)
     begun = Begun(model, parent, names, unaugmented(node, model, train, "penalty"), train.labels, node.fit.batch, node.seed)
     term, facts = node.keep.prepared(begun)
     held = sum(value.numel() for value in begun.parameters(node.keep).values())

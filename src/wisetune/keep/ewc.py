@@ -39,7 +39,9 @@ class Ewc(OfWeights):
     features' change a random readout would see; from a probed head (lp-ft) it says what the answers depend on. The log says which it was.
     F is small: mean and largest value stand in the log, by which a weight can be chosen.
 
-    Parameters that train and have a value in the start are held; a fresh head, a fresh class token and grafts are not, nor are BatchNorm's statistics.
+    Parameters that train and have a value in the start are held, and grafts near the values that they begin with; a fresh head and a fresh class token
+    are not, nor are BatchNorm's statistics. F of a graft is that at its beginning, on the same clouds. It may be exactly 0: of LoRA's ``down`` and of
+    an adapter's, while the map after it is 0, and of a gate that no token opens. Such a value is free to move. The log says how many there are.
     """
 
     name: ClassVar[str] = "ewc"
@@ -89,8 +91,9 @@ class Ewc(OfWeights):
         def term(model: Model, groups: Groups, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG001 - a term's
             return factor * torch.stack([(found[name] * difference.square()).sum() for name, difference in away(model, start)]).sum()
 
+        zero = sum(int((values == 0).sum()) for values in squares)
         mean = sum(float(values.sum()) for values in squares) / sum(values.numel() for values in squares)
-        return term, {"fisher": self.fisher, "fisher_clouds": len(rows), "fisher_mean": mean, "fisher_max": largest}
+        return term, {"fisher": self.fisher, "fisher_clouds": len(rows), "fisher_mean": mean, "fisher_max": largest, "fisher_zero": zero}
 
     def _finite(self, values: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         if math.isfinite(total):

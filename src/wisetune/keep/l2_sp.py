@@ -19,7 +19,8 @@ class L2Sp(OfWeights):
     """Weights are drawn to where they began: weight x sum of (value - value at the start)², no 1/2 (Li et al., ICML 2018, write weight/2).
 
     At weight 1 it is what the code of ImageNet-RIB calls EWC: that has no Fisher information. LP-FT's baseline has weight 0.01 and head=false.
-    Parameters that train and have a value in the start are held; a fresh head, a fresh class token and grafts are not, nor are BatchNorm's statistics.
+    Parameters that train and have a value in the start are held, and grafts near the values that they begin with; a fresh head and a fresh class token
+    are not, nor are BatchNorm's statistics.
     """
 
     name: ClassVar[str] = "l2-sp"

@@ -28,7 +28,8 @@ class Lwf(Penalty):
 
     It needs answers of the start. A pre-trained point-cloud backbone has no head, for old classes or new ones, so this is for a training that goes on
     from a trained head: LP-FT, where the start is the probed model, the pre-trained features read out for the task's classes. That is the setting of
-    ImageNet-RIB, where start and model share one head; the paper's old-task head has no counterpart here. With a fresh head it is refused.
+    ImageNet-RIB, where start and model share one head; the paper's old-task head has no counterpart here. With a fresh head it is refused. It goes with
+    every tuning: of one that begins changed the probed model has its grafts, as they begin.
     """
 
     name: ClassVar[str] = "lwf"

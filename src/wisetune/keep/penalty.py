@@ -28,23 +28,24 @@ Rows = Int64[np.ndarray, " m"]
 class Begun:
     """What a training begins with: all that a penalty may be prepared of.
 
-    ``model`` is the one that will train, ``parent`` that which it was made of, in eval mode: with its head, if it has one, and without what this
-    training grafts. ``shared`` names the parameters of ``model`` that train and have a value in ``parent``. ``groups`` gives the patches of training
+    ``model`` is the one that will train, with what was grafted as it begins, ``parent`` that which it was made of, in eval mode: with its head, if it
+    has one, and without what this training grafts. ``anchored`` names the parameters of ``model`` that train and have a value to stay near: a
+    pre-trained or a trained one, or that with which a graft begins. ``groups`` gives the patches of training
     clouds by their rows, not augmented, ``labels`` are theirs; ``batch`` is how many of them a step sees.
     """
 
     model: Model
     parent: Model
-    shared: tuple[str, ...]
+    anchored: tuple[str, ...]
     groups: Callable[[Rows], Groups]
     labels: Int64[np.ndarray, " n"]
     batch: int
     seed: int
 
     def parameters(self, penalty: Penalty) -> dict[str, nn.Parameter]:
-        """Those of the shared parameters that a penalty holds, by name."""
+        """Those of the anchored parameters that a penalty holds, by name."""
         named = dict(self.model.named_parameters())
-        return {name: named[name] for name in self.shared if penalty.holds(name)}
+        return {name: named[name] for name in self.anchored if penalty.holds(name)}
 
 
 class Prepared(NamedTuple):
@@ -61,7 +62,7 @@ class Penalty(Spec):
     needs_head: ClassVar[bool] = False
     """Whether it compares answers, so that the training must go on from a trained head."""
     of_weights: ClassVar[bool] = True
-    """Whether it compares weights, so that some that the start has must train."""
+    """Whether it compares weights, so that some that have a value at the start must train."""
 
     weight: float = option(least=0, means="how much it counts beside the loss of the task")
 

@@ -21,7 +21,7 @@ _PROTOCOL = {
     "seeds": "Training seeds",
     "corruption": "Corruptions",
     "selection": "Selected on what",
-    "ends": "Found at the end of training",
+    "noted": "Noted of trainings",
 }
 
 _DATA = {

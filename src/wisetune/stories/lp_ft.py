@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from wisetune.recipe import Recipe
-from wisetune.results import Variant
-from wisetune.stories.story import Setting, Story, linear_probing, probing_then_tuning
+from wisetune.recipe import NAMES, Recipe
+from wisetune.results import Variant, Words
+from wisetune.stories.story import Setting, Story, linear_probing, probing_then_tuning, words_of
+from wisetune.tune.full import FULL
+from wisetune.tune.tuning import Tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,4 +21,12 @@ class LpFt(Story):
 
     def recipes(self, setting: Setting) -> dict[Variant, Recipe]:
         """Linear probing and what follows from it."""
-        return {Variant("lp"): linear_probing(setting), Variant("lp-ft"): probing_then_tuning(setting)}
+        return {Variant("lp"): linear_probing(setting), Variant("lp-ft"): probing_then_tuning(setting, setting.tuning)}
+
+    def said(self, tuning: Tuning) -> dict[str, Words]:
+        """What follows the probe is the tuning that was asked for."""
+        words = super().said(tuning)
+        if tuning == FULL:
+            return words
+        how = words_of(tuning)["ft"]
+        return words | {"lp-ft": Words(f"{NAMES['lp-ft']} of {how.name}", f"linear probing first, then from there: {how.meaning}")}

@@ -75,6 +75,10 @@ class Story(Spec):
         """What pages say of its own methods; those of ``WORDS`` have theirs already. A method without is called by its name there."""
         return {}
 
+    def said(self, tuning: Tuning) -> dict[str, Words]:
+        """What pages say of methods where the start is tuned so."""
+        return WORDS | words_of(tuning) | self.words
+
     def left_out(self, setting: Setting) -> dict[str, str]:
         """The methods that it would have if this start allowed them, and why it does not."""
         del setting
@@ -105,10 +109,12 @@ def gentle_tuning(setting: Setting) -> Tune:
     return dataclasses.replace(tuning(setting, FULL), fit=setting.gentle_fit)
 
 
-def probing_then_tuning(setting: Setting) -> Tune:
-    """LP-FT (Kumar et al. 2022): fine-tuning, gently, from the head that linear probing found."""
+def probing_then_tuning(setting: Setting, how: Tuning = FULL) -> Tune:
+    """LP-FT (Kumar et al. 2022): fine-tuning, gently, from the head that linear probing found, of the features that the tuning begins with."""
     probed = linear_probing(setting)
-    return dataclasses.replace(gentle_tuning(setting), start=probed, head_from="start")
+    if how.begins == "changed":
+        probed = dataclasses.replace(probed, grafted=how)
+    return dataclasses.replace(tuning(setting, how), fit=setting.gentle_fit, start=probed, head_from="start")
 
 
 def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:

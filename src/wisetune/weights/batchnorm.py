@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +31,7 @@ _UNTOUCHED = -1.0
 _BATCH = 32
 
 
-def reestimate_on(model: Headed, groups: Groups, category: Tensor | None = None) -> dict[str, Any]:
+def reestimate_on(model: Headed, groups: Groups, category: Tensor | None = None, among: Collection[str] | None = None) -> dict[str, Any]:
     """``reestimate`` on grouped clouds (see ``Headed.group``), as every mix of a study is: in batches that follow from their number alone.
 
     A part segmentation model needs the ``category`` of each cloud too, one-hot.
@@ -39,8 +39,8 @@ def reestimate_on(model: Headed, groups: Groups, category: Tensor | None = None)
     if isinstance(model, Segmenter):
         if category is None:
             raise UsageError("a part segmentation model's statistics are measured on clouds with their categories, and none were given.")
-        return reestimate(model, drawn_batches((*groups, category)), lambda part: model.answer(part[:-1], part[-1]))
-    return reestimate(model, drawn_batches(groups), lambda part: model.head(model.encode(part)))
+        return reestimate(model, drawn_batches((*groups, category)), lambda part: model.answer(part[:-1], part[-1]), among=among)
+    return reestimate(model, drawn_batches(groups), lambda part: model.head(model.encode(part)), among=among)
 
 
 def drawn_batches(groups: Groups) -> Iterator[Groups]:
@@ -64,6 +64,7 @@ def reestimate(
     *,
     clouds: Callable[[B], int] = _clouds,
     rule: Literal["pooled", "torch"] = "pooled",
+    among: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Replace the running statistics of every BatchNorm in ``model`` by those of ``batches``, in place.
 
@@ -83,6 +84,7 @@ def reestimate(
         rule: ``pooled`` weights batches by their clouds and adds the variance between batches, in float64: mean and unbiased variance
             over all rows, what one big batch would give. ``torch`` is the plain mean over batches of means and of variances, what torch
             leaves behind with ``momentum=None``.
+        among: names of modules to which this is confined, all others being in eval mode; None for all of the model's.
 
     Returns:
         A JSON-able line for the log: rule, batches, clouds, and the names of the modules ``updated`` and ``unused`` (no batch reached
@@ -95,6 +97,7 @@ def reestimate(
     if rule not in ("pooled", "torch"):
         raise UsageError(f"rule is '{rule}'; it can be pooled, torch.")
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _NORMS) and module.running_mean is not None}
+    norms = norms if among is None else {name: module for name, module in norms.items() if name in among}
     seen: dict[str, list[_Seen]] = {name: [] for name in norms}
     counts: list[int] = []
     with _only_norms_train(model, norms) as rows:
