@@ -12,6 +12,7 @@ from wisetune.build import builder as module
 from wisetune.build.builder import backbone_of
 from wisetune.data.task import Data
 from wisetune.errors import Busy, TrainingError, UsageError, WeightsError
+from wisetune.nets.files.carded import same_bits
 from wisetune.nets.heads import LinearHead, Mlp3Head
 from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.store import Store
@@ -120,12 +121,12 @@ def test_only_what_changed_is_stored(tmp_path):
 
 def test_a_zero_that_changes_its_sign_is_stored():
     zeros = torch.zeros(3)
-    assert module._same(zeros, zeros.clone())
-    assert not module._same(zeros, -zeros)
-    assert module._same(torch.tensor(float("nan")), torch.tensor(float("nan")))
-    assert not module._same(torch.tensor(1), torch.tensor(2))
-    assert not module._same(torch.zeros(3), torch.zeros(3, dtype=torch.float64))
-    assert not module._same(torch.zeros(3), torch.zeros(1, 3))
+    assert same_bits(zeros, zeros.clone())
+    assert not same_bits(zeros, -zeros)
+    assert same_bits(torch.tensor(float("nan")), torch.tensor(float("nan")))
+    assert not same_bits(torch.tensor(1), torch.tensor(2))
+    assert not same_bits(torch.zeros(3), torch.zeros(3, dtype=torch.float64))
+    assert not same_bits(torch.zeros(3), torch.zeros(1, 3))
 
 
 def test_equal_parts_are_trained_once_in_memory_and_over_restarts(tmp_path, trainings):
