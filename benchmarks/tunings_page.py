@@ -33,6 +33,8 @@ these as they are). What is frozen rests: it is in eval mode, so that its BatchN
 **Mixed with its start** (WiSE-FT along alpha) a graft counts by its `share`, which is alpha: at 0 the backbone is the pre-trained one, at 1 the tuned
 one. Where a graft is a change of weights (LoRA, SSF, BitFit) that is the line between those weights; where it is not, that part of what it adds:
 an adapter's output, and of prompts and prefixes the weight that attention gives them (the logarithm of the share is added to their scores).
+**Several tuned models in one soup** are mixed as weights, folded first (LoRA, SSF; BitFit is weights); the others are refused, but for a model that was
+trained on from another.
 
 ## All of them
 

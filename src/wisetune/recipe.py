@@ -73,12 +73,14 @@ class Tune(_Node):
 class Mix(_Node):
     """Backbones of several parents mixed by a merge; the head is that of the last parent.
 
-    ``task`` is the digest of the training data on which BatchNorm statistics are re-estimated; None when the merge does not.
+    ``task`` is the digest of the training data on which BatchNorm statistics are re-estimated; None when the merge does not. With ``fold`` each
+    part's grafts become weights first, as those of LoRA and SSF can, and the mix has none: a soup of such models is the mean of their weights.
     """
 
     parts: tuple[Recipe, ...]
     merge: Spec
     task: str | None = None
+    fold: bool = option(False, absent=False)
 
 
 Recipe = Start | Tune | Mix
@@ -162,7 +164,8 @@ def tree_in_words(plain: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         case _:
             statistics = "" if plain["task"] is None else f", BatchNorm statistics from data {plain['task']}"
             alpha = f" at alpha {float(plain['merge']['alpha']):g}" if "alpha" in plain["merge"] else ""
-            yield f"{indent}mix {plain['merge']['spec']}{alpha}{statistics}"
+            folded = ", grafts folded into weights first" if plain.get("fold") else ""
+            yield f"{indent}mix {plain['merge']['spec']}{alpha}{folded}{statistics}"
             for part in plain["parts"]:
                 yield from tree_in_words(part, depth + 1)
 

@@ -28,10 +28,11 @@ from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words
 from wisetune.runtime import drawing, stamp
 from wisetune.store.store import Store
+from wisetune.tune.folding import fold
 from wisetune.tune.tuning import Tuning, resting
 from wisetune.weights.audit import audit
 from wisetune.weights.batchnorm import reestimate_on
-from wisetune.weights.merge import Merge
+from wisetune.weights.merge import Merge, with_shares
 from wisetune.weights.mix import mixable
 from wisetune.weights.wise import Wise
 
@@ -159,7 +160,7 @@ class Builder:
     def _skeleton(self, recipe: Tune | Mix) -> Model:
         """The model before this node's work: the parent's backbone, and its head unless this node has a fresh one."""
         if isinstance(recipe, Mix):
-            return copy.deepcopy(self.model(recipe.parts[-1]))
+            return copy.deepcopy(self._part(recipe, recipe.parts[-1]))
         parent = self.model(recipe.start)
         if recipe.head_from == "start":
             if parent.headless:
@@ -167,6 +168,13 @@ class Builder:
             _check_classes(recipe, parent, self.data(recipe.task).classes)
             return copy.deepcopy(parent)
         return Model(copy.deepcopy(parent.backbone), nn.Identity())
+
+    def _part(self, recipe: Mix, part: Recipe) -> Model:
+        """A part of a mix, as it is mixed; do not change it."""
+        model = self.model(part)
+        made = fold(model) if recipe.fold else model
+        assert isinstance(made, Model)
+        return made
 
     def _headed(self, recipe: Tune, model: Model) -> Model:
         """The model with a fresh head, which sees what the backbone gives with all that was grafted into it."""
@@ -244,10 +252,7 @@ class Builder:
     def _mix(self, recipe: Mix, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.merge, Merge)
         self.meter.stage(f"mixing {self.called(recipe)}")
-        backbones = [self.model(part).backbone for part in recipe.parts]
-        states = [
-            mixable(each, is_start=isinstance(part, Start), like=backbones[-1]) for each, part in zip(backbones, recipe.parts, strict=True)
-        ]
+        states = with_shares([mixable(self._part(recipe, part).backbone, is_start=isinstance(part, Start)) for part in recipe.parts])
         merged = recipe.merge.merge(states)
         alpha = recipe.merge.alpha if isinstance(recipe.merge, Wise) else None
         lines = audit(states, merged, alpha)
@@ -274,9 +279,11 @@ def backbone_of(recipe: Recipe) -> Recipe:
     match recipe:
         case Tune(tuning=Tuning() as tuning) if not tuning.moves_features and grafts_of(recipe) == grafts_of(recipe.start):
             return backbone_of(recipe.start)
-        case Mix(merge=Wise(alpha=1.0), task=None):
+        case Mix(merge=Wise(alpha=1.0), task=None, fold=False):
             return backbone_of(recipe.parts[-1])
-        case Mix(merge=Wise(alpha=0.0), task=None, parts=(Start(backbone=BackboneSpec() as spec) as start, tuned)) if _complete(spec):
+        case Mix(merge=Wise(alpha=0.0), task=None, fold=False, parts=(Start(backbone=BackboneSpec() as spec) as start, tuned)) if _complete(
+            spec
+        ):
             # Grafts that count for nothing may still have changed what a head looks at.
             return recipe if grafts_of(tuned) else start
         case _:

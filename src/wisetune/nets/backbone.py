@@ -198,6 +198,8 @@ class Grafted:
 
     tuning: str
     names: tuple[str, ...]
+    folds: bool = False
+    """Whether all of it is a change of weights, so that it can be put into them (``wisetune.fold``)."""
 
 
 class Backbone(nn.Module):

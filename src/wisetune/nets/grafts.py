@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from wisetune.nets.backbone import Backbone, Grafted, build_empty
@@ -24,12 +23,6 @@ def unexplained(backbone: Backbone) -> tuple[str, ...]:
     """Names of the parts of a backbone that neither its spec builds nor a tuning noted to have grafted."""
     known = {*parts(build_empty(backbone.spec)), *(name for graft in backbone.grafts for name in graft.names)}
     return tuple(name for name in parts(backbone) if name not in known)
-
-
-def absent(backbone: Backbone, like: Backbone) -> dict[str, Tensor]:
-    """What stands in a backbone's state for the grafts that another has beside its own: their shares, which are 0."""
-    mine = backbone.state_dict()
-    return {name: torch.zeros_like(value) for name, value in like.state_dict().items() if name.endswith(SHARE) and name not in mine}
 
 
 def scale(grafts: tuple[Grafted, ...]) -> bool:

@@ -32,7 +32,8 @@ class Graft(nn.Module):
     """Base of what is grafted. ``share`` of what it does counts: 1 as it was trained, 0 as if it was not there.
 
     Between these it is what WiSE-FT is to whole weights. Where a graft is a change of weights (low rank, scale and shift) it is exactly the line
-    between them; where it is not (adapters, prompts) it is that part of what the graft adds.
+    between those of the start and the tuned ones; where it is not (adapters, prompts) it is that part of what the graft adds. It tells of one tuned
+    model and its start: of two that are tuned so a mean, tensor by tensor, is nothing (``Mix.fold``).
     """
 
     alone: ClassVar[str] = ""

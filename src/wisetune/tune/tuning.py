@@ -87,6 +87,11 @@ class Tuning(Spec):
         """What of its grafts in a trained model a reader should know. ``look`` shows it every training cloud once, not augmented, in eval mode."""
         raise NotImplementedError(f"{type(self).__name__} says that it looks back, and must define look_back")
 
+    @property
+    def folds(self) -> bool:
+        """Whether what it grafts is a change of weights, which ``fold`` puts into them."""
+        return type(self).fold is not Tuning.fold and not self.lasting
+
     def trains(self, name: str) -> bool:
         """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains."""
         raise NotImplementedError(f"{type(self).__name__} must define trains")
@@ -160,7 +165,7 @@ class Tuning(Spec):
                 "could tell its own from the other's. Graft one of them."
             )
         if added or calls_now != calls or not same:
-            backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added))
+            backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added, self.folds))
 
     def fold(self, model: Headed, plain: Headed) -> None:
         """Put what it grafted into a model into the weights of another one, which has the first one's values and no grafts (``wisetune.fold``).

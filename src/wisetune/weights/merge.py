@@ -6,7 +6,8 @@ lies on its devices.
 * Floating-point tensors under a key that all states have are mixed. Sums are taken in float64 (float32 on devices without it), and the
   cast to the widest dtype among the inputs comes last.
 * Integer and bool tensors (``num_batches_tracked``, masks, index tables) are copied from the last state, never averaged.
-* Keys that only some states have follow ``missing``: ``from_last`` copies what the last state has and leaves out what it lacks (a
+* A tuning's graft counts by its share (``x.share``), which is 0 in a state that lacks it: only the last state, or all, may have a graft.
+* Other keys that only some states have follow ``missing``: ``from_last`` copies what the last state has and leaves out what it lacks (a
   decoder, a mask token); ``error`` refuses.
 * A result never shares storage with an input, and never requires a gradient.
 """
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from wisetune.errors import UsageError, WeightsError, counted
+from wisetune.nets.grafts import SHARE
 from wisetune.spec import Spec
 
 State = Mapping[str, Tensor]
@@ -53,8 +55,8 @@ def combine(states: Sequence[State], rule: Rule, *, missing: Missing = "from_las
 
     Raises:
         UsageError: no states, or an unknown policy.
-        WeightsError: no shared key; shapes or kinds that differ; values that are no tensors or not finite; a key that not all states
-            have, where ``missing`` is ``error``.
+        WeightsError: no shared key; shapes or kinds that differ; values that are no tensors or not finite; a graft that only some states
+            have, beside or without the last; a key that not all states have, where ``missing`` is ``error``.
     """
     if not states:
         raise UsageError("a merge needs at least one state dict; it was given none.")
@@ -62,6 +64,7 @@ def combine(states: Sequence[State], rule: Rule, *, missing: Missing = "from_las
         raise UsageError(f"missing is '{missing}'; it can be from_last, error.")
     for number, state in enumerate(states):
         _check_values(number, state)
+    states = with_shares(states)
     shared = set(states[0]).intersection(*states[1:])
     _check_coverage(states, shared, missing)
     merged: dict[str, Tensor] = {}
@@ -70,6 +73,26 @@ def combine(states: Sequence[State], rule: Rule, *, missing: Missing = "from_las
         _check_fit(key, parts)
         merged[key] = _mix(key, parts, rule) if key in shared and mixes(tensor) else fresh_copy(key, tensor)
     return merged
+
+
+def with_shares(states: Sequence[State]) -> list[State]:
+    """The states, each with a share of 0 of the grafts that the last alone has: its other tensors have no value there, and count for nothing.
+
+    Raises:
+        WeightsError: a graft that the last state lacks, or that some of the others have: what one of them has of it would be lost.
+    """
+    for key in {key: None for state in states for key in state if key.endswith(SHARE)}:
+        owners = [number for number, state in enumerate(states, 1) if key in state]
+        if len(owners) < len(states) and owners != [len(states)]:
+            place = key.removesuffix(SHARE)
+            raise WeightsError(
+                f"what a tuning grafted at '{place}' is in {counted(len(owners), 'state')} of {len(states)}, of which number {owners[0]} is not the "
+                "last, and the result takes its grafts from the last. Put the one state that has it last; where several have grafts, put them into "
+                "weights first: wisetune.fold(model).state_dict()."
+            )
+    *others, last = states
+    shares = {key: torch.zeros_like(value) for key, value in last.items() if key.endswith(SHARE)}
+    return [{**state, **{key: value for key, value in shares.items() if key not in state}} for state in others] + [last]
 
 
 def fresh_copy(key: str, tensor: Tensor) -> Tensor:

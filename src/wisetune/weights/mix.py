@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, overload
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.categories import Category
 from wisetune.nets.features import FeatureBank
-from wisetune.nets.grafts import absent, scale, told, unexplained
+from wisetune.nets.grafts import SHARE, scale, told, unexplained
 from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
@@ -107,6 +108,8 @@ def mix(
     * ``head="from_finetuned"`` keeps the trained head on the mixed backbone: plain **WiSE-FT** for models with a new head.
     * ``head="drop"`` returns the backbone alone. Training a new head on it, frozen, gives **WiSE-FT-LP**.
 
+    What a tuning grafted into the fine-tuned model counts by its share, which is alpha.
+
     Two models give a model, two state dicts a state dict. Models know their heads, and which parts of the start have no pre-trained value; state
     dicts do not, and it has to be said.
 
@@ -133,7 +136,8 @@ def mix(
         UsageError: alpha outside [0, 1], an unknown policy, a prefix that no fine-tuned key begins with, a model and a state dict, clouds with
             state dicts, or categories missing or for nothing.
         DataError: clouds or categories that the model cannot take.
-        WeightsError: backbones that do not fit each other, or with other grafts, or values that are not finite.
+        WeightsError: backbones that do not fit each other, or with other grafts, or both with LoRA's or SSF's of other values (``wisetune.fold``
+            puts these into weights first); or values that are not finite.
     """
     if head not in ("from_finetuned", "drop"):
         raise UsageError(f"head is '{head}'; it can be from_finetuned, drop.")
@@ -157,6 +161,7 @@ def mix(
     if clouds is not None or categories is not None:
         word = "categories" if clouds is None else "clouds"
         raise UsageError(f"{word}= was given with state dicts, which cannot look at clouds; give the two models themselves.")
+    _check_products(start, finetuned)
     return _mix_states(start, finetuned, alpha, ("head",) if head_prefixes is None else head_prefixes, head, missing)
 
 
@@ -179,14 +184,10 @@ def _headed(start: Headed | Backbone) -> str:
     return "give the model with the head that it was tuned with, as wisetune.load_model('tuned.safetensors') reads it."
 
 
-def mixable(backbone: Backbone, *, is_start: bool, like: Backbone | None = None) -> State:
-    """A backbone's state; of a start without the parts that have no pre-trained value (``unmixed``), which would mix initial noise in.
-
-    Grafts that it lacks and the backbone ``like`` has count for nothing in it.
-    """
+def mixable(backbone: Backbone, *, is_start: bool) -> State:
+    """A backbone's state; of a start without the parts that have no pre-trained value (``unmixed``), which would mix initial noise in."""
     fresh = set(backbone.anatomy.fresh) if is_start else set()
-    own = {key: value for key, value in backbone.state_dict().items() if key not in fresh}
-    return own if like is None else own | absent(backbone, like)
+    return {key: value for key, value in backbone.state_dict().items() if key not in fresh}
 
 
 def _mix_models(
@@ -200,7 +201,7 @@ def _mix_models(
 ) -> Model | Segmenter:
     begun = start.backbone if isinstance(start, Headed) else start
     _check_grafts(begun, finetuned.backbone)
-    before = mixable(begun, is_start=True, like=finetuned.backbone)
+    before = mixable(begun, is_start=True)
     after = finetuned.state_dict()
     roots = finetuned.head_prefixes if len(after) > len(finetuned.backbone.state_dict()) else ()
     mixed = copy.deepcopy(finetuned)
@@ -234,6 +235,32 @@ def _check_grafts(start: Backbone, finetuned: Backbone) -> None:
             f"the start has {told(start)} grafted into it, and the fine-tuned model {told(finetuned)}: what one of them lacks has no value between "
             "them. Mix models with the same grafts, or their state dicts, where missing= says what becomes of it."
         )
+    before, after = start.state_dict(), finetuned.state_dict()
+    for graft in mine:
+        if graft.folds and any(_differ(before, after, name) for name in graft.names if not name.endswith(SHARE)):
+            raise WeightsError(
+                f"both models have what '{graft.tuning}' grafts, with other values: factors, of which a mean is not the mean of what they make of the "
+                "weights. Put them into the weights first: wisetune.mix(wisetune.fold(start), wisetune.fold(finetuned), 0.5)."
+            )
+
+
+def _check_products(start: State, finetuned: State) -> None:
+    """Of state dicts nobody knows whether the tensors of a graft that both have multiply one another."""
+    for share in (key for key in start if key.endswith(SHARE) and key in finetuned):
+        other = next(
+            (key for key in start if _below(key, share.removesuffix(SHARE)) and key != share and _differ(start, finetuned, key)), None
+        )
+        if other is not None:
+            raise WeightsError(
+                f"both states have a tuning's graft with other values, first '{other}'. Mixed tensor by tensor, factors that multiply one another "
+                "give nothing between the two models: give these themselves, or of LoRA and SSF the states of wisetune.fold(model)."
+            )
+
+
+def _differ(start: State, finetuned: State, key: str) -> bool:
+    """Whether both have it, and not the same values."""
+    one, other = start.get(key), finetuned.get(key)
+    return one is not None and other is not None and not (one.shape == other.shape and torch.equal(one.to(other.device), other))
 
 
 def _mix_states(
