@@ -75,12 +75,14 @@ class Mix(_Node):
 
     ``task`` is the digest of the training data on which BatchNorm statistics are re-estimated; None when the merge does not. With ``fold`` each
     part's grafts become weights first, as those of LoRA and SSF can, and the mix has none: a soup of such models is the mean of their weights.
+    ``norms`` are the BatchNorms whose statistics are re-estimated: all of them, or those that trained, where others rested.
     """
 
     parts: tuple[Recipe, ...]
     merge: Spec
     task: str | None = None
     fold: bool = option(False, absent=False)
+    norms: Literal["all", "trained"] = option("all", absent="all")
 
 
 Recipe = Start | Tune | Mix

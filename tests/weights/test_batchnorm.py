@@ -237,10 +237,49 @@ def test_a_norm_without_running_statistics_is_left_alone():
     assert reestimate(model, [torch.randn(4, 3)])["updated"] == ["1"]
 
 
-def test_a_norm_that_runs_twice_is_refused():
-    norm = nn.BatchNorm1d(3)
-    with pytest.raises(UsageError, match="'0' runs more than once"):
-        reestimate(nn.Sequential(norm, norm), [torch.randn(4, 3)])
+def test_a_norm_that_is_called_twice_gets_the_statistics_of_all_that_entered():
+    """As the tokenizer of a tuning that cuts clouds into further patches, of another number."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.norm(x), self.norm(3 * x[::2] + 1)
+
+    model, x = Twice(), torch.randn(12, 3)
+    line = reestimate(model, x.split([4, 8]))
+    mean, variance = moments(torch.cat([x, 3 * x[::2] + 1]))
+    torch.testing.assert_close(model.norm.running_mean.double(), mean, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(model.norm.running_var.double(), variance, atol=1e-6, rtol=1e-5)
+    assert (line["batches"], line["clouds"], int(model.norm.num_batches_tracked)) == (2, 12, 4)
+
+
+def test_a_norm_that_runs_twice_and_is_not_called_is_refused():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            for _ in range(2):
+                nn.functional.batch_norm(x, self.norm.running_mean, self.norm.running_var, training=True, momentum=1.0)
+                self.norm.num_batches_tracked += 1
+
+    with pytest.raises(UsageError, match="'norm' runs more than once"):
+        reestimate(Twice(), [torch.randn(4, 3)])
+
+
+def test_of_some_norms_the_others_stay_as_they_are(net):
+    points, before = clouds(12), {name: value.clone() for name, value in net.state_dict().items()}
+    line = reestimate(net, points.split(6), among=["second"])
+    assert (line["updated"], line["unused"]) == (["second"], [])
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"second.running_mean", "second.running_var", "second.num_batches_tracked"}
+    with torch.no_grad():
+        inside = net.eval().linear(net.first(net.conv(points.transpose(1, 2))).amax(2))
+    torch.testing.assert_close(net.second.running_mean, inside.mean(0), atol=1e-6, rtol=1e-5)
 
 
 def test_an_unknown_rule_is_refused(net):

@@ -31,7 +31,7 @@ from wisetune.store.store import Store
 from wisetune.tune.folding import fold
 from wisetune.tune.tuning import Tuning, resting
 from wisetune.weights.audit import audit
-from wisetune.weights.batchnorm import reestimate_on
+from wisetune.weights.batchnorm import reestimate_on, trained_norms
 from wisetune.weights.merge import Merge, with_shares
 from wisetune.weights.mix import mixable
 from wisetune.weights.wise import Wise
@@ -260,7 +260,8 @@ class Builder:
         if recipe.task is not None:
             train = self.data(recipe.task).train
             groups = self.bank.groups(model, train.points, train.digest)
-            lines.append({"audit": "batchnorm", "ok": True, **reestimate_on(model, groups)})
+            among = None if recipe.norms == "all" else trained_norms(model, states)
+            lines.append({"audit": "batchnorm", "ok": True, **reestimate_on(model, groups, among=among)})
             self.meter.advance(len(train), MIX)
         return lines, {"alpha": alpha}
 

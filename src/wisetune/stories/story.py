@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+import functools
+from typing import ClassVar, Literal
 
+from torch import nn
+
+from wisetune.nets.backbone import BackboneSpec, build_empty, on_meta
+from wisetune.nets.heads import Head
+from wisetune.nets.model import Model
 from wisetune.recipe import NAMES, Mix, Recipe, Start, Tune
 from wisetune.results import Variant, Words
 from wisetune.spec import Spec
 from wisetune.tune.full import FULL
 from wisetune.tune.linear import Linear
 from wisetune.tune.tuning import Tuning
+from wisetune.weights.batchnorm import NORMS
 from wisetune.weights.wise import Wise
 
 WORDS = {
@@ -89,6 +96,20 @@ class Story(Spec):
         raise NotImplementedError(f"{type(self).__name__} must define recipes")
 
 
+@functools.cache
+def norms_that_train(how: Tuning, backbone: BackboneSpec, head: Head) -> Literal["none", "all", "trained"]:
+    """Of a model tuned so the BatchNorms whose statistics move, so that a mix with the start has to measure them again (``trained_norms``)."""
+    if not how.moves_features:
+        return "none"
+    with on_meta():
+        bare = Model(build_empty(backbone), nn.Identity())
+        how.graft_into(bare)
+        model = Model(bare.backbone, head.build(bare.backbone.feature_width, 2), head)
+    every = {module for module in model.modules() if isinstance(module, NORMS)}
+    moving = every.intersection(module for part in how.in_training(model) for module in part.modules())
+    return "none" if not moving else "all" if moving == every else "trained"
+
+
 def linear_probing(setting: Setting, start: Recipe | None = None) -> Tune:
     """A fresh head on a frozen backbone."""
     return Tune(start or setting.start, Linear(), setting.head, setting.head_task or setting.task, setting.head_fit, setting.seed)
@@ -125,8 +146,12 @@ def wise(setting: Setting, alpha: float, reestimate: bool) -> Recipe:
     tuned = fine_tuning(setting)
     if alpha == 1.0:
         return tuned
-    inside = alpha != 0.0 and setting.tuning.moves_statistics
-    return Mix((setting.start, tuned), Wise(alpha), setting.task if reestimate and inside else None)
+    assert isinstance(setting.start.backbone, BackboneSpec)
+    assert isinstance(setting.head, Head)
+    norms = norms_that_train(setting.tuning, setting.start.backbone, setting.head) if reestimate and alpha != 0.0 else "none"
+    return (
+        Mix((setting.start, tuned), Wise(alpha)) if norms == "none" else Mix((setting.start, tuned), Wise(alpha), setting.task, norms=norms)
+    )
 
 
 def wise_probed(setting: Setting, alpha: float, reestimate: bool, warm: bool) -> Tune:

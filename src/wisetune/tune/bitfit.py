@@ -22,11 +22,6 @@ class BitFit(Grafting):
         "blocks", means="of the blocks, or all of them: the tokenizer's, of positions and the last norm too"
     )
 
-    @property
-    def moves_statistics(self) -> bool:
-        """Biases in front of a BatchNorm move what enters it."""
-        return self.biases == "all" or super().moves_statistics
-
     @classmethod
     def presets(cls) -> Mapping[str, Published]:
         """With every bias it would be the same 0.3 M."""

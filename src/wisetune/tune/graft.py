@@ -57,11 +57,6 @@ class Grafting(Tuning):
     reading: Reading = option("as_intended", means="what is frozen rests, or as published is in training mode as a whole")
 
     @property
-    def moves_statistics(self) -> bool:
-        """The tokenizer's rest, unless as published."""
-        return self.reading == "as_published"
-
-    @property
     def slot(self) -> str:
         """The attribute under which its modules stand, in whatever they are grafted into."""
         return type(self).__name__.lower()

@@ -101,11 +101,6 @@ class Tuning(Spec):
         """Whether training changes what the head sees. Where it does not, features are computed once and the backbone stays in eval mode."""
         return True
 
-    @property
-    def moves_statistics(self) -> bool:
-        """Whether training changes what enters the BatchNorms of the backbone, or their statistics: a mix with the start has to measure these anew."""
-        return self.moves_features
-
     def graft(self, model: Headed) -> None:
         """Add modules to the backbone of a model, in place; by itself none.
 

@@ -3,13 +3,16 @@
 Mixed weights make other activations than either parent, and while their means may still lie on a line, their variances do not:
 var(alpha) = (1-alpha)^2 v0 + alpha^2 v1 + 2 alpha (1-alpha) cov. Averaged running statistics therefore fit nobody, and have to be
 measured again (as in SWA: Izmailov et al. 2018, section 3.2).
+
+That is of statistics. A BatchNorm that rested while the weights learnt (a tuning's frozen tokenizer) is a fixed scale and shift, the same at both
+ends and between them (``trained_norms``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -22,13 +25,41 @@ from wisetune.nets.backbone import Groups
 from wisetune.nets.headed import Headed
 from wisetune.nets.segmenter import Segmenter
 from wisetune.runtime import generator
+from wisetune.weights.merge import State
 
 B = TypeVar("B")
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _UNTOUCHED = -1.0
 """A variance that no batch can have."""
 _BATCH = 32
+
+
+def trained_norms(model: Headed, states: Sequence[State]) -> list[str]:
+    """Of the mix of these backbones the BatchNorms whose statistics fit none of its weights, for ``reestimate``.
+
+    Statistics that moved in a training belong to the weights that it ended with: those of the backbone that differ, those of a graft that not all
+    have, and those of a head, which is one model's. A BatchNorm that rested is a fixed scale and shift, the same in all and so in the mix, and
+    weights have learnt with it as it is: measured again it would take back a part of what they learnt. Where nothing in the backbone moved,
+    nothing is to be measured.
+
+    Args:
+        model: the mix.
+        states: what was mixed, as it was given to the merge.
+    """
+    everywhere = set(states[-1]).intersection(*states)
+    moved = {key for key in everywhere if not all(_equal(states[-1][key], state[key]) for state in states[:-1])}
+
+    def measured(name: str) -> bool:
+        side, _, own = name.partition(".")
+        keys = [f"{own}.{buffer}" for buffer in ("running_mean", "running_var")]
+        return side == "head" or any(key in moved or key not in everywhere for key in keys)
+
+    return [name for name in _norms_of(model) if measured(name)] if moved else []
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other.to(one.device))
 
 
 def reestimate_on(model: Headed, groups: Groups, category: Tensor | None = None, among: Collection[str] | None = None) -> dict[str, Any]:
@@ -66,14 +97,15 @@ def reestimate(
     rule: Literal["pooled", "torch"] = "pooled",
     among: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Replace the running statistics of every BatchNorm in ``model`` by those of ``batches``, in place.
+    """Replace the running statistics of every BatchNorm in ``model``, or of some, by those of ``batches``, in place.
 
-    Only BatchNorm modules are in train mode; all else is in eval mode (no dropout, no drop path), without gradients. So each batch is
+    Only these modules are in train mode; all else is in eval mode (no dropout, no drop path), without gradients. So each batch is
     normalised by *its own* statistics on the way to later layers, as in training and in SWA; the statistics of a later BatchNorm
     therefore depend a little on how the clouds were batched, those of the first do not.
 
-    The buffers are read after each batch (with momentum 1), not the modules' inputs: a network that computes a BatchNorm without calling
-    the module is served too, provided that it looks at the *BatchNorm's* ``training`` flag and writes its buffers as torch does.
+    The buffers are read after each call (with momentum 1), not the modules' inputs: a network that computes a BatchNorm without calling
+    the module is served too, provided that it looks at the *BatchNorm's* ``training`` flag and writes its buffers as torch does, once a batch. One that
+    is called several times, as on the further patches of some tunings, gets the statistics of all that entered it.
 
     Args:
         model: the merged model.
@@ -91,24 +123,29 @@ def reestimate(
         them: their statistics are unchanged).
 
     Raises:
-        UsageError: no batches, a batch with a single row, or a BatchNorm that runs twice in one forward pass.
+        UsageError: no batches, a batch with a single row, or a BatchNorm that runs twice in one forward pass and is not called.
         TrainingError: statistics that are not finite. Whatever is raised, the model is left as it was.
     """
     if rule not in ("pooled", "torch"):
         raise UsageError(f"rule is '{rule}'; it can be pooled, torch.")
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, _NORMS) and module.running_mean is not None}
-    norms = norms if among is None else {name: module for name, module in norms.items() if name in among}
+    norms = {name: module for name, module in _norms_of(model).items() if among is None or name in among}
     seen: dict[str, list[_Seen]] = {name: [] for name in norms}
     counts: list[int] = []
-    with _only_norms_train(model, norms) as rows:
+
+    def look(name: str, module: Norm, rows: int | None) -> None:
+        found = _look(name, module, counts[-1], rows)
+        if found is not None:
+            seen[name].append(found)
+            _mark(module)
+
+    with _only_norms_train(model, norms, look):
         for batch in batches if norms else ():
             counts.append(clouds(batch))
-            _mark(norms, rows)
+            for module in norms.values():
+                _mark(module)
             _run(model if forward is None else forward, batch, counts[-1])
             for name, module in norms.items():
-                found = _look(name, module, counts[-1], rows.get(name))
-                if found is not None:
-                    seen[name].append(found)
+                look(name, module, None)
     if norms and not counts:
         raise UsageError("reestimate was given no batches; BatchNorm statistics need at least one.")
     updated = {name: batches_seen for name, batches_seen in seen.items() if batches_seen}
@@ -122,9 +159,13 @@ def reestimate(
     return {"batchnorm": rule, "batches": len(counts), "clouds": sum(counts), "updated": list(updated), "unused": unused}
 
 
+def _norms_of(model: nn.Module) -> dict[str, Norm]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, NORMS) and module.running_mean is not None}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What one batch left in one module's buffers; ``rows`` (clouds x points) is None where the module itself was not called."""
+    """What one call left in one module's buffers; ``rows`` (clouds x points) is None where the module itself was not called."""
 
     clouds: int
     rows: int | None
@@ -146,13 +187,13 @@ def _look(name: str, module: Norm, clouds: int, rows: int | None) -> _Seen | Non
 def _pooled(seen: list[_Seen]) -> tuple[Tensor, Tensor]:
     """Mean and unbiased variance over all rows: variance within batches plus variance between their means."""
     rows = [batch.rows for batch in seen]
-    weight = torch.tensor([[float(batch.clouds)] for batch in seen], dtype=torch.float64)
-    weight = weight / weight.sum()
-    means, within = torch.stack([batch.mean for batch in seen]), torch.stack([batch.variance for batch in seen])
-    # Rows are proportional to clouds, so clouds are the right weights. Where rows are unknown because the network bypasses the module,
-    # only the step between unbiased and biased variance is lost: a relative error of 1 / rows of a batch.
+    # Rows of one call a batch are proportional to clouds, so where they are unknown, because the network bypasses the module, clouds are the right
+    # weights; only the step between unbiased and biased variance is lost then: a relative error of 1 / rows of a batch.
     known = [count for count in rows if count is not None]
     exact = len(known) == len(rows)
+    weight = torch.tensor([[float(count)] for count in (known if exact else [batch.clouds for batch in seen])], dtype=torch.float64)
+    weight = weight / weight.sum()
+    means, within = torch.stack([batch.mean for batch in seen]), torch.stack([batch.variance for batch in seen])
     if exact:
         count = torch.tensor([[float(count)] for count in known], dtype=torch.float64)
         within = within * (count - 1) / count
@@ -176,13 +217,11 @@ def _run(forward: Callable[[B], object], batch: B, count: int) -> None:
         raise UsageError(f"a batch of {count} clouds is too small for BatchNorm statistics; drop it or join it to another.") from error
 
 
-def _mark(norms: dict[str, Norm], rows: dict[str, int]) -> None:
-    """Make it visible afterwards which modules a batch reached, and how often."""
-    rows.clear()
-    for module in norms.values():
-        _buffers(module)[1].fill_(_UNTOUCHED)
-        if module.num_batches_tracked is not None:
-            module.num_batches_tracked.zero_()
+def _mark(module: Norm) -> None:
+    """Make it visible afterwards whether a batch reached it, and how often."""
+    _buffers(module)[1].fill_(_UNTOUCHED)
+    if module.num_batches_tracked is not None:
+        module.num_batches_tracked.zero_()
 
 
 def _buffers(module: Norm) -> tuple[Tensor, Tensor]:
@@ -193,26 +232,22 @@ def _buffers(module: Norm) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _only_norms_train(model: nn.Module, norms: dict[str, Norm]) -> Iterator[dict[str, int]]:
-    """Set modes and momentum; yields the rows that each called module saw; puts flags, momentum and *all* buffers back at the end."""
-    rows: dict[str, int] = {}
+def _only_norms_train(model: nn.Module, norms: dict[str, Norm], look: Callable[[str, Norm, int | None], None]) -> Iterator[None]:
+    """Set modes and momentum, and look after each call of a module, told its rows; put flags, momentum and *all* buffers back at the end."""
     training = {module: module.training for module in model.modules()}
     momentum = {name: module.momentum for name, module in norms.items()}
     saved = {name: {key: buffer.clone() for key, buffer in module.named_buffers(recurse=False)} for name, module in norms.items()}
 
-    def count_rows(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            rows[name] = inputs[0].numel() // inputs[0].shape[1]
+    def after(name: str) -> Callable[[Norm, tuple[Tensor, ...], object], None]:
+        return lambda module, inputs, _: look(name, module, inputs[0].numel() // inputs[0].shape[1])
 
-        return hook
-
-    hooks = [module.register_forward_pre_hook(count_rows(name)) for name, module in norms.items()]
+    hooks = [module.register_forward_hook(after(name)) for name, module in norms.items()]
     try:
         model.eval()
         for module in norms.values():
             module.train()
             module.momentum = 1.0
-        yield rows
+        yield
     finally:
         for handle in hooks:
             handle.remove()

@@ -21,8 +21,8 @@ from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
 from wisetune.weights.alphas import tidy
-from wisetune.weights.batchnorm import reestimate_on
-from wisetune.weights.merge import Missing, State, fresh_copy
+from wisetune.weights.batchnorm import reestimate_on, trained_norms
+from wisetune.weights.merge import Missing, State, fresh_copy, with_shares
 from wisetune.weights.wise import Wise
 
 HeadRule: TypeAlias = Literal["from_finetuned", "drop"]
@@ -114,7 +114,7 @@ def mix(
     dicts do not, and it has to be said.
 
     Without ``clouds`` the BatchNorm statistics of the result are averages too, which fit neither model, and it answers worse than it could.
-    Give training clouds, and they are measured again on these, as ``wisetune run`` does.
+    Give training clouds, and they are measured again on these, as ``wisetune run`` does: all that moved in training, the head's too.
 
     Args:
         start: the pre-trained model, its backbone, or its state dict; a head in it is ignored. From a state dict leave out what has no
@@ -212,7 +212,7 @@ def _mix_models(
         hot = None
         if isinstance(mixed, Segmenter) and categories is not None:
             hot = mixed.one_hot(categories, len(stacked)).to(groups[0])
-        reestimate_on(mixed, groups, hot)
+        reestimate_on(mixed, groups, hot, trained_norms(mixed, with_shares([before, mixable(finetuned.backbone, is_start=False)])))
     return (mixed if head == "from_finetuned" else Model(mixed.backbone, nn.Identity())).eval()
 
 
