@@ -219,6 +219,7 @@ class Builder:
             frozen_key=frozen,
             in_training=recipe.tuning.in_training(model),
             first=resting(recipe.tuning, model),
+            decaying=recipe.tuning.decaying(model),
             bank=self.bank,
             term=term,
             resume=Resume(self.store, name),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -154,6 +154,7 @@ def tune(
     frozen_key: str | None = None,
     in_training: Sequence[nn.Module] | None = None,
     first: int = 0,
+    decaying: Collection[str] | None = None,
     bank: FeatureBank,
     term: Term | None = None,
     resume: Resume | None = None,
@@ -167,6 +168,7 @@ def tune(
     whole model, and the head alone where features do not change.
     So many of the ``first`` blocks, with all before them, give the same of a cloud at every step. If every epoch sees the same clouds, what enters the
     next block is computed once, where it fits into memory (``entered``): on a CPU the steps are the same bits.
+    ``decaying`` names the parameters that have weight decay (see ``decay_groups``).
     ``term`` is added to the loss of every step; the log has its mean over an epoch's clouds as ``penalty``. Features are then not kept: a term sees
     patches.
 
@@ -199,7 +201,7 @@ def tune(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
         loss=task.loss,
         count=len(clouds.labels),
-        groups=_groups(parameters, fit),
+        groups=_groups(parameters, fit, decaying),
         name_of=task.words,
         before_epoch=task.to_training_mode,
         after_epoch=lambda _: task.penalty() | ({} if keeper is None or val is None else keeper.offer(task.accuracy(val))),
@@ -240,7 +242,7 @@ def require_pool(fit: Fit, points: int) -> None:
         )
 
 
-def _groups(parameters: dict[str, nn.Parameter], fit: Fit) -> list[dict[str, Any]]:
+def _groups(parameters: dict[str, nn.Parameter], fit: Fit, decaying: Collection[str] | None) -> list[dict[str, Any]]:
     """Parameter groups as the fit says.
 
     Raises:
@@ -250,7 +252,7 @@ def _groups(parameters: dict[str, nn.Parameter], fit: Fit) -> list[dict[str, Any
     if idle:
         there = first_of(list(dict.fromkeys(name.rpartition(".")[0] or name for name in parameters)))
         raise UsageError(f"group={spell(fit.group)}: no parameter that trains has '{idle[0]}' in its name. They begin with: {there}.")
-    return decay_groups(parameters, fit.group, fit.group_lr, fit.group_decay)
+    return decay_groups(parameters, fit.group, fit.group_lr, fit.group_decay, decaying)
 
 
 def seen(points: Float32[torch.Tensor, "b p 3"], fit: Fit, wanted: int, key: tuple[int | str, ...]) -> Float32[torch.Tensor, "b _ 3"]:

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,7 @@ from jaxtyping import Int64
 from torch import nn
 
 from wisetune.errors import DataError, TrainingError, UsageError, first_of
+from wisetune.nets.decay import decays
 from wisetune.runtime import generator, seed_of
 from wisetune.spec import Spec, option
 
@@ -187,14 +188,18 @@ def require_two(count: int, name_of: Callable[[Int64[np.ndarray, " m"]], str]) -
 
 
 def decay_groups(
-    named: Mapping[str, nn.Parameter], own: Sequence[str] = (), times: float = 1.0, decay: float | None = None
+    named: Mapping[str, nn.Parameter],
+    own: Sequence[str] = (),
+    times: float = 1.0,
+    decay: float | None = None,
+    decaying: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Two parameter groups: with weight decay and, by the field's rule, without for one-dimensional parameters, biases and tokens.
+    """Two parameter groups, with weight decay and without: ``decaying`` names those that have it; by itself the released codes' rule says it.
 
     Parameters whose name has one of ``own`` in it are a group of their own: at ``times`` the rate, and with ``decay`` as the weight decay of
-    all of them; where that is None they too follow the field's rule.
+    all of them; where that is None they too follow that rule.
     """
-    without = {name for name, value in named.items() if value.ndim <= 1 or name.endswith(".bias") or "token" in name}
+    without = {name for name, value in named.items() if not (decays(name, value) if decaying is None else name in decaying)}
     apart = {name for name in named if any(part in name for part in own)}
 
     def group(names: Set[str], **options: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wisetune.errors import UsageError
+from wisetune.nets.decay import decays
 from wisetune.nets.headed import Headed
 from wisetune.nets.segmenter import Segmenter
 from wisetune.spec import option
@@ -100,6 +101,20 @@ class Grafting(Tuning):
     def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
         """The parameters that train, by name; all others are frozen in place."""
         return super().parameters(model) | (class_token_of(model) if self.class_token else {})
+
+    def grafted(self, model: Headed) -> dict[str, nn.Parameter]:
+        """The parameters that it grafted, by name."""
+        noted = {f"backbone.{name}" for graft in model.backbone.grafts if graft.tuning == self.in_full() for name in graft.names}
+        return {name: value for name, value in model.named_parameters() if name in noted}
+
+    def decaying(self, model: Headed) -> set[str]:
+        """Of a graft all but one-dimensional ones and biases, whatever they are called here; as published by the names of released files too."""
+        grafted = self.grafted(model)
+        return (super().decaying(model) - grafted.keys()) | {name for name, value in grafted.items() if self._decays(name, value)}
+
+    def _decays(self, name: str, value: nn.Parameter) -> bool:
+        theirs = self.released(name.removeprefix("backbone.")) if self.reading == "as_published" else ()
+        return decays(theirs[-1], value) if theirs else value.ndim > 1 and not name.endswith(".bias")
 
     def in_training(self, model: Headed) -> list[nn.Module]:
         """The grafts and the head; as published everything."""

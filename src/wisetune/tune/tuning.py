@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import Backbone, Grafted
+from wisetune.nets.decay import decays
 from wisetune.nets.grafts import parts
 from wisetune.nets.headed import Headed
 from wisetune.spec import Spec
@@ -51,6 +52,10 @@ class Tuning(Spec):
         options = str(self).removeprefix(self.name).lstrip(":")
         return (self.title or self.name) + (f" ({options})" if options else "")
 
+    def canonical(self) -> dict[str, Any]:
+        """As any spec's, with the version from the second on."""
+        return super().canonical() | ({"version": self.version} if self.version > 1 else {})
+
     @classmethod
     def presets(cls) -> Mapping[str, Published]:
         """Published settings by name; ``NAME:preset=...`` begins with one."""
@@ -75,6 +80,8 @@ class Tuning(Spec):
         """What a released file of this tuning was trained with, where that is not what these options do; empty where it is."""
         return ""
 
+    version: ClassVar[int] = 1
+    """Raised where the same options come to train other weights, which then have another digest."""
     begins: ClassVar[Literal["unchanged", "changed"]] = "unchanged"
     """Whether what it grafts gives, before it is trained, the features of the backbone without it."""
     lasting: ClassVar[str] = ""
@@ -183,6 +190,10 @@ class Tuning(Spec):
         """
         del backbone
         return 0
+
+    def decaying(self, model: Headed) -> set[str]:
+        """Names of the parameters that have weight decay, of those that train; by itself the released codes' rule says it (``decays``)."""
+        return {name for name, value in model.named_parameters() if decays(name, value)}
 
     def in_training(self, model: Headed) -> list[nn.Module]:
         """The modules that are in training mode while this tuning trains, with all that is in them: the others' dropout and BatchNorm rest.

@@ -18,7 +18,8 @@ from wisetune.tune.tuning import Published
 class VPT(Grafting):
     """Prompts and their positions (Jia et al., ECCV 2022): new ones before each block, thrown away behind it (deep), or one set (shallow).
 
-    As ported to point clouds by IDPT's authors: behind the patches, and each with a position that trains. In a pyramid the prompts of a block have its
+    As ported to point clouds by IDPT's authors: behind the patches, and each with a position that trains. Neither has weight decay; as published both
+    have, as the filter of names that leaves out a class token misses them. In a pyramid the prompts of a block have its
     width, and shallow ones are the first level's. It begins changed: prompts take their part of every softmax.
     """
 
@@ -26,6 +27,8 @@ class VPT(Grafting):
     title: ClassVar[str] = "VPT"
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "tokens beside the patches' are in no weight of the backbone"
+    version: ClassVar[int] = 2
+    """2: weight decay of both prompts and positions, or of neither; before of positions alone."""
 
     prompts: int = option(10, least=1, most=1 << 12, means="how many, of each block or at all")
     deep: bool = option(True, means="new ones for every block, or one set before the first")
@@ -48,6 +51,11 @@ class VPT(Grafting):
         """Two lists, of prompts and of their positions."""
         found = re.fullmatch(r"blocks\.blocks\.(\d+)\.vpt\.(tokens|positions)", name)
         return (f"cls_prompt_{'list' if found[2] == 'tokens' else 'pos_list'}.{found[1]}",) if found else ()
+
+    def decaying(self, model: Headed) -> set[str]:
+        """As intended neither prompts nor positions: they are values that tokens have, and no map."""
+        chosen = super().decaying(model)
+        return chosen if self.reading == "as_published" else chosen - self.grafted(model).keys()
 
     def graft(self, model: Headed) -> None:
         """Prompts before each block, or before all."""
