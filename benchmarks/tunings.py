@@ -11,16 +11,16 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from benchmarks._timing import Comparison, arguments, compare, prepare, report
 from wisetune.fit.entered import entered
 from wisetune.nets.backbone import Groups
-from wisetune.nets.create import assemble, class_names, parse_backbone, parse_head
+from wisetune.nets.create import class_names, parse_backbone, parse_head
 from wisetune.nets.model import Model
 from wisetune.tune.full import FULL
 from wisetune.tune.idpt import IDPT
 from wisetune.tune.linear import Linear
+from wisetune.tune.tuned import tuned_model
 from wisetune.tune.tuning import Tuning, resting
 from wisetune.tune.tunings import TUNINGS
 
@@ -51,9 +51,7 @@ def main() -> None:
 
 def _model(tuning: Tuning, backbone: str) -> Model:
     torch.manual_seed(0)
-    bare = Model(parse_backbone(backbone).build().eval(), nn.Identity())
-    tuning.graft_into(bare)
-    model = assemble(bare.backbone, parse_head("mlp3"), class_names(_CLASSES)).eval()
+    model = tuned_model(parse_backbone(backbone).build(), tuning, parse_head("mlp3"), class_names(_CLASSES)).eval()
     assert isinstance(model, Model)
     return model
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 
 import pytest
-from torch import nn
 
-from wisetune.build.grafts import graft_by_shape
-from wisetune.nets.backbone import build_empty, on_meta
-from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone
+from wisetune.nets.backbone import build_empty
+from wisetune.nets.create import class_names, parse_any_head, parse_backbone
 from wisetune.nets.macs import Macs, macs
 from wisetune.nets.model import Model
+from wisetune.tune.tuned import tuned_model
 from wisetune.tune.tunings import TUNINGS
 
 TOKENS, WIDTH, DEPTH = 129, 384, 12
@@ -19,10 +18,8 @@ TOKENS, WIDTH, DEPTH = 129, 384, 12
 
 @functools.cache
 def counted(tuning: str) -> Macs:
-    with on_meta():
-        backbone = build_empty(parse_backbone("point-mae-scanobjectnn"))
-        graft_by_shape(TUNINGS.parse(tuning), Model(backbone, nn.Identity()))
-        model = assemble(backbone, parse_any_head("mlp3"), class_names(15))
+    backbone = build_empty(parse_backbone("point-mae-scanobjectnn"))
+    model = tuned_model(backbone, TUNINGS.parse(tuning), parse_any_head("mlp3"), class_names(15))
     assert isinstance(model, Model)
     return macs(model)
 

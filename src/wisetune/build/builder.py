@@ -20,15 +20,15 @@ from wisetune.errors import UsageError, WeightsError
 from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.keep.penalty import Penalty
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
-from wisetune.nets.create import fresh_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.files.carded import same_bits
 from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, digest, in_words
-from wisetune.runtime import drawing, stamp
+from wisetune.runtime import stamp
 from wisetune.store.store import Store
 from wisetune.tune.folding import fold
+from wisetune.tune.tuned import graft, tuned_model
 from wisetune.tune.tuning import Tuning, resting
 from wisetune.weights.audit import audit
 from wisetune.weights.batchnorm import reestimate_on, trained_norms
@@ -122,13 +122,12 @@ class Builder:
         model = self._skeleton(recipe)
         ungrafted = set(model.state_dict())
         if isinstance(recipe, Tune):
-            if recipe.grafts is not None:
-                assert isinstance(recipe.grafts, Tuning)
-                with drawing(recipe.seed, "graft"):
-                    recipe.grafts.graft_into(model)
             if recipe.head_from == "fresh":
                 model = self._headed(recipe, model)
                 ungrafted |= {key for key in model.state_dict() if model.unreleased(key) is not None}
+            elif recipe.grafts is not None:
+                assert isinstance(recipe.grafts, Tuning)
+                graft(recipe.grafts, model, recipe.seed)
             model.to(self.bank.device)
         before = _copy(model.state_dict())
         stored = self.store.load(name)
@@ -177,10 +176,12 @@ class Builder:
         return made
 
     def _headed(self, recipe: Tune, model: Model) -> Model:
-        """The model with a fresh head, which sees what the backbone gives with all that was grafted into it."""
+        """The model with what was grafted, and a fresh head, which sees what the backbone gives with it."""
+        assert recipe.grafts is None or isinstance(recipe.grafts, Tuning)
         assert isinstance(recipe.head, Head)
-        classes = self.data(recipe.task).classes
-        return Model(model.backbone, fresh_head(recipe.head, model.backbone, len(classes), recipe.seed), recipe.head, classes)
+        made = tuned_model(model.backbone, recipe.grafts, recipe.head, self.data(recipe.task).classes, seed=recipe.seed)
+        assert isinstance(made, Model)
+        return made
 
     def _train(self, recipe: Tune, name: str, model: Model) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         assert isinstance(recipe.tuning, Tuning)

@@ -23,7 +23,7 @@ from wisetune.build.meter import COST
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.nets.backbone import BackboneSpec, build_empty
-from wisetune.nets.create import assemble, parse_any_head
+from wisetune.nets.create import headed, parse_any_head
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
@@ -97,7 +97,7 @@ def counted(tree: Tune, classes: tuple[str, ...], batch: int) -> Cost:
     assert isinstance(tree.fit, Fit)
     assert isinstance(tree.start, Start)
     assert isinstance(tree.start.backbone, BackboneSpec)
-    plain = assemble(build_empty(tree.start.backbone), parse_any_head(str(tree.head)), classes).to("meta")
+    plain = headed(build_empty(tree.start.backbone), parse_any_head(str(tree.head)), classes, 0)
     assert isinstance(plain, Model)
     model = grafted(tree.tuning, plain)
     trained = tree.tuning.parameters(model)

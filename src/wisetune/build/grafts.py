@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty, on_meta
+from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty
 from wisetune.nets.grafts import scale
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, walk
+from wisetune.tune.tuned import tuned_model
 from wisetune.tune.tuning import Tuning
+
+_SOME_HEAD = LinearHead(), ("a", "b")
 
 
 def grafts_of(recipe: Recipe) -> tuple[Grafted, ...]:
@@ -144,40 +145,11 @@ def _noted(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> tuple[Grafted, ..
 
 
 def _built(spec: BackboneSpec, tunings: tuple[Tuning, ...]) -> Model:
-    with on_meta():
-        backbone = build_empty(spec)
-        model = Model(backbone, LinearHead().build(backbone.feature_width, 2), LinearHead(), ("a", "b"))
-        for tuning in tunings:
-            graft_by_shape(tuning, model)
+    model = tuned_model(build_empty(spec), None, *_SOME_HEAD)
+    for tuning in tunings:
+        model = tuned_model(model.backbone, tuning, *_SOME_HEAD)
+    assert isinstance(model, Model)
     return model
-
-
-def graft_by_shape(tuning: Tuning, model: Model) -> None:
-    """Graft into a model without values.
-
-    Raises:
-        UsageError: it cannot be grafted, or reads values.
-    """
-    with without_values(
-        f"'{tuning}' reads values while it grafts",
-        "What it adds is looked at on a model without values first: graft by shapes alone, and read values when the model is called.",
-    ):
-        tuning.graft_into(model)
-
-
-@contextlib.contextmanager
-def without_values(what: str, do: str) -> Iterator[None]:
-    """Say in words that something inside read the values of a tensor that has none.
-
-    Raises:
-        UsageError: it did.
-    """
-    try:
-        yield
-    except (NotImplementedError, RuntimeError, TypeError) as error:  # with these torch refuses the values of a meta tensor
-        if "meta" not in str(error).lower():
-            raise
-        raise UsageError(f"{what} ({str(error).splitlines()[0]}). {do}") from error
 
 
 def _words(grafts: tuple[Grafted, ...]) -> str:

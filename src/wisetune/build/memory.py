@@ -7,15 +7,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
-from wisetune.build.grafts import graft_by_shape, without_values
 from wisetune.errors import UsageError, naming
 from wisetune.measure.training_memory import Attention, TrainingMemory, training_memory
-from wisetune.nets.backbone import build_empty, on_meta
-from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
+from wisetune.nets.backbone import build_empty
+from wisetune.nets.create import class_names, headed, parse_any_head, parse_backbone, preset_called
 from wisetune.nets.model import Model
 from wisetune.tune.full import Full
+from wisetune.tune.tuned import refusal, tuned_model, without_values
 from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
@@ -103,16 +101,15 @@ def compare_memory(
         head_spec = parse_any_head(head or (preset.head if preset else _HEAD))
     with naming("--classes" if classes is not None else ""):
         names = class_names(classes if classes is not None else (preset.classes if preset else None) or CLASSES)
-    with on_meta():
-        model = assemble(build_empty(spec), head_spec, names)
+    model = headed(build_empty(spec), head_spec, names, 0)
     assert isinstance(model, Model)
     memory, left_out = dict[str, TrainingMemory](), dict[str, str]()
     for tuning, asked in _tunings(methods).items():
-        found = _memory_or_why(tuning, model, batch, attention, recompute, asked)
-        if isinstance(found, str):
-            left_out[str(tuning)] = found
+        why = "" if asked else refusal(tuning, spec, head_spec)
+        if why:
+            left_out[str(tuning)] = why
         else:
-            memory[str(tuning)] = found
+            memory[str(tuning)] = memory_of(tuning, model, batch, attention, recompute=recompute)
     points = model.backbone.points
     return Compared(str(spec), points, str(head_spec), len(names), batch, attention, recompute, memory, left_out)
 
@@ -145,22 +142,9 @@ def grafted(tuning: Tuning, model: Model) -> Model:
         UsageError: it cannot be grafted into this backbone, or reads values.
     """
     assert model.head_spec is not None
-    backbone = copy.deepcopy(model.backbone).to("meta")
-    with on_meta():
-        graft_by_shape(tuning, Model(backbone, nn.Identity()))
-        empty = assemble(backbone, parse_any_head(str(model.head_spec)), model.classes)  # a head sees what the graft lets it see
+    empty = tuned_model(copy.deepcopy(model.backbone).to("meta"), tuning, parse_any_head(str(model.head_spec)), model.classes)
     assert isinstance(empty, Model)
     return empty
-
-
-def _memory_or_why(tuning: Tuning, model: Model, batch: int, attention: Attention, recompute: bool, asked: bool) -> TrainingMemory | str:
-    """Or why there is none, of a tuning that nobody asked for by name."""
-    try:
-        return memory_of(tuning, model, batch, attention, recompute=recompute)
-    except UsageError as error:
-        if asked:
-            raise
-        return str(error)
 
 
 def _tunings(methods: Sequence[str]) -> dict[Tuning, bool]:

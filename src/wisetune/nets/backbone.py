@@ -338,3 +338,13 @@ def on_meta() -> Iterator[None]:
     """What is built inside has no memory for its values, and draws none."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         yield
+
+
+def empty_as(backbone: Backbone) -> contextlib.AbstractContextManager[None]:
+    """What is built inside has values where this backbone has."""
+    return on_meta() if is_empty(backbone) else contextlib.nullcontext()
+
+
+def is_empty(backbone: Backbone) -> bool:
+    """Whether there is no memory for its values."""
+    return next(backbone.parameters()).is_meta

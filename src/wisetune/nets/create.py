@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from torch import nn
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
-from wisetune.nets.backbone import Backbone, BackboneSpec, Masking, Preset
+from wisetune.nets.backbone import Backbone, BackboneSpec, Masking, Preset, empty_as
 from wisetune.nets.categories import Categories, part_names
 from wisetune.nets.heads import HEADS, Head, parse_head
 from wisetune.nets.model import Model
@@ -46,7 +47,6 @@ def create(
     head: str | None = None,
     reading: Reading | None = None,
     seed: int = 0,
-    graft: Callable[[Model], None] | None = None,
     **options: object,
 ) -> Model | Segmenter:
     """A model with fresh weights, in eval mode: ``model(points)`` gives logits, ``model.features(points)`` what the head sees.
@@ -63,33 +63,58 @@ def create(
             segmentation (``preset="shapenetpart"``) it is a ``Segmenter``, and classes are the parts.
         reading: ``as_intended`` (default), or ``as_published`` where the released code differs from the paper.
         seed: fresh weights are a pure function of it, and torch's own random state stays as it is.
-        graft: puts something into the backbone before the head is built upon it.
         options: the backbone's options.
 
     Raises:
         UsageError: a name, preset, head or option that does not exist or does not fit; the message lists what there is.
     """
+    wanted = planned(name, preset, classes, head, reading, options)
+    return headed(fresh_backbone(wanted.backbone, seed), wanted.head, wanted.classes, seed).eval()
+
+
+class Planned(NamedTuple):
+    """What a model is made of; without a head it gives features alone."""
+
+    backbone: BackboneSpec
+    head: Head | PartsHead | None
+    classes: Sequence[str] | Categories
+
+
+def planned(
+    name: str,
+    preset: str | None,
+    classes: int | Sequence[str] | Categories | None,
+    head: str | None,
+    reading: Reading | None,
+    options: Mapping[str, object],
+) -> Planned:
+    """What ``create`` makes of these; errors as there."""
     for option, word in (("name", name), ("preset", preset), ("head", head)):
         if not isinstance(word, str) and (word is not None or option == "name"):
             raise UsageError(
                 f"create was given {option}={word!r}; it takes a word, such as wisetune.create('point-mae', preset='mini', head='linear', classes=4)."
             )
     spec, chosen = _architecture(name, preset)
-    if reading is not None:
-        options["reading"] = reading
-    spec = with_options(spec, options)
+    spec = with_options(spec, options if reading is None else {**options, "reading": reading})
     if classes is None and chosen is not None:
         classes = chosen.classes
     if classes is None and head is None:
-        return Model(fresh_backbone(spec, seed), nn.Identity()).eval()
+        return Planned(spec, None, ())
     names = class_names(classes)
-    head_spec = parse_any_head(head or (chosen.head if chosen else _DEFAULT_HEAD))
-    backbone = fresh_backbone(spec, seed)
-    if graft is not None:
-        with drawing(seed, "graft"):
-            graft(Model(backbone, nn.Identity()))
-    with drawing(seed, "head"):
-        return assemble(backbone, head_spec, classes if isinstance(classes, Mapping) else names).eval()
+    return Planned(
+        spec, parse_any_head(head or (chosen.head if chosen else _DEFAULT_HEAD)), classes if isinstance(classes, Mapping) else names
+    )
+
+
+def headed(backbone: Backbone, head: Head | PartsHead | None, classes: Sequence[str] | Categories, seed: int) -> Model | Segmenter:
+    """A model of a backbone as it is and a head whose weights are a pure function of the seed, or without one; errors as ``assemble``.
+
+    Of a backbone without values it has none either.
+    """
+    if head is None:
+        return Model(backbone, nn.Identity())
+    with drawing(seed, "head"), empty_as(backbone):
+        return assemble(backbone, head, classes)
 
 
 def assemble(backbone: Backbone, head: Head | PartsHead, classes: Sequence[str] | Categories) -> Model | Segmenter:
@@ -169,7 +194,7 @@ def preset_called(word: str) -> Preset | None:
     return None
 
 
-def with_options(spec: BackboneSpec, options: dict[str, object]) -> BackboneSpec:
+def with_options(spec: BackboneSpec, options: Mapping[str, object]) -> BackboneSpec:
     """The spec with these options in place of its own.
 
     Raises:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import ClassVar
 
-from torch import nn
-
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import BackboneSpec, build_empty, on_meta
-from wisetune.nets.model import Model
+from wisetune.nets.backbone import BackboneSpec
+from wisetune.nets.heads import Head
 from wisetune.recipe import Recipe
 from wisetune.results import Variant, Words
 from wisetune.spec import option
 from wisetune.stories.story import Setting, Story, fine_tuning, linear_probing, tuning, words_of
 from wisetune.tune.full import FULL
 from wisetune.tune.linear import Linear
+from wisetune.tune.tuned import refusal
 from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
@@ -68,7 +66,8 @@ class Compare(Story):
     def left_out(self, setting: Setting) -> dict[str, str]:
         """Those of all that this backbone refuses; one that was asked for by name is refused when it is built."""
         assert isinstance(setting.start.backbone, BackboneSpec)
-        refused = {value: _refused(value, setting.start.backbone) for value, named in self._asked.items() if not named}
+        assert isinstance(setting.head, Head)
+        refused = {value: refusal(value, setting.start.backbone, setting.head) for value, named in self._asked.items() if not named}
         return {str(value): why for value, why in refused.items() if why}
 
     @property
@@ -82,14 +81,3 @@ class Compare(Story):
         left_out = self.left_out(setting)
         others: dict[Variant, Recipe] = {Variant(str(value)): tuning(setting, value) for value in self.values if str(value) not in left_out}
         return {Variant("ft"): fine_tuning(setting), Variant("lp"): linear_probing(setting)} | others
-
-
-@functools.cache
-def _refused(value: Tuning, spec: BackboneSpec) -> str:
-    """Why a tuning cannot be grafted into a backbone; empty where it can."""
-    try:
-        with on_meta():
-            value.graft_into(Model(build_empty(spec), nn.Identity()))
-    except UsageError as error:
-        return str(error)
-    return ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wisetune.errors import UsageError
-from wisetune.nets import create as nets
 from wisetune.nets.categories import Categories
+from wisetune.nets.create import fresh_backbone, planned
 from wisetune.nets.model import Model
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.segmenter import Segmenter
+from wisetune.tune.tuned import tuned_model
 from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 
@@ -51,5 +52,5 @@ def create(
         tuning = TUNINGS.parse(tuning, {} if reading is None else {"reading": reading})
     if not (tuning is None or isinstance(tuning, Tuning)):
         raise UsageError(f"create was given tuning={tuning!r}; it takes a tuning or its spelling, such as tuning='lora:rank=8'.")
-    graft = None if tuning is None else tuning.graft_into
-    return nets.create(name, preset=preset, classes=classes, head=head, reading=reading, seed=seed, graft=graft, **options)
+    wanted = planned(name, preset, classes, head, reading, options)
+    return tuned_model(fresh_backbone(wanted.backbone, seed), tuning, wanted.head, wanted.classes, seed=seed).eval()

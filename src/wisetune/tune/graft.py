@@ -12,7 +12,7 @@ from torch import nn
 from wisetune.errors import UsageError
 from wisetune.nets.decay import decays
 from wisetune.nets.headed import Headed
-from wisetune.nets.segmenter import Segmenter
+from wisetune.nets.parts import PartsHead
 from wisetune.spec import option
 from wisetune.tune.tuning import Tuning, class_token_of
 
@@ -89,7 +89,7 @@ class Grafting(Tuning):
 
     def refuse_parts(self, model: Headed) -> None:
         """Raise where a head is to read nothing but what was grafted, and answers for every point."""
-        if isinstance(model, Segmenter):
+        if isinstance(model.head_spec, PartsHead):
             raise UsageError(
                 f"'{self}' lets a head see prompts alone, and this model answers for every point, from the tokens of patches. Leave readout out."
             )

@@ -34,4 +34,4 @@ class Tunings(Catalog[Tuning]):
         return kind.from_options(rest, otherwise={**otherwise, **presets[preset].options})
 
 
-TUNINGS = Tunings("tuning", "wisetune.tune", Tuning, machinery=("create", "folding", "graft", "saved", "tuning", "tunings"))
+TUNINGS = Tunings("tuning", "wisetune.tune", Tuning, machinery=("create", "folding", "graft", "saved", "tuned", "tuning", "tunings"))
