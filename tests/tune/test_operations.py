@@ -57,7 +57,7 @@ class Chain(nn.Module):
         self.up.register_forward_hook(second.kept_behind if lean else second.after)
         self.down.register_forward_hook(third.after_bent if lean else third.after)
         if lean:
-            self.act.register_forward_pre_hook(third.look)
+            self.act.register_forward_hook(third.look)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.down(self.act(self.up(self.norm(x))))
@@ -76,6 +76,43 @@ def test_scale_and_shift_have_the_gradients_of_one_that_keeps_what_entered(small
             chain.scales[1].gamma[0] = smallest
     x = torch.randn(3, 5, 4, dtype=torch.float64)
     assert torch.equal(lean(x), kept(x))
+    for mine, wanted in zip(gradients(lean, x), gradients(kept, x), strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-10, atol=1e-12)
+
+
+def double(_module, *given):
+    """As a hook of any kind."""
+    return 2 * given[-1] if isinstance(given[-1], torch.Tensor) else (2 * given[-1][0],)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda chain: chain.norm.register_forward_pre_hook(double),
+        lambda chain: chain.norm.register_forward_hook(double, prepend=True),
+        lambda chain: chain.act.register_forward_pre_hook(double),
+        lambda chain: chain.act.register_forward_hook(double, prepend=True),
+        lambda chain: chain.act.register_forward_hook(double),
+        lambda chain: chain.down.register_forward_pre_hook(double),
+        lambda chain: chain.down.register_forward_hook(double, prepend=True),
+        lambda chain: chain.down.register_forward_hook(double),
+    ],
+    ids=[
+        "before the norm",
+        "behind it",
+        "before GELU",
+        "behind it first",
+        "behind it last",
+        "before the map",
+        "first behind",
+        "last behind",
+    ],
+)
+def test_scale_and_shift_notice_what_others_change_on_the_way(hook):
+    lean, kept = Chain(lean=True).double(), Chain(lean=False).double()
+    for chain in (lean, kept):
+        hook(chain)
+    x = torch.randn(3, 5, 4, dtype=torch.float64)
     for mine, wanted in zip(gradients(lean, x), gradients(kept, x), strict=True):
         torch.testing.assert_close(mine, wanted, rtol=1e-10, atol=1e-12)
 

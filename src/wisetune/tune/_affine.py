@@ -25,7 +25,7 @@ class Affine(Graft):
     """``y = gamma z + beta`` by channel (Lian et al. 2022, SSF, eq. 2); gamma begins at N(1, 0.02), beta at N(0, 0.02).
 
     The gradient of gamma needs ``z``. After a LayerNorm it is computed again from what the norm keeps anyway (``after_norm``); where the next operation
-    keeps ``y``, it is found from that (``kept_behind``); else it is kept (``after``).
+    keeps ``y``, it is found from that (``kept_behind``); else it is kept (``after``), as where another tuning changed before what the module gives.
     """
 
     def __init__(self, width: int) -> None:
@@ -33,7 +33,7 @@ class Affine(Graft):
         self.gamma, self.beta = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
         nn.init.normal_(self.gamma, 1.0, 0.02)
         nn.init.normal_(self.beta, 0.0, 0.02)
-        self._bent: torch.Tensor | None = None
+        self._bent: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, z: Float[torch.Tensor, "*b d"]) -> Float[torch.Tensor, "*b d"]:
         """Scaled and shifted."""
@@ -57,27 +57,31 @@ class Affine(Graft):
 
     def after_linear(self, module: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of a linear map whose input is kept anyway: attention keeps what it gives. The map is computed once more."""
-        return self._again(output, inputs[0], module, linear)
+        return self._again(output, inputs[0], module, linear, self.after_linear)
 
-    def look(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def look(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         """At the GELU before a linear map: what enters it is kept anyway."""
-        self._bent = inputs[0]
+        if recorded() and first_heard(module, self.look):
+            self._bent = inputs[0], output
 
-    def after_bent(self, module: nn.Linear, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+    def after_bent(self, module: nn.Linear, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of a linear map of that GELU: both are computed once more."""
         bent, self._bent = self._bent, None
-        assert bent is not None
-        return self._again(output, bent, module, _bent)
+        if bent is None or bent[1] is not inputs[0]:
+            return self.after(module, inputs, output)
+        return self._again(output, bent[0], module, _bent, self.after_bent)
 
     def after_norm(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """The same, of what a LayerNorm gives."""
-        return self._again(output, inputs[0], module, functools.partial(_normed, eps=module.eps))
+        return self._again(output, inputs[0], module, functools.partial(_normed, eps=module.eps), self.after_norm)
 
-    def _again(self, z: torch.Tensor, x: torch.Tensor, module: nn.Linear | nn.LayerNorm, again: Again) -> torch.Tensor:
+    def _again(
+        self, z: torch.Tensor, x: torch.Tensor, module: nn.Linear | nn.LayerNorm, again: Again, hook: Callable[..., object]
+    ) -> torch.Tensor:
         """Scaled and shifted, where the gradient computes ``z`` once more of what the module made it of."""
+        if not recorded() or not first_heard(module, hook):
+            return self.after(module, (x,), z)
         gamma, beta = self.counts()
-        if not recorded():
-            return torch.addcmul(beta, z, gamma)
         bias = None if module.bias is None else module.bias.detach()
         return _Again.apply(z, x.detach(), gamma, beta, module.weight.detach(), bias, again)
 
@@ -95,7 +99,12 @@ def scale_block(put: Callable[[str, Affine], Affine], backbone: Backbone, site: 
         }.get(place, affine.after_norm)
         backbone.get_submodule(place).register_forward_hook(way)
         if place == site.fc2:
-            backbone.get_submodule(site.act).register_forward_pre_hook(affine.look)
+            backbone.get_submodule(site.act).register_forward_hook(affine.look)
+
+
+def first_heard(module: nn.Module, *hooks: Callable[..., object]) -> bool:
+    """Whether these are the first hooks that are given what a module gives, so that it is what the module computes: tunings may hook in turn."""
+    return list(module._forward_hooks.values())[: len(hooks)] == list(hooks) and "forward" not in vars(module)
 
 
 def recorded() -> bool:

@@ -23,7 +23,7 @@ from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Block
 from wisetune.nets.uncalled import Uncalled
 from wisetune.spec import option
-from wisetune.tune._affine import Affine, recorded, scale_block
+from wisetune.tune._affine import Affine, first_heard, recorded, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
 from wisetune.tune.graft import WHOLE, Graft, Grafting
 from wisetune.tune.tuning import Found, Published
@@ -70,20 +70,25 @@ class DynamicBlock(nn.Module):
         super().__init__()
         self.adapter = DynamicAdapter(width, rank, dropout)
         self.affine = Affine(width)
-        self._entered: tuple[nn.LayerNorm, Affine, torch.Tensor] | None = None
+        self._entered: tuple[nn.LayerNorm, Affine, torch.Tensor, torch.Tensor] | None = None
         self._made: torch.Tensor | None = None
 
-    def enter(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...]) -> None:
-        """Into the norm before the MLP: what the norm keeps anyway is all that the adapter's gradient needs."""
+    def enter(self, module: nn.LayerNorm, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        """Behind the norm before the MLP and its scale and shift: what the norm keeps anyway is all that the adapter's gradient needs."""
         affine = module.get_submodule(_SLOT)
         assert isinstance(affine, Affine)
-        self._entered = module, affine, inputs[0]
+        if recorded() and first_heard(module, affine.after_norm, self.enter):
+            self._entered = module, affine, inputs[0], output
 
     def adapt(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """Of the MLP; the prompt waits until the block is done."""
         entered, self._entered = self._entered, None
-        assert entered is not None
-        added, mean = checkpoint(self._again, *entered, use_reentrant=False) if recorded() else self.adapter.summed(inputs[0])
+        if not recorded():
+            added, mean = self.adapter.summed(inputs[0])
+        elif entered is None or entered[-1] is not inputs[0]:  # another tuning changed it on its way
+            added, mean = checkpoint(self.adapter.summed, inputs[0], use_reentrant=False)
+        else:
+            added, mean = checkpoint(self._again, *entered[:-1], use_reentrant=False)
         self._made = self.affine(mean)
         return output + added
 
@@ -259,7 +264,7 @@ class DAPT(Grafting):
                 assert isinstance(block, Block)
                 mine = self.put(model, site.block, DynamicBlock(site.width, self.rank, self.dropout))
                 block.drop_path.few = False  # the prompt is made of every cloud's tokens
-                backbone.get_submodule(site.norm2).register_forward_pre_hook(mine.enter)
+                backbone.get_submodule(site.norm2).register_forward_hook(mine.enter)
                 backbone.get_submodule(site.mlp).register_forward_hook(mine.adapt)
                 block.register_forward_hook(mine.lengthen)
                 if number:
