@@ -35,6 +35,7 @@ def test_the_example_keeps_every_promise(gains, family, kind, tmp_path):
     cell = Cell(gains, family, kind)
     contracts.test_the_backbone_has_what_it_had_and_a_note_of_what_came(cell)
     contracts.test_what_is_declared_trains_and_nothing_else_moves(cell)
+    contracts.test_blocks_that_are_computed_again_give_the_same_gradients(cell)
     contracts.test_it_begins_as_it_says(cell)
     contracts.test_of_a_graft_a_share_counts(cell)
     contracts.test_it_folds_or_says_why_not(cell)

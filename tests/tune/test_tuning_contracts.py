@@ -32,6 +32,7 @@ from wisetune.nets.grafts import parts
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
+from wisetune.nets.transformer import set_recompute
 from wisetune.recipe import Start
 from wisetune.stories.lp_ft import LpFt
 from wisetune.tune.dapt import DAPT, open_shares
@@ -111,6 +112,29 @@ def test_what_is_declared_trains_and_nothing_else_moves(cell):
         assert own - free == statistics, "all of it trains, or as published is in training mode"
     else:
         assert own <= free, "what is frozen rests"
+
+
+def stepped(cell: Cell, again: bool) -> tuple[list[torch.Tensor | None], dict[str, bytes]]:
+    """The gradients of a training step, with dropout and drop path, and the buffers after it."""
+    model = cells.tuned(cell).double()
+    chosen = cell.tuning.parameters(model)
+    for module in cell.tuning.in_training(model):
+        module.train()
+    set_recompute(model, again)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        said = answer(model, DOUBLE).flatten(0, -2)
+        found = torch.autograd.grad(F.cross_entropy(said, torch.arange(len(said)) % 3), list(chosen.values()), allow_unused=True)
+    copy.deepcopy(model)  # nothing is left behind that a gradient flows through
+    return list(found), bits(dict(model.named_buffers()))
+
+
+@every
+def test_blocks_that_are_computed_again_give_the_same_gradients(cell):
+    (once, kept), (twice, left) = stepped(cell, again=False), stepped(cell, again=True)
+    assert left == kept
+    for mine, wanted in zip(twice, once, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-9, atol=1e-12)
 
 
 @every

@@ -5,7 +5,7 @@ Modules without weights of their own (``Residual``, ``Attend``) are there to be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,8 +40,8 @@ class Around(NamedTuple):
     """Where patches attend only to those near them: how far."""
     cuts: tuple[Cut, ...] = ()
     """Of the further patches that tunings asked for, those of these blocks."""
-    made: tuple[torch.Tensor, ...] = ()
-    """What a tuning made of all this before the first block, for its own modules in each."""
+    made: Mapping[str, tuple[torch.Tensor, ...]] = {}
+    """What tunings made before the first block, for their own modules in each, by their names."""
 
     def placed(self, x: Float[torch.Tensor, "b t d"]) -> Float[torch.Tensor, "b t d"]:
         """Tokens with their positions."""
@@ -49,6 +49,10 @@ class Around(NamedTuple):
             return x
         count = self.position.shape[1]
         return x + self.position if count == x.shape[1] else torch.cat([x[:, :count] + self.position, x[:, count:]], dim=1)
+
+    def making(self, name: str, *made: torch.Tensor) -> Around:
+        """The same, with what a tuning made."""
+        return self._replace(made={**self.made, name: made})
 
     def beside(self, count: int) -> tuple[Shaped[torch.Tensor, "b t t"], ...]:
         """``near`` for so many tokens, where there is one."""

@@ -11,6 +11,8 @@ from wisetune.nets._linear import Linear
 from wisetune.nets.transformer import Around, widened
 from wisetune.tune.graft import Graft
 
+_MADE = "prefix"
+
 
 class Seen(Graft):
     """At an attention: how much the last ``count`` keys weigh, which are a tuning's. At share 0 they are not there."""
@@ -99,17 +101,23 @@ class Keys(Brought):
 
 
 class MadeKeys(Brought):
-    """As a map of what those of all blocks are made of, which ``Making`` hands over while the blocks are called."""
+    """As a map of what those of all blocks are made of, which ``Making`` makes before them."""
 
     def __init__(self, count: int, width: int, hidden: int) -> None:
         super().__init__(count)
         self.up = Linear(hidden, 2 * width)
-        self.made: torch.Tensor | None = None
+        self._made: torch.Tensor | None = None
+
+    def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Into the block: what its attention is not told waits until that is called."""
+        _, around, *_ = inputs
+        (self._made,) = around.made[_MADE]
 
     def brought(self) -> tuple[torch.Tensor, torch.Tensor]:
         """They, a row each."""
-        assert self.made is not None
-        return self.of(self.made)
+        made, self._made = self._made, None
+        assert made is not None
+        return self.of(made)
 
     def of(self, made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same, of what they are made of."""
@@ -135,17 +143,10 @@ class Making(nn.Module):
         """What all are made of."""
         return torch.tanh(self.down(self.rows))
 
-    def enter(self, _module: nn.Module, _inputs: object) -> None:
-        """Before the blocks."""
-        self._hand(self.inside())
-
-    def leave(self, _module: nn.Module, _inputs: object, _output: object) -> None:
-        """Behind them: no copy of a model can hold what a gradient flows through."""
-        self._hand(None)
-
-    def _hand(self, made: torch.Tensor | None) -> None:
-        for block in range(len(self.keys)):
-            self[block].made = made
+    def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Into all blocks."""
+        x, around, *rest = inputs
+        return x, around.making(_MADE, self.inside()), *rest
 
 
 class Prompts(nn.Module):

@@ -18,6 +18,8 @@ from wisetune.points.spectral import fourier_basis, z_order
 from wisetune.spec import option
 from wisetune.tune.graft import Graft, Grafting
 
+_MADE = "pointgst"
+
 
 class Spectra(nn.Module):
     """What takes tokens of patches to their spectra, of all patches and of few that are neighbours on a curve: an orthogonal matrix of each cloud.
@@ -34,7 +36,7 @@ class Spectra(nn.Module):
         x, around, *rest = inputs
         with torch.no_grad():
             made = tuple(part.to(x) for part in (self.whole(around.centres), self.parts(around.centres)))
-        return x, around._replace(made=made), *rest
+        return x, around.making(_MADE, *made), *rest
 
     def whole(self, places: Float[torch.Tensor, "b g 3"]) -> Float[torch.Tensor, "b g g"]:
         """Of all patches."""
@@ -76,7 +78,7 @@ class SpectralAdapter(Graft):
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Into the block: what the branch beside which this stands is not told waits until it is called."""
         x, around, *_ = inputs
-        self._around = x.shape[1] - around.leads, around.made
+        self._around = x.shape[1] - around.leads, around.made[_MADE]
 
     def parallel(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """Of what enters the branch, added to what it gives."""

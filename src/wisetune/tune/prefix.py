@@ -10,7 +10,7 @@ import torch
 
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
-from wisetune.tune._tokens import Keys, Making
+from wisetune.tune._tokens import Keys, MadeKeys, Making
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
 from wisetune.tune.tuning import Published
 
@@ -46,9 +46,10 @@ class Prefix(Grafting):
             if self.hidden is not None:
                 making = self.put(model, stage.blocks, Making(self.length, stage.width, self.hidden, len(stage.sites)))
                 backbone.get_submodule(stage.blocks).register_forward_pre_hook(making.enter)
-                backbone.get_submodule(stage.blocks).register_forward_hook(making.leave)
             for number, site in enumerate(stage.sites):
                 keys = making[number] if making else self.put(model, site.attend, Keys(self.length, site.width))
+                if isinstance(keys, MadeKeys):
+                    backbone.get_submodule(site.block).register_forward_pre_hook(keys.enter)
                 backbone.get_submodule(site.attend).register_forward_pre_hook(keys.before)
 
     @torch.no_grad()
