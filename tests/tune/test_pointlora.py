@@ -134,7 +134,6 @@ def test_between_the_ends_a_maximum_is_on_the_line_from_that_of_patches():
     for module in (module for name, module in model.backbone.named_modules() if "pointlora" in name and not name.startswith("norm.")):
         if hasattr(module, "share"):
             module.share.fill_(1.0)
-            module.partly = False
     features = model.features(points)
     whole = restated.at_share(model, 1.0).features(points)
     patches = seen[-1][:, 1:9].amax(dim=1)

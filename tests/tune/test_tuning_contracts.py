@@ -160,6 +160,11 @@ def test_of_a_graft_a_share_counts(cell):
     before = cells.untuned(cell).double()
     was = cells.seen(before, before, DOUBLE)
     torch.testing.assert_close(cells.seen(shared(cell, 0.0), before, DOUBLE), was, rtol=0, atol=1e-12)
+    by_hand = shared(cell, 1.0)
+    for name, value in by_hand.backbone.named_buffers():
+        if name.endswith(".share"):
+            value.zero_()
+    torch.testing.assert_close(cells.seen(by_hand, before, DOUBLE), was, rtol=0, atol=1e-12)
     tuned = cells.tuned(cell).double()
     tuned.backbone.load_state_dict({**tuned.backbone.state_dict(), **cells.start(cell).state_dict()})
     last = cells.seen(tuned, before, DOUBLE)
@@ -170,6 +175,43 @@ def test_of_a_graft_a_share_counts(cell):
         ]
         assert 0 < far[0] < 0.1 * far[2]
         assert far[0] < far[1] < far[2]
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("tuning", ["vpt:prompts=2", "prefix:length=3", "idpt", "ppt:rank=4", "dapt:rank=4"])
+def test_a_share_counts_whoever_sets_it(tuning):
+    """For one call too, and for whoever transforms calls, who cannot ask for a value."""
+    cell = Cell(TUNINGS.parse(tuning), "point-mae", "classes")
+    half, whole = shared(cell, 0.5), shared(cell, 1.0)
+    groups = whole.group(DOUBLE)
+    shares = {name: value for name, value in whole.named_buffers() if name.endswith(".share")}
+
+    def features(shares: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(Encoding(whole), {f"model.{name}": value for name, value in shares.items()}, (groups,))
+
+    with torch.no_grad():
+        wanted = torch.stack([half.encode(groups), whole.encode(groups)])
+        both = torch.stack([features({name: torch.full_like(value, at) for name, value in shares.items()}) for at in (0.5, 1.0)])
+        stacked = {name: torch.stack([torch.full_like(value, 0.5), value]) for name, value in shares.items()}
+        at_once = torch.func.vmap(features)(stacked)
+    torch.testing.assert_close(both, wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(at_once, wanted, rtol=0, atol=1e-12)
+    assert not torch.equal(wanted[0], wanted[1])
+    if cell.tuning.name == "dapt":  # its gradient computes adapters again, after a call with other values is over
+        return
+    moving = {name: value.clone().requires_grad_() for name, value in shares.items()}
+    assert any(slope.any() for slope in torch.autograd.grad(features(moving).square().sum(), list(moving.values()))), "it has a gradient"
+
+
+class Encoding(nn.Module):
+    """Features of patches, as a module with a model in it: a model's own state dict has other names."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, groups: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return self.model.encode(groups)
 
 
 PENALTIES = [Ewc(2.0), L2Sp(2.0), Lwf(2.0)]

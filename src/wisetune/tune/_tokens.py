@@ -22,8 +22,6 @@ class Seen(Graft):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
-        self.partly = False
-        self.register_load_state_dict_post_hook(_look)
 
     def before(self, _module: nn.Module, inputs: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...] | None:
         """Of queries, keys, values and mask, with the logarithm of the share on what is added to these keys' scores."""
@@ -39,20 +37,12 @@ class Seen(Graft):
         return q, k, v, bias
 
 
-def _look(seen: nn.Module, _: object) -> None:
-    """A share that was read decides once what every call would have to ask the device."""
-    assert isinstance(seen, (Seen, Shown))
-    seen.partly = not seen.share.is_meta and bool(seen.share != 1)
-
-
 class Shown(Graft):
     """At the last norm: how much of a tuning's own tokens a readout sees. Part segmentation norms tokens of earlier blocks too, with fewer of these."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.partly = False
         self.first = 0
-        self.register_load_state_dict_post_hook(_look)
 
     def look(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Where they begin in what leaves these blocks."""

@@ -44,6 +44,24 @@ class Graft(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("share", torch.ones(()))
+        self._known: tuple[torch.Tensor, int, bool] | None = None
+
+    @property
+    def partly(self) -> bool:
+        """Whether what a share of 1 needs nothing of must be computed: as it is not 1, or as nobody can tell here.
+
+        Any other device than the CPU makes the caller wait for its answer, so there it is asked once of each value.
+        """
+        share = self.share
+        if share.is_meta:
+            return False
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or share.requires_grad:
+            return True
+        if share.device.type == "cpu" or share.is_inference():
+            return bool(share != 1)
+        if self._known is None or self._known[0] is not share or self._known[1] != share._version:
+            self._known = share, share._version, bool(share != 1)
+        return self._known[2]
 
 
 @dataclasses.dataclass(frozen=True)
