@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty
