@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from wisetune.nets.headed import Headed
+from wisetune.nets.macs import Uncalled
 from wisetune.nets.transformer import Around
 from wisetune.tune._edges import condensed
 from wisetune.tune._tokens import Seen, Shown, joined, placed
@@ -18,7 +20,7 @@ from wisetune.tune.graft import WHOLE, Grafting
 from wisetune.tune.tuning import Published
 
 
-class LevelPrompt(nn.Module):
+class LevelPrompt(nn.Module, Uncalled):
     """A prompt made of the patches' tokens by one map and their maximum, for one block. Behind it come the prompt as it was made and as it is now."""
 
     def __init__(self, width: int) -> None:
@@ -26,11 +28,18 @@ class LevelPrompt(nn.Module):
         self.conv, self.norm = nn.Conv1d(width, width, 1, bias=False), nn.BatchNorm1d(width)
         self._made: torch.Tensor | None = None
 
+    def forward(self, patches: Float[torch.Tensor, "b g d"]) -> Float[torch.Tensor, "b 1 d"]:
+        """The prompt of each cloud."""
+        return condensed(patches, self.conv, self.norm)
+
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
+        """The map of each patch."""
+        return inputs[0][..., 0].numel() * self.conv.weight.numel()
+
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into the block."""
         x, around, *rest = inputs
-        patches = x[:, around.leads : _own(around)]
-        self._made = condensed(patches, self.conv, self.norm)
+        self._made = self(x[:, around.leads : _own(around)])
         return joined(x, self._made), around, *rest
 
     def leave(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 
 from wisetune.nets._linear import Linear, linear
 from wisetune.nets.headed import Headed
+from wisetune.nets.macs import Uncalled
 from wisetune.points.neighbours import gather
 from wisetune.points.spectral import fourier_basis, z_order
 from wisetune.spec import option
@@ -59,7 +60,7 @@ class Spectra(nn.Module):
         return basis if self.published else basis.transpose(-2, -1)
 
 
-class SpectralAdapter(Graft):
+class SpectralAdapter(Graft, Uncalled):
     """``U [silu(h) + S'(f + silu(A LN f)) + L'(l + silu(A LN l))] + u`` of ``h = D x + d``, ``f = S h``, ``l = L h`` (Liang et al. 2025).
 
     ``S`` and ``L`` take the tokens of patches to their spectra and ``S'`` and ``L'`` back; other tokens have ``U silu(h) + u``. ``A``, which both
@@ -97,6 +98,10 @@ class SpectralAdapter(Graft):
         found = self._in_spectrum(patches, whole, self.norm_whole) + self._in_spectrum(patches, parts, self.norm_parts)
         h = torch.cat([F.silu(lead), F.silu(patches) + found, F.silu(extra)], dim=1)
         return linear(h, self.up.weight * self.share, self.up.bias * self.share)
+
+    def uncalled_macs(self, *inputs: torch.Tensor) -> int:
+        """The map up, which the share is worked into."""
+        return inputs[0][..., 0].numel() * self.up.weight.numel()
 
     def _in_spectrum(
         self, h: Float[torch.Tensor, "b g r"], there: Float[torch.Tensor, "b g g"], norm: nn.LayerNorm
