@@ -10,8 +10,9 @@ import pytest
 from cells import OTHERS, TUNINGS_HERE, Cell
 from torch import nn
 
-from wisetune.nets.macs import Uncalled, macs
+from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
+from wisetune.nets.uncalled import Uncalled
 from wisetune.tune.tunings import TUNINGS
 
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d)

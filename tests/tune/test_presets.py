@@ -6,11 +6,15 @@ import dataclasses
 
 import pytest
 
+from tuned_samples import empty
 from wisetune.errors import UsageError
 from wisetune.tune.adapter import Adapter
 from wisetune.tune.dapt import DAPT
 from wisetune.tune.idpt import IDPT
 from wisetune.tune.lora import Lora
+from wisetune.tune.pointgst import PointGST
+from wisetune.tune.pointlora import PointLoRA
+from wisetune.tune.ppt import PPT
 from wisetune.tune.tunings import TUNINGS
 from wisetune.tune.vpt import VPT
 
@@ -28,6 +32,20 @@ def test_a_preset_is_its_options_and_says_where_it_is_from(name, preset):
         assert "reading" in {field.name for field in dataclasses.fields(kind)}
 
 
+@pytest.mark.parametrize("name", [name for name in TUNINGS.names() if not TUNINGS.entry(name).of_parts])
+def test_figures_are_of_the_size_that_a_tuning_has_by_itself(name):
+    figures = TUNINGS.entry(name).figures
+    assert figures is not None
+    assert 50 < figures.accuracy < 100
+    assert figures.source
+    if figures.trainable is None:
+        return
+    model, tuning = empty(name, 15)
+    count = sum(value.numel() for value in tuning.parameters(model).values())
+    places = len(str(figures.trainable).partition(".")[2])
+    assert f"{count / 1e6:.{places}f}" == str(figures.trainable)
+
+
 @pytest.mark.parametrize(
     ("text", "means"),
     [
@@ -41,6 +59,9 @@ def test_a_preset_is_its_options_and_says_where_it_is_from(name, preset):
         ("idpt:preset=scan-objonly", IDPT(layer=6)),
         ("idpt:preset=scan-objbg", IDPT(readout="prompt")),
         ("vpt:preset=few-shot", VPT(prompts=20, deep=True)),
+        ("ppt:preset=modelnet40", PPT(rank=256, groups=64, group_size=32)),
+        ("pointgst:preset=modelnet40", PointGST(rank=36, local=32)),
+        ("pointlora:preset=scan-hardest", PointLoRA(rank=8, hidden=32, selected=(32, 8), groups=(128, 64), group_sizes=(32, 64))),
         ("lora:preset=imagenet-rib", Lora(rank=8, alpha=1.0, at=("q", "v"))),
         ("adapter:preset=dapt-table-one", Adapter(rank=64, after=("mlp",))),
     ],

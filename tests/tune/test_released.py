@@ -161,9 +161,10 @@ def test_weights_of_a_tuned_model_are_no_backbone(tmp_path):
         resolve(path, tiny(None).backbone.spec)
 
 
-@pytest.mark.parametrize("tuning", ["lora:rank=4", "adapter:rank=4", "ssf", "vpt:deep=false"])
-def test_what_no_released_code_has_gives_no_official_state(tuning):
-    with pytest.raises(UsageError, match=f"no official state dict: no released code has what '{tuning.partition(':')[0]}"):
+@pytest.mark.parametrize("tuning", ["lora:rank=4", "adapter:rank=4", "ssf", "vpt:deep=false", "ppt:rank=4", "pointgst:rank=4"])
+def test_what_has_no_map_of_names_gives_no_official_state(tuning):
+    """Whether there is released code (of PPT and PointGST there is) or not."""
+    with pytest.raises(UsageError, match=f"no official state dict: wisetune has no map of names for what '{tuning.partition(':')[0]}"):
         official_state(tiny(tuning))
     with pytest.raises(UsageError, match="official_state was given Identity; it takes a model"):
         official_state(torch.nn.Identity())

@@ -193,6 +193,16 @@ class Level:
 
 
 @dataclasses.dataclass(frozen=True)
+class ForParts:
+    """What a part segmentation head goes by: a family says it of its own, and a tuning that has it read something else."""
+
+    whole: Literal["max+mean", "extra"] = "max+mean"
+    """What it sees of a level as a whole: maximum and mean over patches, or a tuning's two extra tokens, the later one first."""
+    suffix: str = ""
+    """What the names of its layers end in, in the official state dict."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Grafted:
     """A backbone's note of a tuning that grafted into it: its spelling with every option, and the names of all that it added."""
 
@@ -217,16 +227,14 @@ class Backbone(nn.Module):
     """The head's prefix in the official state dict of this family's classifiers."""
     own_grouped: ClassVar[int] = 2
     """How many tensors ``group`` gives of its own patches; behind them are two for each further cut."""
-    parts_suffix: str = ""
-    """What the names of a part segmentation head's layers end in, in the official state dict of this family."""
+    for_parts: ForParts = ForParts()
+    """What a part segmentation head goes by that is built upon it."""
     pyramid: ClassVar[bool] = False
     """Whether each of its levels has patches of its own, where else all have the same."""
     published_sampling: ClassVar[SamplingRule] = "pointnet2"
     """The rule by which the released code chooses patch centres."""
     spare: ClassVar[tuple[str, ...]] = ()
     """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
-    level_whole: Literal["max+mean", "extra"] = "max+mean"
-    """What a part segmentation head sees of a level as a whole: maximum and mean over patches, or a tuning's two extra tokens, the later one first."""
     grafts: tuple[Grafted, ...] = ()
     """What tunings put into it after it was built, in order."""
     further: tuple[Further, ...] = ()

@@ -161,7 +161,7 @@ class Parts(PartsHead):
             raise UsageError(
                 f"'{self}' joins lead tokens, and this {backbone.spec.name} has none. Leave leads=true out, or take a backbone that has some."
             )
-        return _Parts(widths, backbone.width if self.leads else 0, self, parts, extra=backbone.level_whole == "extra")
+        return _Parts(widths, backbone.width if self.leads else 0, self, parts, extra=backbone.for_parts.whole == "extra")
 
 
 class _Parts(PartsModule):

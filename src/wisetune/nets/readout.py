@@ -77,25 +77,30 @@ def peak_total(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     return torch.cat([tokens.lead.amax(dim=1), total(tokens)], dim=-1)
 
 
-def lead_extra_max(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
-    """First lead token, the mean over extra ones, and the maximum over patches: what the classifiers of IDPT and DAPT see."""
-    return torch.cat([tokens.lead[:, 0], extra(tokens), tokens.peak], dim=-1)
+def leads(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """Every lead token."""
+    return tokens.lead.flatten(1)
+
+
+def leads_peak(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """The maximum over lead tokens."""
+    return tokens.lead.amax(dim=1)
+
+
+def peak(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """The maximum over patches."""
+    return tokens.peak
+
+
+def mean(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
+    """The mean over patches."""
+    return tokens.patch.mean(dim=1)
 
 
 def extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
     """The mean over extra tokens."""
     assert tokens.extra is not None
     return tokens.extra.mean(dim=1)
-
-
-def mean_extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
-    """The mean over patches and that over extra tokens."""
-    return torch.cat([tokens.patch.mean(dim=1), extra(tokens)], dim=-1)
-
-
-def leads_mean_extra(tokens: Tokens) -> Float[torch.Tensor, "b f"]:
-    """Every lead token, the mean over patches and that over extra tokens: what PPT's classifier sees."""
-    return torch.cat([tokens.lead.flatten(1), mean_extra(tokens)], dim=-1)
 
 
 class Readout(NamedTuple):
@@ -117,12 +122,15 @@ READOUTS: dict[str, Readout] = {
 }
 
 EXTRA = "extra"
-"""What a readout looks at that a tuning declares: extra tokens, by themselves, behind another readout (``total+extra``), or as in these."""
-_GRAFTED = {
+"""What a readout looks at that a tuning declares: extra tokens, by themselves or among others, each by its name (``lead+extra+max``)."""
+_JOINABLE: dict[str, Readout] = {
+    "lead": Readout(lead, 1),
+    "leads": Readout(leads, 0, 1),
+    "leads-max": Readout(leads_peak, 1),
+    "max": Readout(peak, 1),
+    "mean": Readout(mean, 1),
+    "total": Readout(total, 1),
     EXTRA: Readout(extra, 1),
-    "lead+extra+max": Readout(lead_extra_max, 3),
-    "mean+extra": Readout(mean_extra, 2),
-    "leads+mean+extra": Readout(leads_mean_extra, 2, 1),
 }
 _JOINED = f"|{EXTRA}"
 """What ends the name of a readout whose maxima are over extra tokens too."""
@@ -143,15 +151,18 @@ def with_extra_peaks(name: str) -> str:
 
 def grafted_readout(name: str, leads: int) -> Readout:
     """The readout of a name, of a backbone that may have extra tokens; errors as ``readout``."""
-    if name in _GRAFTED:
-        return _GRAFTED[name]
     if name.endswith(_JOINED):
         base = readout(name.removesuffix(_JOINED), leads)
         return base._replace(of=lambda tokens: base.of(Joined(tokens.lead, tokens.patch, tokens.extra)))
-    if name.endswith(f"+{EXTRA}"):
-        base = readout(name.removesuffix(f"+{EXTRA}"), leads)
-        return base._replace(of=lambda tokens: torch.cat([base.of(tokens), extra(tokens)], dim=-1), fixed=base.fixed + 1)
-    return readout(name, leads)
+    parts = name.split("+")
+    if EXTRA not in parts:
+        return readout(name, leads)
+    several = [_JOINABLE[part] if part in _JOINABLE else readout(part, leads) for part in parts]
+
+    def joined(tokens: Tokens) -> torch.Tensor:
+        return torch.cat([part.of(tokens) for part in several], dim=-1)
+
+    return Readout(joined, sum(part.fixed for part in several), sum(part.each for part in several))
 
 
 def readout(name: str, leads: int) -> Readout:

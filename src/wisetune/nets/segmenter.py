@@ -48,17 +48,17 @@ class Segmenter(Headed):
     @property
     def head_prefixes(self) -> tuple[str, ...]:
         """What the head's keys begin with in the state dict."""
-        return self._parts.prefixes(self.backbone.parts_suffix)
+        return self._parts.prefixes(self.backbone.for_parts.suffix)
 
     def released(self, key: str) -> str:
         """The name in the state dict of one of the head's own keys."""
         root, _, rest = key.partition(".")
-        return f"{root}{self.backbone.parts_suffix}.{rest}"
+        return f"{root}{self.backbone.for_parts.suffix}.{rest}"
 
     def unreleased(self, name: str) -> str | None:
         """The head's own key for a name in a state dict, also in older files without a suffix; None for what belongs to the backbone."""
         root, _, rest = name.partition(".")
-        root = root.removesuffix(self.backbone.parts_suffix)
+        root = root.removesuffix(self.backbone.for_parts.suffix)
         return f"{root}.{rest}" if root in self._parts.layers else None
 
     @property

@@ -12,7 +12,7 @@ from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._bottleneck import Bottleneck
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class AdaptFormer(Grafting):
 
     name: ClassVar[str] = "adaptformer"
     title: ClassVar[str] = "AdaptFormer"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.9, 83.45)
     lasting: ClassVar[str] = "a bottleneck bends between its maps"
 
     rank: int = option(64, least=1, most=1 << 13, means="width of the bottleneck")

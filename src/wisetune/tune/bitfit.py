@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from wisetune.spec import option
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,7 @@ class BitFit(Grafting):
 
     name: ClassVar[str] = "bitfit"
     title: ClassVar[str] = "BitFit"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.3, 82.62)
 
     biases: Literal["blocks", "all"] = option(
         "blocks", means="of the blocks, or all of them: the tokenizer's, of positions and the last norm too"

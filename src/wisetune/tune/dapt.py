@@ -26,7 +26,7 @@ from wisetune.spec import option
 from wisetune.tune._affine import Affine, first_heard, recorded, scale_block
 from wisetune.tune._tokens import Seen, Shown, joined
 from wisetune.tune.graft import WHOLE, Graft, Grafting
-from wisetune.tune.tuning import Found, Published
+from wisetune.tune.tuning import Figures, Found, Published
 
 _SLOT = "dapt"
 """Under which DAPT grafts, also for what finds its neighbours there; a compiler cannot ask the tuning for it."""
@@ -186,6 +186,7 @@ class DAPT(Grafting):
 
     name: ClassVar[str] = "dapt"
     title: ClassVar[str] = "DAPT"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(1.1, 85.08)
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "its prompts are made of each cloud anew, and its adapters bend"
     looks_back: ClassVar[bool] = True

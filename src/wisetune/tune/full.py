@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from wisetune.tune.tuning import Tuning
+from wisetune.tune.tuning import Figures, Tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Full(Tuning):
 
     name: ClassVar[str] = "full"
     title: ClassVar[str] = "full fine-tuning"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(22.1, 85.18)
 
     def trains(self, name: str) -> bool:  # noqa: ARG002 - the answer does not depend on it
         """Always."""

@@ -20,7 +20,7 @@ from wisetune.spec import option
 from wisetune.tune._edges import EdgeConv, condensed
 from wisetune.tune._tokens import Seen, Shown, joined, placed
 from wisetune.tune.graft import WHOLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 
 class DynamicPrompt(nn.Module, Uncalled):
@@ -73,6 +73,7 @@ class IDPT(Grafting):
 
     name: ClassVar[str] = "idpt"
     title: ClassVar[str] = "IDPT"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(1.7, 84.94)
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "its prompt is made of each cloud anew"
 

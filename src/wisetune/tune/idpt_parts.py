@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from wisetune.nets.backbone import ForParts
 from wisetune.nets.headed import Headed
-from wisetune.nets.macs import Uncalled
 from wisetune.nets.transformer import Around
+from wisetune.nets.uncalled import Uncalled
 from wisetune.tune._edges import condensed
 from wisetune.tune._tokens import Seen, Shown, joined, placed
 from wisetune.tune.graft import WHOLE, Grafting
@@ -130,5 +131,4 @@ class IDPTParts(Grafting):
             shown = self.put(model, norm, Shown())
             backbone.get_submodule(stage.blocks).register_forward_pre_hook(shown.look)
             backbone.get_submodule(norm).register_forward_hook(shown.after)
-        backbone.level_whole = "extra"
-        backbone.parts_suffix = "_cls"
+        backbone.for_parts = ForParts("extra", "_cls")

@@ -9,7 +9,7 @@ from torch import nn
 
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
-from wisetune.tune.tuning import Tuning, class_token_of
+from wisetune.tune.tuning import Figures, Tuning, class_token_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Linear(Tuning):
 
     name: ClassVar[str] = "linear"
     title: ClassVar[str] = "linear probing"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.3, 75.99)
 
     class_token: bool = option(
         False, absent=False, means="whether a class token and its position train too, as the published name filters have it"

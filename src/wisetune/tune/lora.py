@@ -13,7 +13,7 @@ from wisetune.spec import option
 from wisetune.tune._low_rank import LowRank
 from wisetune.tune._weights import put, wide, widened
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 _THIRD = {"q": 0, "k": 1, "v": 2}
 
@@ -24,6 +24,7 @@ class Lora(Grafting):
 
     name: ClassVar[str] = "lora"
     title: ClassVar[str] = "LoRA"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.9, 81.74)
 
     rank: int = option(32, least=1, most=1 << 10, means="columns of the thin matrices")
     alpha: float | None = option(None, above=0, means="the product counts alpha / rank; none: as it is")

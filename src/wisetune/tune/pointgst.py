@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,11 +14,18 @@ from torch import nn
 
 from wisetune.nets._linear import Linear, linear
 from wisetune.nets.headed import Headed
-from wisetune.nets.macs import Uncalled
+from wisetune.nets.uncalled import Uncalled
 from wisetune.points.neighbours import gather
 from wisetune.points.spectral import fourier_basis, z_order
 from wisetune.spec import option
-from wisetune.tune.graft import Graft, Grafting
+from wisetune.tune.graft import WHOLE, Graft, Grafting
+from wisetune.tune.tuning import Figures, Published
+
+_TRANSPOSED = "Bases are used where the paper's formula has their transposes; a comment in the code says so."
+_TOGETHER = (
+    "The scale of a graph's weights is the smallest distance in the whole batch, so that what a cloud gives depends on those beside it; worked out "
+    "in single precision it is what rounding leaves of a place's distance to itself, which is not repeated here."
+)
 
 _MADE = "pointgst"
 
@@ -125,11 +133,21 @@ class PointGST(Grafting):
 
     name: ClassVar[str] = "pointgst"
     title: ClassVar[str] = "PointGST"
+    figures: ClassVar[Figures | None] = Figures(0.6, 85.29, "its repository")
     begins: ClassVar[Literal["unchanged", "changed"]] = "unchanged"
     lasting: ClassVar[str] = "a bottleneck bends between its maps"
 
     rank: int = option(36, least=1, most=1 << 13, means="width of the bottleneck")
     local: int = option(32, least=1, most=1 << 14, means="patches of a small graph; where there are fewer, all of them")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """Those of the released configurations for Point-MAE; those for ACT and ReCon have the same sizes."""
+        files = {"scan-hardest": "scan_hardest", "scan-objbg": "scan_objbg", "scan-objonly": "scan_objonly", "modelnet40": "modelnet"}
+        return {
+            name: Published({"rank": 36, "local": 32}, f"PointGST cfgs/mae/finetune_{file}_pgst.yaml", (WHOLE, _TRANSPOSED, _TOGETHER))
+            for name, file in files.items()
+        }
 
     def graft(self, model: Headed) -> None:
         """Bases for each stack of blocks, and an adapter beside each MLP."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,10 +20,17 @@ from wisetune.points.neighbours import gather
 from wisetune.spec import option
 from wisetune.tune._low_rank import LowRank
 from wisetune.tune._placed import Placed, Placing, Read, small
+from wisetune.tune.graft import WHOLE
+from wisetune.tune.tuning import Figures, Published
 
 _LEAST = 1e-6
 _WEIGHT = 0.25
 """Of each scale's penalty beside that of the one before it."""
+
+
+_UNSCALED = "alpha is 8, as r is; the code works alpha / r out and does not use it, so that with another r it would count for nothing."
+_PENALTY = "The scores learn by a penalty alone, which draws each to one half; the choice has no gradient."
+_AGAIN = "Tokens of both scales are made anew, those of the backbone's own patches too: in training the tokenizer's statistics drift three times."
 
 
 class Selection(Placed):
@@ -101,6 +109,7 @@ class PointLoRA(Placing):
 
     name: ClassVar[str] = "pointlora"
     title: ClassVar[str] = "PointLoRA"
+    figures: ClassVar[Figures | None] = Figures(0.77, 85.53, "Wang et al., CVPR 2025")
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "its prompts are made of each cloud anew"
 
@@ -123,6 +132,14 @@ class PointLoRA(Placing):
     )
     penalty: float = option(0.004, least=0, means="how much the negated entropy of scores counts, as published")
     readout: Literal["all", "tokens"] = option("all", means="maxima that a head sees are over prompts too; or it sees what it would")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """The one that was released; the sizes of scales and prompts stand in the code."""
+        thin = {"rank": 8, "alpha": None, "hidden": 32}
+        scales = {"selected": (32, 8), "groups": (128, 64), "group_sizes": (32, 64), "penalty": 0.004, "readout": "all"}
+        source, differs = "PointLoRA cfgs/finetune_scan_hardest_pointlora.yaml", (WHOLE, _UNSCALED, _PENALTY, _AGAIN)
+        return {"scan-hardest": Published(thin | scales, source, differs)}
 
     def __post_init__(self) -> None:
         super().__post_init__()

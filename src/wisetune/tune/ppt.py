@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from wisetune.nets.headed import Headed
@@ -10,6 +11,11 @@ from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.transformer import Cut
 from wisetune.spec import option
 from wisetune.tune._placed import Placed, Placing, Read, small
+from wisetune.tune.graft import WHOLE
+from wisetune.tune.tuning import Figures, Published
+
+_AGAIN = "The second cut is the first one again, and its tokens are made a second time, so that in training the tokenizer's statistics drift twice."
+_BENT = "Its head bends by GELU, which is no part of a tuning: --head mlp3:activation=gelu."
 
 
 class Positional(Placed):
@@ -41,6 +47,7 @@ class PPT(Placing):
 
     name: ClassVar[str] = "ppt"
     title: ClassVar[str] = "PPT"
+    figures: ClassVar[Figures | None] = Figures(None, 89.00, "its repository")
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "its prompts are made of each cloud anew"
 
@@ -55,6 +62,23 @@ class PPT(Placing):
         "means",
         means="a head sees lead tokens and the means of patches and of prompts; what it would, and the mean of prompts; or what it would",
     )
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Published]:
+        """Those of the released configurations for Point-MAE; those for ReCon have the same sizes."""
+
+        def setting(file: str, groups: int) -> Published:
+            sizes = {"rank": 256, "groups": groups, "group_size": 32, "readout": "means"}
+            again = () if file == "modelnet_8k" else (_AGAIN,)
+            return Published(sizes, f"PPT cfgs/pointmae_configs/finetune_{file}.yaml", (WHOLE, _BENT, *again))
+
+        return {
+            "scan-hardest": setting("scan_hardest", 128),
+            "scan-objbg": setting("scan_objbg", 128),
+            "scan-objonly": setting("scan_objonly", 128),
+            "modelnet40": setting("modelnet", 64),
+            "modelnet40-8k": setting("modelnet_8k", 64),
+        }
 
     def graft(self, model: Headed) -> None:
         """Prompts of each stack of blocks, and the three maps."""

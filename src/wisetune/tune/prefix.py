@@ -12,7 +12,7 @@ from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._tokens import Keys, MadeKeys, Making
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Prefix(Grafting):
 
     name: ClassVar[str] = "prefix"
     title: ClassVar[str] = "prefix tuning"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.7, 77.72)
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "keys and values that a softmax is shared with are in no weight of the backbone"
 

@@ -70,14 +70,14 @@ def official_state(model: Headed) -> dict[str, Tensor]:
     """The state dict of a model under the names of the released code: ``load_state_dict`` there takes it, and ``load_official`` here.
 
     Raises:
-        UsageError: no model, one with grafts that no released code has, or one that does something else than that code.
+        UsageError: no model, one with grafts whose names in released files are not known, or one that does something else than that code.
     """
     if not isinstance(model, Headed):
         raise UsageError(f"official_state was given {type(model).__name__}; it takes a model.")
     known = _Known(model.backbone)
     strange = [graft.tuning for graft in model.backbone.grafts if graft.names and not any(name in known.places for name in graft.names)]
     if strange or known.notes:
-        why = known.notes[0] if known.notes else f"no released code has what '{strange[0]}' grafts"
+        why = known.notes[0] if known.notes else f"wisetune has no map of names for what '{strange[0]}' grafts"
         raise UsageError(f"this model has no official state dict: {why}.")
     grafted = {name for graft in model.backbone.grafts for name in graft.names}
     return {

@@ -15,7 +15,7 @@ from wisetune.nets.transformer import Block
 from wisetune.tune._affine import Affine, scale_block
 from wisetune.tune._weights import put, wide, widened
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class SSF(Grafting):
 
     name: ClassVar[str] = "ssf"
     title: ClassVar[str] = "SSF"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.4, 82.58)
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
 
     @classmethod

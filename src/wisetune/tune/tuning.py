@@ -37,6 +37,23 @@ class Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Figures:
+    """What was published of a tuning on ScanObjectNN's hardest part (PB_T50_RS), of the official Point-MAE: million values that train, accuracy in %.
+
+    All released codes call the test part their validation part, so that an accuracy is that of the best epoch on it.
+    """
+
+    trainable: float | None
+    accuracy: float
+    source: str
+
+    @classmethod
+    def in_dapts_table(cls, trainable: float, accuracy: float) -> Figures:
+        """Those of DAPT's table of methods, which were all trained alike."""
+        return cls(trainable, accuracy, "Zhou et al., CVPR 2024 (DAPT)")
+
+
+@dataclasses.dataclass(frozen=True)
 class Tuning(Spec):
     """Base of every tuning; the fields of a subclass are its options."""
 
@@ -45,6 +62,9 @@ class Tuning(Spec):
 
     of_parts: ClassVar[bool] = False
     """Whether it was made for part segmentation: among all ways to tune a classifier it is none."""
+
+    figures: ClassVar[Figures | None] = None
+    """What was published of it, where that is of the size that it has by itself."""
 
     @property
     def called(self) -> str:

@@ -11,7 +11,7 @@ from wisetune.nets.headed import Headed
 from wisetune.spec import option
 from wisetune.tune._tokens import Prompts, Seen
 from wisetune.tune.graft import WHOLE, Grafting
-from wisetune.tune.tuning import Published
+from wisetune.tune.tuning import Figures, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class VPT(Grafting):
 
     name: ClassVar[str] = "vpt"
     title: ClassVar[str] = "VPT"
+    figures: ClassVar[Figures | None] = Figures.in_dapts_table(0.4, 81.09)
     begins: ClassVar[Literal["unchanged", "changed"]] = "changed"
     lasting: ClassVar[str] = "tokens beside the patches' are in no weight of the backbone"
     version: ClassVar[int] = 2

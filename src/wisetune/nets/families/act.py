@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from wisetune.nets.backbone import Preset
+from wisetune.nets.backbone import ForParts, Preset
 from wisetune.nets.categories import SHAPENETPART
 from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
@@ -56,7 +56,7 @@ class ACT(Plain):
     """The encoder of ACT."""
 
     spare = ("cls_head.",)
-    parts_suffix = _PARTS_SUFFIX
+    for_parts = ForParts(suffix=_PARTS_SUFFIX)
 
     @staticmethod
     def rename(key: str) -> str | None:

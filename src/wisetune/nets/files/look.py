@@ -131,7 +131,7 @@ def _holds(found: Mapping[str, Tensor], family: str) -> str:
     entry = BACKBONES.entry(family)
     backbone = build_empty(entry())
     heads = {type(head) for preset in entry.presets().values() if isinstance(head := parse_any_head(preset.head), PartsHead)}
-    parts = tuple(name for head in heads for suffix in ("", backbone.parts_suffix) for name in head.prefixes(suffix))
+    parts = tuple(name for head in heads for suffix in ("", backbone.for_parts.suffix) for name in head.prefixes(suffix))
     names = {key: backbone.rename(key) for key in found}
     if any(key.startswith((*parts, _LABELS)) for key in found):
         return PARTS
