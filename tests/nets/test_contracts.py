@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import pickle
 
@@ -47,11 +48,22 @@ def test_every_entry_is_tested():
     assert set(SPECS) == set(BACKBONES.names())
 
 
-@pytest.fixture(
-    params=[(spec, head) for specs in SPECS.values() for spec in specs for head in ("linear", "mlp3")], ids=lambda p: f"{p[0]}-{p[1]}"
-)
+def _cells():
+    """Every spec with both heads; by default that of one layer on the first of each family alone."""
+    for specs in SPECS.values():
+        for spec in specs:
+            for head in ("linear", "mlp3"):
+                marks = [] if spec is specs[0] or head == "mlp3" else pytest.mark.slow
+                yield pytest.param((spec, head), id=f"{spec}-{head}", marks=marks)
+
+
+@pytest.fixture(params=_cells())
 def model(request) -> Model:
-    spec, head = request.param
+    return copy.deepcopy(_made(*request.param))
+
+
+@functools.cache
+def _made(spec, head) -> Model:
     backbone = fresh_backbone(spec, 0)
     chosen = {"linear": LinearHead(), "mlp3": Mlp3Head(hidden=8)}[head]
     model = Model(backbone, fresh_head(chosen, backbone, 3, 0), chosen, class_names(3))
@@ -139,25 +151,25 @@ def test_meta_device(model, points):
     assert moved(points.to("meta")).shape == (4, 3)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        (torch.zeros(64, 3), r"points are \[64, 3\].*points\[None\]"),
-        (torch.zeros(2, 64, 6), r"\[2, 64, 6\].*colours"),
-        (torch.zeros(2, 64), r"\[batch, points, 3\]"),
-        (torch.zeros(2, 3, 64), r"\[2, 3, 64\]"),
-        (torch.zeros(3), r"points are \[3\]"),
-        (torch.zeros(2, 64, 3, dtype=torch.int64), "torch.int64"),
-        (torch.zeros(2, 7, 3), "have 7 points; this model needs at least 8"),
-        (torch.zeros(2, 0, 3), "have 0 points"),
-        (torch.full((2, 64, 3), float("nan")), "cloud 0 of the batch"),
-        (torch.cat([torch.ones(1, 64, 3), torch.full((1, 64, 3), float("inf"))]), "cloud 1 of the batch"),
-    ],
-)
-def test_points_that_cannot_be_encoded_are_refused(model, wrong, says):
-    for call in (model, model.features, model.group):
-        with pytest.raises(DataError, match=says):
-            call(wrong)
+WRONG = [
+    (torch.zeros(64, 3), r"points are \[64, 3\].*points\[None\]"),
+    (torch.zeros(2, 64, 6), r"\[2, 64, 6\].*colours"),
+    (torch.zeros(2, 64), r"\[batch, points, 3\]"),
+    (torch.zeros(2, 3, 64), r"\[2, 3, 64\]"),
+    (torch.zeros(3), r"points are \[3\]"),
+    (torch.zeros(2, 64, 3, dtype=torch.int64), "torch.int64"),
+    (torch.zeros(2, 7, 3), "have 7 points; this model needs at least 8"),
+    (torch.zeros(2, 0, 3), "have 0 points"),
+    (torch.full((2, 64, 3), float("nan")), "cloud 0 of the batch"),
+    (torch.cat([torch.ones(1, 64, 3), torch.full((1, 64, 3), float("inf"))]), "cloud 1 of the batch"),
+]
+
+
+def test_points_that_cannot_be_encoded_are_refused(model):
+    for wrong, says in WRONG:
+        for call in (model, model.features, model.group):
+            with pytest.raises(DataError, match=says):
+                call(wrong)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e9])
@@ -219,7 +231,14 @@ class Features(torch.nn.Module):
         return self.model.encode(groups)
 
 
-@pytest.mark.parametrize("spec", [spec for specs in SPECS.values() for spec in specs], ids=str)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, id=str(spec), marks=[] if spec is specs[0] or specs[0] is PYRAMID else pytest.mark.slow)
+        for specs in SPECS.values()
+        for spec in specs
+    ],
+)
 def test_features_can_be_exported(spec, points):
     features = Features(Model(fresh_backbone(spec, 0), torch.nn.Identity())).eval()
     groups = features.model.group(points)

@@ -206,13 +206,10 @@ def test_occo_says_that_nothing_was_released(asked):
         create(classes=3, **asked)
 
 
-@pytest.mark.parametrize(
-    "asked", ['"point-mae-mini", classes=2', '"point-mae", preset="mini", classes=2', '"point-mae:width=48,heads=2", classes=2']
-)
-def test_a_backbone_that_is_not_used_is_not_imported(asked):
-    script = f"import sys, wisetune; wisetune.create({asked}); print(*sys.modules)"
+def test_a_backbone_that_is_not_used_is_not_imported():
+    asked = ('"point-mae-mini", classes=2', '"point-mae", preset="mini", classes=2', '"point-mae:width=48,heads=2", classes=2')
+    script = f"import sys, wisetune; {'; '.join(f'wisetune.create({words})' for words in asked)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert "wisetune.nets.families.point_mae" in loaded
     assert {f"wisetune.nets.families.{name.replace('-', '_')}" for name in BACKBONES.names()} & set(loaded) == {
         "wisetune.nets.families.point_mae"
     }
