@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from wisetune.records import Record, Role, wilson
+from wisetune.report import page
 from wisetune.results import Chosen, Cloud, Cost, DataSet, Results, Row, Step, Study, Variant
 from wisetune.stories.compare import Compare
 from wisetune.stories.story import WORDS
@@ -230,6 +233,20 @@ def hostile() -> Results:
     made = study((0,), classes=names)
     clouds = [dataclasses.replace(cloud, name="</script><script>alert(3)</script>.ply") for cloud in made.clouds]
     return dataclasses.replace(made, clouds=clouds)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """The pictures of a page are empty: to draw them takes most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wisetune.report.plots.svg", lambda *_: "<svg></svg>")
+        yield
+
+
+def plain_page(results: Results) -> str:
+    """A page without pictures."""
+    with undrawn():
+        return page(results)
 
 
 def _probe_rows(method: str, alpha: float | None, seed: int, split: str, values: Sequence[float], wobble: Sequence[float]) -> list[Row]:

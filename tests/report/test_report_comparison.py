@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
-from studies import comparison, study
+from studies import comparison, plain_page, study
 
 from wisetune.report import page, summary, words
 from wisetune.report.board import Board
@@ -111,7 +111,7 @@ def test_without_probes_there_is_no_robustness(made: Results) -> None:
     assert lines[1].split() == ["accuracy", "diff", "trains", "memory", "step", "file"]
     assert "robust" not in " ".join(lines)
     assert "robustness" not in summary(bare)["conclusion"].lower()
-    assert "What each gains and costs" in page(bare)
+    assert "What each gains and costs" in plain_page(bare)
 
 
 def test_the_table_has_the_reference_first_and_what_each_costs_against_it(made: Results) -> None:
@@ -132,15 +132,15 @@ def test_what_shapes_do_not_tell_is_a_dash(made: Results) -> None:
     assert row["memory_against"] is None
     line = next(line for line in as_text(Board(found)) if line.startswith("DAPT"))
     assert line.split()[-3:] == [words.NOTHING, "0.80x", "0.5M"]
-    assert "<td>–</td><td>–</td></tr>" in page(found)
+    assert "<td>–</td><td>–</td></tr>" in plain_page(found)
     assert "| – | – |" in markdown(found, "A title")
 
 
 def test_page_and_markdown_have_costs_where_they_were_told(made: Results) -> None:
-    text, plain = page(made), page(study((0,)))
+    text, plain = page(made), plain_page(study((0,)))
     assert "What each gains and costs" in text
     assert "<td>2.3 k<small>0.2 % of all</small></td><td>42.9 MiB<small>−53 %</small></td><td>4.1 ms<small>0.01x</small></td>" in text
-    assert "The scans full fine-tuning got most wrong" in page(dataclasses.replace(made, clouds=study((0,)).clouds))
+    assert "The scans full fine-tuning got most wrong" in plain_page(dataclasses.replace(made, clouds=study((0,)).clouds))
     assert "<span>Compared with</span><b>full fine-tuning</b>" in text
     assert "What each gains and costs" not in plain
     written = markdown(made, "A title")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from studies import bare, placed, record, study
+from studies import bare, placed, plain_page, record, study
 
-from wisetune.report import page, summary
+from wisetune.report import summary
 from wisetune.results import DataSet, Results, Row, Variant
 
 _AT = "WiSE-FT-LP at α\u00a0=\u00a00.5"
@@ -126,9 +126,9 @@ def test_nothing_is_concluded_where_nothing_is_compared() -> None:
 
 def test_the_page_begins_with_it() -> None:
     made = study()
-    text = page(made).split('<div class="verdict">')[1]
+    text = plain_page(made).split('<div class="verdict">')[1]
     assert text.strip().startswith(f'<p class="conclusion">{summary(made)["conclusion"]}</p>')
-    assert 'class="conclusion"' not in page(results(ft=(0.8, 0.6)))
+    assert 'class="conclusion"' not in plain_page(results(ft=(0.8, 0.6)))
 
 
 def test_accuracy_under_corruption_is_in_the_verdict() -> None:

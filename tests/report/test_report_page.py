@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from studies import bare, hostile, placed, recommended, record, study, unchosen, unswept
+from studies import bare, hostile, placed, plain_page, recommended, record, study, unchosen, undrawn, unswept
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
@@ -53,8 +53,13 @@ def three() -> str:
 
 
 @pytest.fixture(scope="module")
-def one() -> str:
-    return page(study((0,)))
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_report(study((0,)), tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture(scope="module")
+def one(written: list[Path]) -> str:
+    return written[0].read_text(encoding="utf-8")
 
 
 def test_loads_nothing(three: str) -> None:
@@ -84,7 +89,7 @@ def test_sections_in_order(three: str) -> None:
 def test_votes_stand_on_the_page_where_there_are_any(one: str) -> None:
     made = study((0,))
     vote = placed("ft", None, 0, record("voted accuracy", 0.5, 200, measure="voting:augment=rotate-y"))
-    text = page(dataclasses.replace(made, rows=[*made.rows, vote]))
+    text = plain_page(dataclasses.replace(made, rows=[*made.rows, vote]))
     assert "Votes: the mean of several looks at a cloud, test split" in text
     assert "<td>voting:augment=rotate-y</td>" in text
     assert "<h3>Votes" not in one
@@ -118,7 +123,7 @@ def _looked(wrong: int, right: int, missed: int) -> str:
         else row
         for row in made.rows
     ]
-    return page(dataclasses.replace(made, rows=rows, clouds=clouds)).replace("\n", " ")
+    return plain_page(dataclasses.replace(made, rows=rows, clouds=clouds)).replace("\n", " ")
 
 
 def test_scans_that_are_right_are_not_called_wrong() -> None:
@@ -148,7 +153,7 @@ def test_the_protocol_is_in_words() -> None:
         "counts": {"train": [9]},
     }
     said = dataclasses.replace(made.study, task=dataclasses.replace(made.study.task, protocol=protocol), seconds=754.2, trainings=26)
-    text = page(dataclasses.replace(made, study=said)).split(">Protocol<")[1].split(">Robustness probe")[0]
+    text = plain_page(dataclasses.replace(made, study=said)).split(">Protocol<")[1].split(">Robustness probe")[0]
     facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text))
     assert facts["Validation part"] == "0.2 of train, by class"
     assert facts["Seed of splits"] == "0"
@@ -156,18 +161,18 @@ def test_the_protocol_is_in_words() -> None:
     assert facts["Own key"] == "5"
     assert facts["Time"] == "13\u00a0min"
     assert not {"per_class", "val", "counts", "Counts", "Digest "} & set(facts)
-    again = page(dataclasses.replace(made, study=dataclasses.replace(said, seconds=9.0, found=5)))
+    again = plain_page(dataclasses.replace(made, study=dataclasses.replace(said, seconds=9.0, found=5)))
     assert "9\u00a0s. Of 26 trainings 5 had been done or begun by another command: that is not in it." in again
 
 
 def test_numbers_of_both_splits_are_told_apart() -> None:
-    text = page(study())
+    text = plain_page(study())
     (here,) = re.findall(r"All numbers below are those of the validation split\.[^<]*", text)
     assert "of the chosen model accuracy " in here
     assert "The SVM that measures robustness here has learnt" in here
     made = study()
     rows = [row for row in made.rows if row.record.split == "val"]
-    assert "All numbers below" not in page(dataclasses.replace(made, rows=rows))
+    assert "All numbers below" not in plain_page(dataclasses.replace(made, rows=rows))
 
 
 def test_counts_of_a_confusion_matrix_say_what_they_count(one: str, three: str) -> None:
@@ -288,7 +293,7 @@ def test_a_sweep_without_a_choice_has_its_curve_and_no_star() -> None:
 
 
 def test_full_fine_tuning_by_another_name_is_not_compared_with_itself() -> None:
-    text = without_code(page(recommended("wise-ft", 1.0)))
+    text = without_code(plain_page(recommended("wise-ft", 1.0)))
     tiles = text.split('<div class="tiles">')[1].split("</header>")[0]
     assert "full fine-tuning:" not in tiles
     assert "difference:" not in tiles
@@ -298,7 +303,7 @@ def test_full_fine_tuning_by_another_name_is_not_compared_with_itself() -> None:
 def test_a_method_from_elsewhere_has_the_words_of_its_story() -> None:
     made = study((0,))
     rows = [dataclasses.replace(row, method="my_lab:Mine") if row.method == "lp-ft" else row for row in made.rows]
-    unsaid = page(dataclasses.replace(made, rows=rows))
+    unsaid = plain_page(dataclasses.replace(made, rows=rows))
     said = dataclasses.replace(
         made.study, methods=made.study.methods | {"my_lab:Mine": Words("elastic <weights>", "a penalty on what moves")}
     )
@@ -314,15 +319,15 @@ def test_one_swept_method_is_not_both() -> None:
     made = study((0,))
     said = dataclasses.replace(made.study, sweeps=["wise-ft"], headline="wise-ft", recommended=None)
     rows = [row for row in made.rows if row.method != "wise-ft-lp"]
-    assert "both methods" not in page(dataclasses.replace(made, study=said, rows=rows))
-    assert "both methods" in page(made)
+    assert "both methods" not in plain_page(dataclasses.replace(made, study=said, rows=rows))
+    assert "both methods" in plain_page(made)
 
 
 def test_an_alpha_chosen_on_all_seeds_is_not_one_of_at_least_one_seed() -> None:
     made = study()
-    assert "★ chosen. Means over" in page(made)
+    assert "★ chosen. Means over" in plain_page(made)
     apart = dataclasses.replace(made, study=bare(), chosen=[one for one in made.chosen if one.seed >= 0])
-    assert "★ chosen for at least one seed. Means over" in page(apart)
+    assert "★ chosen for at least one seed. Means over" in plain_page(apart)
 
 
 def test_what_the_picture_shows_is_not_told_to_lie_below_it() -> None:
@@ -346,25 +351,25 @@ def test_plots_follow_the_page_into_the_dark() -> None:
         assert "chosen: " in text
 
 
-def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
-    one, other = (write_report(study((0,)), tmp_path / name) for name in ("one", "other"))
-    assert one[0].name == "report.html"
-    assert {"results.json", "tables.json", "tradeoff.png", "sweep.csv", "classes.csv"} <= {path.name for path in one}
-    for a, b in zip(one, other, strict=True):
+def test_equal_results_give_equal_bytes(written: list[Path], tmp_path: Path) -> None:
+    other = write_report(study((0,)), tmp_path)
+    assert written[0].name == "report.html"
+    assert {"results.json", "tables.json", "tradeoff.png", "sweep.csv", "classes.csv"} <= {path.name for path in written}
+    for a, b in zip(written, other, strict=True):
         assert a.read_bytes() == b.read_bytes(), a.name
 
 
 def test_a_picture_of_an_earlier_report_does_not_stay_where_there_is_none_now(tmp_path: Path) -> None:
-    assert tmp_path / "tradeoff.png" in write_report(study((0,)), tmp_path)
-    write_report(unswept("ft", "ft"), tmp_path)
+    with undrawn():
+        assert tmp_path / "tradeoff.png" in write_report(study((0,)), tmp_path)
+        write_report(unswept("ft", "ft"), tmp_path)
     assert not (tmp_path / "tradeoff.png").exists()
 
 
-def test_the_report_can_be_drawn_again_from_its_numbers(tmp_path: Path) -> None:
-    made = study((0,))
-    write_report(made, tmp_path)
-    again = Results.from_json(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")))
-    assert page(again) == (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_the_report_can_be_drawn_again_from_its_numbers(written: list[Path], one: str) -> None:
+    (numbers,) = (path for path in written if path.name == "results.json")
+    again = Results.from_json(json.loads(numbers.read_text(encoding="utf-8")))
+    assert page(again) == one
 
 
 def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
@@ -372,18 +377,20 @@ def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
         dead = tmp_path / f"{ours.name[:-16]}{'0' * 12}.tmp"
     for path in (dead, tmp_path / "mine.tmp"):
         path.write_text("half")
-    write_report(study((0,), probes=False), tmp_path)
+    with undrawn():
+        write_report(study((0,), probes=False), tmp_path)
     assert not dead.exists()
     assert (tmp_path / "mine.tmp").exists()
 
 
 def test_no_picture_without_both_numbers(tmp_path: Path) -> None:
-    assert not any(path.suffix == ".png" for path in write_report(study((0,), probes=False), tmp_path))
+    with undrawn():
+        assert not any(path.suffix == ".png" for path in write_report(study((0,), probes=False), tmp_path))
 
 
 def test_a_folder_that_cannot_be_written_is_a_write_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError):
+    with undrawn(), pytest.raises(StorageError):
         write_report(study((0,), clouds=False), tmp_path / "file")
 
 
@@ -398,7 +405,7 @@ def test_the_tests_of_a_rule_are_told_once_in_short_words_and_few_are_folded() -
         for one in made.chosen
     ]
     said = dataclasses.replace(made.study, rule="interval")
-    text = without_code(page(dataclasses.replace(made, chosen=chosen, study=said)))
+    text = without_code(plain_page(dataclasses.replace(made, chosen=chosen, study=said)))
     part = text.split(">Which tests decided<")[1].split("</section>")[0]
     assert part.count("<details") == 1
     shown, folded = part.split("<details")
@@ -429,7 +436,7 @@ def test_at_ties_the_chosen_row_says_what_decided_also_at_alpha_one() -> None:
         own = interval_alpha(Curve([1, 0.9], accuracy, [0.875, 0.875], n=16))
         steps, ours = list(own.steps), made.chosen[1]
         chosen = [dataclasses.replace(ours, alpha=own.alpha, why=own.explain(), steps=steps, decided=own.decided)]
-        text = without_code(page(dataclasses.replace(made, chosen=chosen, study=dataclasses.replace(made.study, rule="interval"))))
+        text = without_code(plain_page(dataclasses.replace(made, chosen=chosen, study=dataclasses.replace(made.study, rule="interval"))))
         rows = re.sub(r"<[^>]*>", "|", text.split(">Which tests decided<")[1].split("</section>")[0])
         assert told in rows
         assert "most robust of those" not in rows
@@ -452,7 +459,7 @@ def test_the_colour_of_a_difference_is_that_of_the_words_and_of_the_figures_show
     found = over_seeds([Estimate(value, low, high, 400) for value in gains], -1.0)
     assert found is not None
     monkeypatch.setattr(Board, "gain", lambda *_, **__: found)
-    text = page(study(tuple(range(len(gains)))))
+    text = plain_page(study(tuple(range(len(gains)))))
     figures = words.difference(found.value, found.low, found.high)
     assert f'<span class="change {colour}">difference: {figures} points</span>' in text
     assert set(re.findall(rf'<span class="(\w*)">{re.escape(figures)}</span>', text)) == {colour}
@@ -468,7 +475,7 @@ def test_a_cell_that_reads_zero_has_no_colour() -> None:
         else row
         for row in made.rows
     ]
-    cells = re.findall(r'<td class="(\w*)"( style="[^"]*")?>0\.0</td>', page(dataclasses.replace(made, rows=rows)))
+    cells = re.findall(r'<td class="(\w*)"( style="[^"]*")?>0\.0</td>', plain_page(dataclasses.replace(made, rows=rows)))
     assert set(cells) == {("", "")}
 
 
@@ -478,11 +485,11 @@ def test_clean_accuracy_says_of_how_many_scans_it_is() -> None:
         dataclasses.replace(row, record=dataclasses.replace(row.record, n=100)) if row.record.role == "corruption" else row
         for row in made.rows
     ]
-    text = page(dataclasses.replace(made, rows=rows))
+    text = plain_page(dataclasses.replace(made, rows=rows))
     assert '<th scope="col">clean,<br>the same 100 scans</th>' in text
     assert "Clean is the accuracy on the same scans before that, not on all 804 scans as at the top of the page." in text
-    assert "as at the top of the page" not in page(made)
-    unclean = page(dataclasses.replace(made, rows=[row for row in rows if row.record.detail.get("kind") != "clean"]))
+    assert "as at the top of the page" not in plain_page(made)
+    unclean = plain_page(dataclasses.replace(made, rows=[row for row in rows if row.record.detail.get("kind") != "clean"]))
     assert '<th scope="col">clean</th>' in unclean
 
 
