@@ -56,7 +56,7 @@ def test_quiet_shapes_that_stand_along_y_alone(world):
     assert (world / "made/backbone.safetensors").stat().st_size < 35_000
 
 
-@BACKBONES
+@pytest.mark.parametrize("backbone", [PICO, pytest.param(PYRAMID, marks=pytest.mark.slow)], ids=["point-mae", "point-m2ae"])
 def test_killed_the_same_command_goes_on_and_ends_with_the_same_weights(world, monkeypatch, backbone):
     assert pretrain(epochs=3, out="straight", backbone=backbone).code == 0
     advance, told = bar.Bar.advance, []

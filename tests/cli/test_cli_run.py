@@ -90,7 +90,7 @@ def test_the_summary_as_json_and_nothing_else():
 
 @pytest.mark.usefixtures("world", "undrawn")
 def test_without_a_probe_that_is_said_once_and_not_before_an_error():
-    done = wisetune(*job("lp", from_="random:point-mae-mini", probe=None, head_fit="epochs=1", on="demo:scans,labelled=1"))
+    done = wisetune(*job("lp", probe=None, head_fit="epochs=1"))
     assert done.code == 0, done.error
     assert (done.out.count("No --probe was given"), done.error.count("No --probe was given")) == (1, 0)
     assert "No --probe was given" not in wisetune(*job("lp", probe=None, on="folder:nowhere")).error

@@ -15,7 +15,7 @@ from wisetune.nets.backbone import build_empty
 from wisetune.nets.families.act import ACTSpec
 from wisetune.runtime import torch_generator
 
-OPTIONS = {"epochs": 8, "batch": 8, "warmup": 1.0, "decoder_depth": 1}
+OPTIONS = {"epochs": 3, "batch": 8, "warmup": 1.0, "decoder_depth": 1}
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def spec(request):
 
 def test_the_loss_falls(shapes, spec):
     for options in ({"contrast": 0.0}, {}):
-        log = pretrain(spec, shapes, Pretrain(**OPTIONS, lr=5e-3, **options))[1]
-        assert len(log) == 8
+        log = pretrain(spec, shapes, Pretrain(**OPTIONS, lr=1e-2, **options))[1]
+        assert len(log) == 3
         assert log[-1]["loss"] < 0.8 * log[0]["loss"]
 
 
@@ -55,7 +55,7 @@ def test_of_a_pyramid_too(shapes, given):
 
 def test_mask_and_decoder_are_the_familys_own_unless_given(shapes, spec):
     def log(**options):
-        fixed = {key: value for key, value in OPTIONS.items() if key != "decoder_depth"} | {"epochs": 1}
+        fixed = {key: value for key, value in OPTIONS.items() if key != "decoder_depth"} | {"epochs": 1, "batch": 18}
         return pretrain(spec, shapes, Pretrain(**fixed | options))[1]
 
     own = {"point-mae": {"mask": 0.6, "decoder_depth": 2}, "point-m2ae": {"mask": 0.8, "decoder_depth": 1}}[spec.name]
@@ -72,11 +72,13 @@ def test_a_family_that_cannot_be_pre_trained_is_refused_with_those_that_can(shap
 def test_the_same_options_give_the_same_bits_and_others_do_not(shapes, spec):
     def end(before, **options):
         torch.manual_seed(before)
-        return bits(pretrain(spec, shapes, Pretrain(**OPTIONS | {"epochs": 2} | options))[0].state_dict())
+        return bits(pretrain(spec, shapes, Pretrain(**OPTIONS | {"epochs": 2, "batch": 18} | options))[0].state_dict())
 
     first = end(0)
     assert end(1) == first
-    others = {"seed": 1, "contrast": 0.0, "mask": 0.3, "block": 1.0, "turned": 0.0, "augment": "jitter", "temperature": 1.0}
+    others = {"seed": 1, "mask": 0.3, "contrast": 0.0}
+    if spec == SPEC:  # what these say is no family's own
+        others |= {"block": 1.0, "turned": 0.0, "augment": "jitter", "temperature": 1.0}
     assert [name for name, value in others.items() if end(0, **{name: value}) == first] == []
 
 
@@ -96,7 +98,7 @@ def test_without_contrast_the_loss_is_the_reconstruction_of_one_view(shapes, mon
 
 
 def test_without_reconstruction_the_contrast_alone_trains(shapes, spec):
-    log = pretrain(spec, shapes, Pretrain(**OPTIONS, lr=5e-3, rebuild=0.0, contrast=1.0))[1]
+    log = pretrain(spec, shapes, Pretrain(**OPTIONS | {"epochs": 4}, lr=1e-2, rebuild=0.0, contrast=1.0))[1]
     assert log[-1]["loss"] < log[0]["loss"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -33,18 +35,24 @@ def spec_of(name):
     return pico.PYRAMID if name == "point-m2ae" else BACKBONES.entry(name)(**SMALL)
 
 
-def begun_of(spec=pico.SPEC, head=None) -> Begun:
-    """The beginning of a training that goes on from a trained head."""
+@functools.cache
+def trained(spec, head) -> Model:
     backbone = fresh_backbone(spec, 0)
-    model = Model(backbone, fresh_head(head or LinearHead(), backbone, 4, 0))
-    with torch.no_grad():
+    model = Model(backbone, fresh_head(head, backbone, 4, 0))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         for _ in range(2):
             model.train()(torch.from_numpy(DATA.points))
         for value in model.head.parameters():
             value += 0.3 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
-    parent = copy.deepcopy(model).eval()
+    return model.eval()
+
+
+def begun_of(spec=pico.SPEC, head=None) -> Begun:
+    """The beginning of a training that goes on from a trained head."""
+    model, parent = (copy.deepcopy(trained(spec, head or LinearHead())) for _ in range(2))
     names = tuple(name for name, _ in model.named_parameters())
-    return Begun(model.eval(), parent, names, lambda rows: model.group(torch.from_numpy(DATA.points[rows])), DATA.labels, 4, 0)
+    return Begun(model, parent, names, lambda rows: model.group(torch.from_numpy(DATA.points[rows])), DATA.labels, 4, 0)
 
 
 def value(term, begun: Begun) -> torch.Tensor:
@@ -75,8 +83,14 @@ def held_to(penalty, spec=pico.SPEC, head=None):
     return begun, term
 
 
-@pytest.mark.parametrize("name", BACKBONES.names())
-@pytest.mark.parametrize("penalty", KINDS, ids=str)
+def _cells():
+    """Every penalty on every backbone; other ways to estimate a Fisher by default on two."""
+    for penalty, name in itertools.product(KINDS, BACKBONES.names()):
+        marks = pytest.mark.slow if penalty in FISHERS and name not in ("point-mae", "point-m2ae") else []
+        yield pytest.param(penalty, name, id=f"{penalty}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(("penalty", "name"), [*_cells()])
 def test_it_is_nothing_at_the_start_grows_and_draws_back(penalty, name):
     begun, term = held_to(penalty, spec_of(name), Mlp3Head(hidden=8))
     assert float(value(term, begun).detach()) == pytest.approx(0.0, abs=1e-7)

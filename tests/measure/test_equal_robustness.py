@@ -28,8 +28,11 @@ def robustness(root, spec, story: WiseFtLp, method: Variant) -> list[dict[str, A
     return [{**record.to_json(), "weights": None} for record in records]
 
 
-@pytest.mark.parametrize("statistics", ["reestimated", "mixed"])
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("alpha", "statistics"),
+    [(0.3, "reestimated"), (0.3, "mixed"), (0.0, "mixed"), (1.0, "mixed")]
+    + [pytest.param(alpha, "reestimated", marks=pytest.mark.slow) for alpha in (0.0, 1.0)],
+)
 def test_robustness_does_not_depend_on_the_head(tmp_path, pico_spec, alpha, statistics):
     story = WiseFtLp((alpha,), statistics)
     kept = robustness(tmp_path / "kept", pico_spec, story, Variant("wise-ft", alpha))

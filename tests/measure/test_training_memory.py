@@ -63,7 +63,7 @@ def test_the_page_quotes_the_same_simulation(monkeypatch):
     assert mine.items() <= quoted.items()
 
 
-@pytest.mark.parametrize("groups", [128, 64])
+@pytest.mark.parametrize("groups", [128, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", OFFICIAL)
 def test_the_official_codes_hold_what_their_simulation_says(method, groups):
     graft, trains, values, *wanted = OFFICIAL[method]

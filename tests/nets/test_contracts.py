@@ -57,7 +57,7 @@ def _cells():
                 yield pytest.param((spec, head), id=f"{spec}-{head}", marks=marks)
 
 
-@pytest.fixture(params=_cells())
+@pytest.fixture(params=[*_cells()])
 def model(request) -> Model:
     return copy.deepcopy(_made(*request.param))
 

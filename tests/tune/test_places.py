@@ -44,12 +44,20 @@ def test_how_many_parameters_train(tuning, case, reading):
     assert sum(value.numel() for value in chosen.parameters(model).values()) == count
 
 
-@pytest.fixture(params=restated.KINDS)
-def kind(request):
-    return restated.KINDS[request.param]
+def on_every_kind(*texts):
+    """Each tuning on every kind of backbone; other settings of it by default on a plain one and a pyramid."""
+    first = {text.partition(":")[0]: text for text in reversed(SMALL)}.values()
+    return pytest.mark.parametrize(
+        ("text", "kind"),
+        [
+            pytest.param(text, kind, id=f"{name}-{text}", marks=[] if text in first or name in ("plain", "pyramid") else pytest.mark.slow)
+            for name, kind in restated.KINDS.items()
+            for text in texts
+        ],
+    )
 
 
-@pytest.mark.parametrize("text", SMALL)
+@on_every_kind(*SMALL)
 def test_every_parameter_that_trains_has_a_gradient_and_none_other(text, kind):
     tuning = TUNINGS.parse(text)
     model = restated.tuned(tuning, kind, precision=torch.float32)
@@ -65,7 +73,7 @@ def test_every_parameter_that_trains_has_a_gradient_and_none_other(text, kind):
     assert pickle.loads(pickle.dumps(model.eval()))(restated.clouds(1).float()).equal(model(restated.clouds(1).float()))
 
 
-@pytest.mark.parametrize("text", [text for text in SMALL if "pointgst:rank=4,reading" not in text])
+@on_every_kind(*(text for text in SMALL if "pointgst:rank=4,reading" not in text))
 def test_a_cloud_gives_the_same_whatever_is_beside_it(text, kind):
     model, points = restated.tuned(TUNINGS.parse(text), kind), restated.clouds(3)
     together = model(points)
@@ -73,7 +81,7 @@ def test_a_cloud_gives_the_same_whatever_is_beside_it(text, kind):
         torch.testing.assert_close(model(points[row : row + 1])[0], together[row], rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("text", SMALL)
+@on_every_kind(*SMALL)
 def test_at_share_0_it_is_the_backbone(text, kind):
     tuning = TUNINGS.parse(text)
     model, points = restated.tuned(tuning, kind), restated.clouds()

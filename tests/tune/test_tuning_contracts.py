@@ -49,7 +49,17 @@ def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
     return [] if place == ("point-mae", "classes") or (place in FEW and grafts) else [pytest.mark.slow]
 
 
+BLOCKWISE = {"adapter", "adaptformer", "bitfit", "lora", "ssf"}
+"""What they graft belongs to one block: a pyramid and a head of parts are to a copy of it what any backbone is."""
+
+
+def _fewer(cell: Cell) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if cell.tuning.name in BLOCKWISE and (cell.family, cell.kind) != ("point-mae", "classes") else _marks(cell)
+
+
 every = pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in EVERY])
+every_kind = pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_fewer(cell)) for cell in EVERY])
+"""As dear, and by default for fewer of them."""
 DOUBLE = CLOUDS.double()
 
 
@@ -155,7 +165,7 @@ def shared(cell: Cell, share: float) -> Model:
     return model
 
 
-@every
+@every_kind
 def test_of_a_graft_a_share_counts(cell):
     before = cells.untuned(cell).double()
     was = cells.seen(before, before, DOUBLE)
@@ -276,7 +286,7 @@ def test_it_folds_or_says_why_not(cell):
         assert (folded.backbone.grafts, set(folded.state_dict())) == ((), set(cells.untuned(cell).state_dict()))
 
 
-@every
+@every_kind
 def test_copies_of_it_and_files(cell, tmp_path):
     model, start = cells.tuned(cell), cells.start(cell)
     wanted = logits(model)
@@ -297,7 +307,7 @@ def test_copies_of_it_and_files(cell, tmp_path):
     assert (tmp_path / "d").stat().st_size < (tmp_path / "m").stat().st_size
 
 
-@every
+@every_kind
 def test_any_batch_and_precision_and_no_values_at_all(cell):
     model = cells.tuned(cell)
     together = logits(model)

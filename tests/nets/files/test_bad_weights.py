@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -23,6 +25,11 @@ STRANGERS = [(one, other) for one in FAMILIES for other in FAMILIES if one != ot
 
 
 def model(family: str, classes: int = 3, seed: int = 0) -> Model:
+    return copy.deepcopy(_made(family, classes, seed))
+
+
+@functools.cache
+def _made(family: str, classes: int, seed: int) -> Model:
     return create(f"{family}-mini", classes=classes, head="mlp3", seed=seed, **({"class_token": True} if family == "point-mae" else {}))
 
 
