@@ -9,13 +9,14 @@ import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board, Estimate
 from wisetune.report.compared import Compared, compared_on, names
 from wisetune.report.markdown import difference_cell, grid
 from wisetune.results import Results
+from wisetune.tune.tuning import DAPTS_TABLE, Figures
+from wisetune.tune.tunings import TUNINGS
 
 HEADING = "## Beside what was published"
 _BEFORE = "## What each costs"
@@ -23,28 +24,13 @@ _OWN = {"ft": "full", "lp": "linear"}
 """How a comparison spells what the catalog calls otherwise."""
 
 
-class Published(NamedTuple):
-    """Million values that train, and accuracy on ScanObjectNN's hardest part, of one row of a table."""
-
-    method: str
-    trainable: float
-    accuracy: float
+def in_dapts_table() -> dict[str, Figures]:
+    """The tunings of that table, the best of it first, and what it says of each; full fine-tuning too."""
+    found = {name: figures for name in TUNINGS.names() if (figures := TUNINGS.entry(name).figures) and figures.source == DAPTS_TABLE}
+    return dict(sorted(found.items(), key=lambda item: -item[1].accuracy))
 
 
-PUBLISHED = {
-    "full": Published("Point-MAE (full fine-tuning)", 22.1, 85.18),
-    "linear": Published("linear probing", 0.3, 75.99),
-    "adapter": Published("Adapter", 0.9, 83.93),
-    "prefix": Published("Prefix tuning", 0.7, 77.72),
-    "bitfit": Published("BitFit", 0.3, 82.62),
-    "lora": Published("LoRA", 0.9, 81.74),
-    "vpt": Published("VPT-Deep", 0.4, 81.09),
-    "adaptformer": Published("AdaptFormer", 0.9, 83.45),
-    "ssf": Published("SSF", 0.4, 82.58),
-    "idpt": Published("IDPT", 1.7, 84.94),
-    "dapt": Published("DAPT", 1.1, 85.08),
-}
-"""Zhou et al., CVPR 2024 (DAPT), table of parameter-efficient methods on PB_T50_RS; the best epoch on its test part, of one seed."""
+PUBLISHED = in_dapts_table()
 
 SETTINGS = ("5 ways, 10 shots", "5 ways, 20 shots", "10 ways, 10 shots", "10 ways, 20 shots")
 FEW_SHOT = {
@@ -83,11 +69,11 @@ def _tunings(found: Sequence[Compared]) -> Iterator[str]:
     if not known:
         return
     full = PUBLISHED["full"]
-    rows = [(full.method, f"{full.trainable}", f"{full.accuracy:.2f}", words.NOTHING, *([words.NOTHING] * len(found)))]
+    rows = [(_called("full"), f"{full.trainable}", f"{full.accuracy:.2f}", words.NOTHING, *([words.NOTHING] * len(found)))]
     for name in known:
         one = PUBLISHED[name]
         cells = [_short(gains.get(name)) for gains in ours]
-        rows.append((one.method, f"{one.trainable}", f"{one.accuracy:.2f}", words.signed(one.accuracy - full.accuracy), *cells))
+        rows.append((_called(name), f"{one.trainable}", f"{one.accuracy:.2f}", words.signed(one.accuracy - full.accuracy), *cells))
     yield _TABLE
     yield grid(("tuning", "values, M", "published accuracy", "published difference", *(f"here, {name}" for name in names(found))), rows)
     told = [
@@ -126,7 +112,7 @@ def _few_shot(found: Sequence[Compared]) -> Iterator[str]:
 
 
 def _called(name: str) -> str:
-    return "full fine-tuning" if name == "full" else PUBLISHED[name].method
+    return TUNINGS.parse(name).called
 
 
 def _gains(one: Compared) -> dict[str, Estimate]:

@@ -12,7 +12,9 @@ import torch
 from wisetune.build import memory
 from wisetune.measure.training_memory import TrainingMemory
 from wisetune.nets.macs import Macs
+from wisetune.tune.tunings import TUNINGS
 
+ONE = TrainingMemory(2, "fused", 1, 1 << 30, 1 << 30, 4, 8, 5 << 30, 6 << 30)
 ROOT = Path(__file__).parent.parent
 FAMILIES = ("act", "maskpoint", "point-bert", "point-m2ae", "point-mae", "recon")
 
@@ -85,18 +87,38 @@ def test_the_page_of_memory_in_the_docs_is_the_one_that_is_made(benchmark, monke
     """But for what is counted, where it is not. A tuning that came is not on it yet: python -m benchmarks.memory_page"""
     page, kept = benchmark("memory_page"), (ROOT / "docs" / "memory.md").read_text()
     if not counted:
-        one = TrainingMemory(2, "fused", 1, 1 << 30, 1 << 30, 4, 8, 5 << 30, 6 << 30)
-        monkeypatch.setattr(memory, "memory_of", lambda *_, **__: one)
-    made = "\n".join(page.page([page.count(backbone) for _, backbone, _ in page.SIZES])) + "\n"
+        monkeypatch.setattr(memory, "memory_of", lambda *_, **__: ONE)
+    made = "\n".join(page.page([page.count(size.backbone, size.batch) for size in page.SIZES])) + "\n"
     numbers = re.compile("" if counted else r"(?<=\| )([\d,]+|\d+\.\d\d|[-+]\d+ %|-)(?= \|)|(?<=: )([-+]\d+ %|-)(?= against our)")
     assert numbers.sub("*", made) == numbers.sub("*", kept)
+
+
+@pytest.mark.parametrize("counted", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_page_of_tunings_in_the_docs_is_the_one_that_is_made(benchmark, monkeypatch, counted):
+    """As that of memory: python -m benchmarks.tunings_page"""
+    page, kept = benchmark("tunings_page"), (ROOT / "docs" / "tunings.md").read_text()
+    if not counted:
+        monkeypatch.setattr(memory, "memory_of", lambda *_, **__: ONE)
+    numbers = re.compile("" if counted else r"(?<=` \| )[\d,]+ \| ([-+]\d+%|-)(?= \|)")
+    assert numbers.sub("*", page.page()) == numbers.sub("*", kept)
+
+
+def test_the_page_of_tunings_tells_what_their_codes_do_otherwise_and_how_accuracies_were_chosen(benchmark, monkeypatch):
+    monkeypatch.setattr(memory, "memory_of", lambda *_, **__: ONE)
+    made = benchmark("tunings_page").page()
+    for name in TUNINGS.names():
+        for published in TUNINGS.entry(name).presets().values():
+            assert all(differs in made for differs in published.differs)
+    first, _, rest = made.partition("## All of them")
+    assert "best epoch" in first
+    assert all(f"| `{name}` |" in rest for name in TUNINGS.names())
 
 
 @pytest.mark.slow
 def test_a_tuning_stands_beside_the_official_code_that_it_is_nearest_to(benchmark):
     page = benchmark("memory_page")
-    found = page.count("point-mae-mini")
-    rows = list(page._ours(0, "point-mae-mini", 32, found))
+    found = page.count("point-mae-mini", 512)
+    rows = list(page._ours(page.Size("point-mae-mini", 32, 512, 0), found))
     row = next(row for row in rows if row.startswith("| `linear`"))
     assert row.endswith("| 12.17 | -66 % |")
     assert f"| {found.fused.memory['linear'].trainable:,} |" in row

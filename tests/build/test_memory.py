@@ -11,6 +11,7 @@ from my_tunings import Adapter
 from wisetune.build.memory import compare_memory, memory_of
 from wisetune.errors import UsageError
 from wisetune.measure.training_memory import training_memory
+from wisetune.nets.create import headed, parse_any_head
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.tune.full import Full
@@ -52,6 +53,33 @@ def test_all_is_the_whole_catalog_and_what_is_asked_for_beside_it():
     found = compare_memory(["all", "my_tunings:Adapter"], PICO, batch=4)
     assert {*found.memory, *found.left_out} == {*(str(TUNINGS.parse(name)) for name in TUNINGS.names()), "my_tunings:Adapter"}
     assert found.classes == 40
+
+
+def test_of_a_classifier_all_leaves_out_what_was_made_for_parts_unless_it_was_asked_for():
+    found = compare_memory(["all"], PICO, batch=4)
+    assert found.left_out["idpt-parts"] == "it was made for part segmentation, and 'mlp3' is a head of classes"
+    assert "idpt-parts" in compare_memory(["all", "idpt-parts"], PICO, batch=4).memory
+
+
+def test_part_segmentation_is_counted_as_a_classifier_is():
+    head = parse_any_head("parts:categories=3")
+    found = compare_memory(["all"], PICO, batch=4, classes=5, head=str(head))
+    assert (found.head, found.classes, found.parts) == ("parts:categories=3", 5, True)
+    assert all("at most 16" in why for why in found.left_out.values())  # these blocks are narrow
+    model = headed(pico.backbone(), head, tuple("abcde"), 0)
+    assert found.full == training_memory(model, Full().parameters(model), 4)
+    # Of each level the prompt as made and as it came out, in place of maximum and mean; a map and its norm a level, and one position.
+    idpt, linear = found.memory["idpt-parts"], found.memory["linear"]
+    levels = len(set(model.backbone.anatomy.stages[0].read))
+    assert idpt.trainable == linear.trainable + levels * (16 * 16 + 2 * 16) + 16
+    assert idpt.held > linear.held
+
+
+def test_the_official_count_of_idpt_for_parts():
+    """As released, but for a norm a prompt that is registered and never called, 2,304 values in all."""
+    found = compare_memory(["idpt-parts"], "point-mae-shapenetpart", batch=2)
+    assert (found.head, found.classes) == ("parts", 50)
+    assert found.memory["idpt-parts"].trainable == 5_686_066 - 2_304
 
 
 def test_what_a_backbone_refuses_is_left_out_with_the_reason_unless_it_was_asked_for():

@@ -29,18 +29,19 @@ def test_as_json_with_options():
     assert "blocks recomputed" in wisetune(*words[:-1], "--recompute").out
 
 
+def test_part_segmentation():
+    done = wisetune("memory", "all", "--backbone", "point-mae-shapenetpart", "--batch", 2)
+    assert (done.code, done.error) == (0, "")
+    about, _, _, *rows = done.out.splitlines()
+    assert "with head parts for 50 parts: one step on 2 clouds of 2048 points" in about
+    assert {"full", "idpt-parts", "linear"} <= {row.split()[0] for row in rows}
+
+
 def test_what_a_backbone_refuses_is_told_below_the_table(monkeypatch):
     from wisetune.build import memory
-    from wisetune.errors import UsageError
-    from wisetune.tune.full import Full
+    from wisetune.tune.linear import Linear
 
-    def refusing(tuning, model, batch, attention, **_):
-        if tuning != Full():
-            raise UsageError("it needs a class token")
-        return counted(tuning, model, batch, attention)
-
-    counted = memory.memory_of
-    monkeypatch.setattr(memory, "memory_of", refusing)
+    monkeypatch.setattr(memory, "refusal", lambda tuning, *_: "it needs a class token" if tuning == Linear() else "")
     done = wisetune("memory", "all", "--backbone", "point-mae-mini", "--batch", 4)
     assert done.code == 0
     assert "left out: linear: it needs a class token" in done.out.splitlines()

@@ -25,6 +25,7 @@ from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import headed, parse_any_head
 from wisetune.nets.features import FeatureBank
+from wisetune.nets.headed import Headed
 from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
 from wisetune.plain import from_plain, to_plain
@@ -112,7 +113,7 @@ def counted(tree: Tune, classes: tuple[str, ...], batch: int) -> Cost:
     return dataclasses.replace(cost, macs_published=work.published, macs_true=work.true, memory_peak=memory.peak, memory_held=memory.held)
 
 
-def _delta_bytes(tuning: Tuning, plain: Model, model: Model, trained: set[str]) -> int:
+def _delta_bytes(tuning: Tuning, plain: Headed, model: Headed, trained: set[str]) -> int:
     """Of what a delta file holds: the head, all that was grafted, of the backbone what trains, and statistics that training moves."""
     before = plain.backbone.state_dict()
     places = {id(part): f"{name}." for name, part in model.backbone.named_modules()}

@@ -11,7 +11,11 @@ from wisetune.errors import UsageError, naming
 from wisetune.measure.training_memory import Attention, TrainingMemory, training_memory
 from wisetune.nets.backbone import build_empty
 from wisetune.nets.create import class_names, headed, parse_any_head, parse_backbone, preset_called
+from wisetune.nets.headed import Headed
+from wisetune.nets.heads import Head
 from wisetune.nets.model import Model
+from wisetune.nets.parts import PartsHead
+from wisetune.nets.segmenter import Segmenter
 from wisetune.tune.full import Full
 from wisetune.tune.tuned import refusal, tuned_model, without_values
 from wisetune.tune.tuning import Tuning
@@ -25,8 +29,11 @@ _MOST = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
-    """Tunings of one model and what each asks for, full fine-tuning first; ``left_out`` are those that this backbone refused, and why."""
+class MemoryTable:
+    """Tunings of one model and what each asks for, full fine-tuning first; ``left_out`` are those that this model refused, and why.
+
+    ``classes`` are those of a classifier, or the parts that a part segmentation model tells apart (``parts``).
+    """
 
     backbone: str
     points: int
@@ -35,6 +42,7 @@ class Compared:
     batch: int
     attention: Attention
     recompute: bool
+    parts: bool
     memory: dict[str, TrainingMemory]
     left_out: dict[str, str]
 
@@ -76,14 +84,14 @@ def compare_memory(
     head: str | None = None,
     attention: Attention = "fused",
     recompute: bool = False,
-) -> Compared:
+) -> MemoryTable:
     """What training by each of these methods asks for.
 
     Args:
         methods: tunings with their options (``linear``), or ``all``; full fine-tuning is always there.
         backbone: one, or a preset in one word (``point-mae-scanobjectnn``).
         batch: clouds of a step.
-        classes: how many; by itself the preset's, or 40.
+        classes: how many, or how many parts where the head is of parts; by itself the preset's, or 40.
         head: by itself the preset's, or mlp3.
         attention: how it is computed.
         recompute: whether blocks are computed again in the backward pass.
@@ -102,19 +110,20 @@ def compare_memory(
     with naming("--classes" if classes is not None else ""):
         names = class_names(classes if classes is not None else (preset.classes if preset else None) or CLASSES)
     model = headed(build_empty(spec), head_spec, names, 0)
-    assert isinstance(model, Model)
     memory, left_out = dict[str, TrainingMemory](), dict[str, str]()
     for tuning, asked in _tunings(methods).items():
-        why = "" if asked else refusal(tuning, spec, head_spec)
+        why = "" if asked else _not_for(tuning, head_spec) or refusal(tuning, spec, head_spec)
         if why:
             left_out[str(tuning)] = why
         else:
             memory[str(tuning)] = memory_of(tuning, model, batch, attention, recompute=recompute)
     points = model.backbone.points
-    return Compared(str(spec), points, str(head_spec), len(names), batch, attention, recompute, memory, left_out)
+    return MemoryTable(
+        str(spec), points, str(head_spec), len(names), batch, attention, recompute, isinstance(model, Segmenter), memory, left_out
+    )
 
 
-def memory_of(tuning: Tuning, model: Model, batch: int, attention: Attention = "fused", *, recompute: bool = False) -> TrainingMemory:
+def memory_of(tuning: Tuning, model: Headed, batch: int, attention: Attention = "fused", *, recompute: bool = False) -> TrainingMemory:
     """What training a model by one tuning asks for; the model, on any device, stays as it is.
 
     Raises:
@@ -135,16 +144,19 @@ def memory_of(tuning: Tuning, model: Model, batch: int, attention: Attention = "
         )
 
 
-def grafted(tuning: Tuning, model: Model) -> Model:
+def grafted(tuning: Tuning, model: Headed) -> Model | Segmenter:
     """A copy of a model as this tuning trains it, on the meta device, with the head that it would have.
 
     Raises:
         UsageError: it cannot be grafted into this backbone, or reads values.
     """
     assert model.head_spec is not None
-    empty = tuned_model(copy.deepcopy(model.backbone).to("meta"), tuning, parse_any_head(str(model.head_spec)), model.classes)
-    assert isinstance(empty, Model)
-    return empty
+    return tuned_model(copy.deepcopy(model.backbone).to("meta"), tuning, parse_any_head(str(model.head_spec)), model.classes)
+
+
+def _not_for(tuning: Tuning, head: Head | PartsHead) -> str:
+    """Why a tuning is none of all ways to tune a model with such a head; empty where it is one."""
+    return f"it was made for part segmentation, and '{head}' is a head of classes" if tuning.of_parts and isinstance(head, Head) else ""
 
 
 def _tunings(methods: Sequence[str]) -> dict[Tuning, bool]:

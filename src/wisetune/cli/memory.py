@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from wisetune.cli.kinds import Count, CountOrNone, Word, WordOrNone
 
 if TYPE_CHECKING:
-    from wisetune.build.memory import Compared
+    from wisetune.build.memory import MemoryTable
 
 _HEADER = ("tuning", "trainable", "peak", "against full", "held", "saved a cloud", "weights", "gradients, AdamW")
 
@@ -38,9 +38,9 @@ def memory(
     batch
         Clouds a training step.
     classes
-        How many the head tells apart. Default: those of the setting, else 40.
+        How many the head tells apart, of part segmentation parts. Default: those of the setting, else 40.
     head
-        linear, mlp1, mlp2, mlp3, with options if wanted. Default: the setting's, else mlp3.
+        linear, mlp1, mlp2, mlp3, or one of part segmentation, such as parts, with options if wanted. Default: the setting's, else mlp3.
     attention
         fused, as it is computed here; or math, as the released codes write it out.
     recompute
@@ -55,12 +55,13 @@ def memory(
     return 0
 
 
-def _told(found: Compared) -> Iterator[str]:
+def _told(found: MemoryTable) -> Iterator[str]:
     from wisetune.errors import counted
     from wisetune.report.words import size
 
     again = ", blocks recomputed" if found.recompute else ""
-    yield f"{found.backbone} with head {found.head} for {counted(found.classes, 'class')}: one step on {found.batch} clouds of {found.points} points"
+    told_apart = counted(found.classes, "part" if found.parts else "class")
+    yield f"{found.backbone} with head {found.head} for {told_apart}: one step on {found.batch} clouds of {found.points} points"
     yield f"in float32, {found.attention} attention{again}; peak and held are everything, weights and AdamW's moments too."
     rows: list[tuple[str, ...]] = [_HEADER]
     for name, one in found.memory.items():

@@ -86,13 +86,14 @@ def _spec(noun: str, name: str) -> type[Spec]:
 
 def _print_published(name: str) -> None:
     from wisetune.spec import spell
+    from wisetune.tune.tuning import in_common
     from wisetune.tune.tunings import PRESET, TUNINGS
 
     presets = TUNINGS.entry(name).presets()
     if not presets:
         return
     print(f"\nPublished settings, as {name}:{PRESET}=NAME; with reading=as_published, as the released code does it:")
-    every = [differs for differs in next(iter(presets.values())).differs if all(differs in one.differs for one in presets.values())]
+    every = in_common(presets)
     for preset, published in presets.items():
         options = ",".join(f"{option.replace('_', '-')}={spell(value)}" for option, value in published.options.items())
         print(f"  {preset}\n    {options or 'no options'}\n    {published.source}")

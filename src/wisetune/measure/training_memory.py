@@ -18,7 +18,7 @@ from torch import nn
 
 from wisetune.measure._ledger import Attention, Ledger, as_on_a_gpu
 from wisetune.nets.backbone import Groups
-from wisetune.nets.model import Model
+from wisetune.nets.headed import Headed
 from wisetune.nets.segmenter import Segmenter
 from wisetune.nets.transformer import set_recompute
 
@@ -47,7 +47,7 @@ class TrainingMemory:
 
 
 def training_memory(
-    model: Model,
+    model: Headed,
     parameters: Container[str],
     batch: int,
     *,
@@ -94,14 +94,14 @@ def training_memory(
     return TrainingMemory(batch, attention, trainable, weights, inputs, own, moments, held + moments, ledger.peak + moments)
 
 
-def _groups(model: Model, batch: int) -> Groups:
+def _groups(model: Headed, batch: int) -> Groups:
     """Patches of so many clouds; they all have the shapes of one cloud's."""
     with torch.no_grad():
         one = model.group(torch.empty(1, model.backbone.points, 3, device="meta", dtype=next(model.parameters()).dtype))
     return tuple(part.new_empty(batch, *part.shape[1:]) for part in one)
 
 
-def _loss(model: Model, groups: Groups, target: torch.Tensor, category: torch.Tensor, moves_features: bool) -> torch.Tensor:
+def _loss(model: Headed, groups: Groups, target: torch.Tensor, category: torch.Tensor, moves_features: bool) -> torch.Tensor:
     """Of one step, as ``fit`` computes it."""
     if isinstance(model, Segmenter):
         logits = model.answer(groups, category).transpose(1, 2)

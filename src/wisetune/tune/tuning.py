@@ -36,6 +36,16 @@ class Found(NamedTuple):
     facts: Mapping[str, float]
 
 
+def in_common(presets: Mapping[str, Published]) -> list[str]:
+    """In what the released code departs from its paper in each of these."""
+    first = next(iter(presets.values()), Published({}, ""))
+    return [differs for differs in first.differs if all(differs in one.differs for one in presets.values())]
+
+
+DAPTS_TABLE = "Zhou et al., CVPR 2024 (DAPT)"
+"""The source of the figures that are of one table."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Figures:
     """What was published of a tuning on ScanObjectNN's hardest part (PB_T50_RS), of the official Point-MAE: million values that train, accuracy in %.
@@ -50,7 +60,7 @@ class Figures:
     @classmethod
     def in_dapts_table(cls, trainable: float, accuracy: float) -> Figures:
         """Those of DAPT's table of methods, which were all trained alike."""
-        return cls(trainable, accuracy, "Zhou et al., CVPR 2024 (DAPT)")
+        return cls(trainable, accuracy, DAPTS_TABLE)
 
 
 @dataclasses.dataclass(frozen=True)
