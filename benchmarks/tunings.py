@@ -59,7 +59,7 @@ def _model(tuning: Tuning, backbone: str) -> Model:
 def _step(tuning: Tuning, backbone: str, points: torch.Tensor) -> Callable[[], float]:
     """A step of a model of its own; its loss, of which a benchmark makes sure that it is a number."""
     model = _model(tuning, backbone)
-    optimiser = torch.optim.AdamW(tuning.parameters(model).values(), lr=1e-4)
+    optimiser = torch.optim.AdamW(tuning.freeze(model).values(), lr=1e-4)
     for module in tuning.in_training(model):
         module.train()
     groups, labels = model.group(points), torch.arange(len(points)) % _CLASSES
@@ -83,7 +83,7 @@ def _train(model: Model, optimiser: torch.optim.Optimizer, features: Callable[[]
 def _probing(backbone: str, points: torch.Tensor, rounds: int) -> Comparison:
     """Linear probing of these clouds, once over all: from features that were kept, and computed again."""
     model = _model(Linear(), backbone)
-    optimiser = torch.optim.AdamW(Linear().parameters(model).values(), lr=1e-4)
+    optimiser = torch.optim.AdamW(Linear().freeze(model).values(), lr=1e-4)
     model.head.train()
     groups, labels = model.group(points), torch.arange(len(points)) % _CLASSES
     features = _features(model, groups, moves=False)
@@ -101,7 +101,7 @@ def _late(backbone: str, points: torch.Tensor, rounds: int) -> Comparison:
     """IDPT of these clouds, once over all: from what enters its block, which was kept, and from their patches."""
     tuning = IDPT(class_token=False)
     model = _model(tuning, backbone)
-    optimiser = torch.optim.AdamW(tuning.parameters(model).values(), lr=1e-4)
+    optimiser = torch.optim.AdamW(tuning.freeze(model).values(), lr=1e-4)
     groups, labels = model.group(points), torch.arange(len(points)) % _CLASSES
     first = resting(tuning, model)
     kept = entered(model, groups, first, len(points))

@@ -32,7 +32,7 @@ class Bottleneck(nn.Module):
 class Adapter(Full):
     rank: int = 2
 
-    def trains(self, name):
+    def trains(self, name, _backbone):
         return name.startswith("head.") or ".adapter." in name
 
     def graft(self, model):
@@ -82,7 +82,7 @@ class Scaled(Full):
 class ScaledProbe(Scaled):
     """Only the head trains, on features that are those of no other recipe."""
 
-    def trains(self, name):
+    def trains(self, name, _backbone):
         return name.startswith("head.")
 
     @property

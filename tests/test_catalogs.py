@@ -230,14 +230,15 @@ def test_a_tuning_trains_something_and_keeps_features_only_with_the_backbone(nam
     tuning = pico.tuning(name)
     model = Model(pico.backbone(), LinearHead().build(32, 4))
     tuning.graft_into(model)
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     assert chosen
+    assert set(tuning.trained(model)) == set(chosen)
     assert {id(value) for value in chosen.values()} == {id(value) for value in model.parameters() if value.requires_grad}
     assert all(dict(model.named_parameters())[key] is value for key, value in chosen.items())
     assert tuning.moves_features == any(key.startswith("backbone.") for key in chosen)
     # Chosen anew: what another tuning froze trains again.
-    TUNINGS.parse("linear").parameters(model)
-    assert set(tuning.parameters(model)) == set(chosen)
+    TUNINGS.parse("linear").freeze(model)
+    assert set(tuning.freeze(model)) == set(chosen)
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())

@@ -57,7 +57,7 @@ def fill_live(model: Model, tuning: Tuning) -> Model:
         else:
             state[own] = torch.zeros_like(value, device="cpu")
     model.load_state_dict(state, assign=True)
-    tuning.parameters(model)
+    tuning.freeze(model)
     return model
 
 

@@ -35,7 +35,7 @@ def test_what_a_tuning_grafts_counts_and_the_model_stays_without_it():
     assert found.trainable == 2 * each + 33 * 3
     assert found.weights > memory_of(Linear(), model, 4).weights
     Adapter().graft_into(model)
-    chosen = Adapter().parameters(model)
+    chosen = Adapter().freeze(model)
     assert found == training_memory(model, chosen, 4, in_training=Adapter().in_training(model))
 
 
@@ -67,7 +67,7 @@ def test_part_segmentation_is_counted_as_a_classifier_is():
     assert (found.head, found.classes, found.parts) == ("parts:categories=3", 5, True)
     assert all("at most 16" in why for why in found.left_out.values())  # these blocks are narrow
     model = headed(pico.backbone(), head, tuple("abcde"), 0)
-    assert found.full == training_memory(model, Full().parameters(model), 4)
+    assert found.full == training_memory(model, Full().trained(model), 4)
     # Of each level the prompt as made and as it came out, in place of maximum and mean; a map and its norm a level, and one position.
     idpt, linear = found.memory["idpt-parts"], found.memory["linear"]
     levels = len(set(model.backbone.anatomy.stages[0].read))

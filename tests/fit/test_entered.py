@@ -42,7 +42,7 @@ def model_of(spec, tuning: Tuning) -> Model:
 
 
 def run(model: Model, tuning: Tuning, data, fit: Fit = QUICK, keep: bool = True, **options) -> list[dict[str, float]]:
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     train, val = (Labelled(split.points, split.labels, split.names, split.digest) for split in (data.train, data.val))
     active = tuning.in_training(model)
     first = resting(tuning, model) if keep else 0
@@ -136,7 +136,7 @@ def test_grafts_of_another_tuning_before_it_let_nothing_rest():
     model = model_of(DEEP, Adapter(rank=4))
     model.eval()
     KEPT.graft_into(model)
-    KEPT.parameters(model)
+    KEPT.freeze(model)
     assert resting(KEPT, model) == 0
 
 
@@ -153,7 +153,7 @@ class Late(BitFit):
     def graft(self, model):
         self.put(model, model.backbone.anatomy.sites[-1].fc2, torch.nn.Identity())
 
-    def trains(self, name: str) -> bool:
+    def trains(self, name: str, _backbone: Backbone) -> bool:
         return name.startswith(("head.", "backbone.blocks.blocks.2.", f"backbone.{self.also}"))
 
     def in_training(self, model):
@@ -177,7 +177,7 @@ class Late(BitFit):
 )
 def test_what_a_tuning_declares_is_held_against_what_trains_and_what_is_in_training_mode(tuning, first):
     model = model_of(DEEP, tuning)
-    tuning.parameters(model)
+    tuning.freeze(model)
     assert resting(tuning, model) == first
 
 

@@ -45,7 +45,7 @@ def labelled(split) -> Labelled:
 def run(model, fit, data, tuning: Tuning | None = None, seed=0, bank=None, **options):
     tuning = tuning or Full()
     frozen = None if tuning.moves_features else "the start"
-    parameters = tuning.parameters(model)
+    parameters = tuning.freeze(model)
     bank = bank or FeatureBank(CPU)
     return tune(model, parameters, fit, labelled(data.train), labelled(data.val), seed, frozen_key=frozen, bank=bank, **options)
 
@@ -419,7 +419,7 @@ def test_each_step_sees_points_drawn_from_the_pool(pico_data, monkeypatch, tunin
     monkeypatch.setattr(model, "group", lambda points: seen.append(points) or group(points))
     fit = dataclasses.replace(QUICK, batch=36, pool=80, pool_of=128)
     frozen = None if tuning.moves_features else "the start"
-    tune(model, tuning.parameters(model), fit, train, None, 0, frozen_key=frozen, bank=FeatureBank(CPU))
+    tune(model, tuning.freeze(model), fit, train, None, 0, frozen_key=frozen, bank=FeatureBank(CPU))
     assert [tuple(points.shape) for points in seen] == [(36, 64, 3)] * 2
     for epoch, points in enumerate(seen):
         rows = next(loop.batches(36, 36, 0, epoch))

@@ -49,7 +49,7 @@ def fine_tuning(case: str, data, spec=pico.SPEC):
             model = Model(backbone, head.build(backbone.feature_width, 4))
         train, val = (Labelled(part.points, part.labels, part.names, part.digest) for part in (data.train, data.val))
         frozen = None if tuning.moves_features else "start"
-        log = tune(model, tuning.parameters(model), fit, train, val, 0, frozen_key=frozen, bank=FeatureBank(CPU), resume=kept)
+        log = tune(model, tuning.freeze(model), fit, train, val, 0, frozen_key=frozen, bank=FeatureBank(CPU), resume=kept)
         return log, bits(model.state_dict())
 
     return run

@@ -161,7 +161,7 @@ def test_recomputed_blocks_attend_in_the_backward_pass_as_they_did(model):
 def test_a_model_with_values_stays_as_it_is():
     model = Model(pico.backbone(), LinearHead().build(32, 3), LinearHead(), ("a", "b", "c")).eval()
     Adapter().graft_into(model)
-    Adapter().parameters(model)
+    Adapter().freeze(model)
     before, flags = pico.bits(model.state_dict()), [value.requires_grad for value in model.parameters()]
     model.head.train()
     found = training_memory(model, names(model), 4, recompute=True)
@@ -182,7 +182,7 @@ def test_half_the_batch_saves_half(model):
 def test_what_is_in_training_mode_counts():
     model = Model(pico.backbone(), LinearHead().build(32, 3), LinearHead(), ("a", "b", "c")).eval()
     Adapter().graft_into(model)
-    chosen = Adapter().parameters(model)
+    chosen = Adapter().freeze(model)
     trained = training_memory(model, chosen, 4, in_training=Adapter().in_training(model))
     rested = training_memory(model, chosen, 4, in_training=[])
     blocks, dropped = 2, 4 * 8 * 2

@@ -270,11 +270,11 @@ def test_a_tuning_grafts_into_it_and_trains_what_it_says(family, points, tmp_pat
     with torch.random.fork_rng(devices=[]):
         tuning.graft_into(model)
     assert not torch.allclose(answer(model, points), before)
-    trained = tuning.parameters(model)
+    trained = tuning.freeze(model)
     assert {name.split(".")[0] for name in trained} == {"head", "backbone"}
     assert all(name.startswith("head.") or ".adapter." in name for name in trained)
-    assert set(Linear().parameters(small(family))) == {f"head.{name}" for name, _ in model.head.named_parameters()}
-    tuning.parameters(model.train())
+    assert set(Linear().freeze(small(family))) == {f"head.{name}" for name, _ in model.head.named_parameters()}
+    tuning.freeze(model.train())
     model(points, CATEGORY).square().sum().backward()
     assert {name for name, value in model.named_parameters() if value.grad is not None} == set(trained)
     assert [model.head] == Linear().in_training(model)

@@ -155,7 +155,7 @@ def _tuned(cell: Cell) -> Model:
     model = grafted(cell)
     random = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for value in cell.tuning.parameters(model).values():
+        for value in cell.tuning.trained(model).values():
             value += 0.05 * torch.randn(value.shape, generator=random)
         for name, value in model.backbone.named_parameters():
             if name.endswith("adapter.scale.bias"):

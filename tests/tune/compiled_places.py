@@ -15,7 +15,7 @@ def main(text: str) -> None:
     tuning = TUNINGS.parse(text)
     for kind in (restated.KINDS["recon"], restated.KINDS["pyramid"]):
         model = restated.tuned(tuning, dataclasses.replace(kind, drop_path=0.0))
-        tuning.parameters(model)
+        tuning.freeze(model)
         model.backbone.get_submodule(model.backbone.anatomy.stages[0].blocks).get_submodule(tuning.slot).train()
         groups, found = model.group(restated.clouds()), []
         torch.compiler.reset()

@@ -36,7 +36,7 @@ class Features(nn.Module):
 def check(cell: cells.Cell, backend: str) -> None:
     """Compile, compare, and with another backend than ``eager`` differentiate."""
     features = Features(cells.tuned(cell))
-    cell.tuning.parameters(features.model)
+    cell.tuning.freeze(features.model)
     groups = features.model.group(cells.CLOUDS)
     torch.compiler.reset()
     with torch.no_grad() if backend == "eager" else contextlib.nullcontext():

@@ -42,7 +42,7 @@ TABLE = {
 
 def count(tuning: str, classes: int, reading: str) -> int:
     model, chosen = empty(tuning, classes, reading=reading)
-    return sum(value.numel() for value in chosen.parameters(model).values())
+    return sum(value.numel() for value in chosen.freeze(model).values())
 
 
 @pytest.mark.parametrize("tuning", TABLE)

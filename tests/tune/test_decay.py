@@ -30,14 +30,14 @@ def field_s_rule(name, value):
 @pytest.mark.parametrize("case", RELEASED)
 def test_as_published_it_is_what_the_filter_makes_of_released_names(case):
     model, tuning = empty(RELEASED[case], 15)
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     theirs = {name: (tuning.released(name.removeprefix("backbone.")) or (name.removeprefix("backbone."),))[-1] for name in chosen}
     assert tuning.decaying(model) & chosen.keys() == {name for name, value in chosen.items() if field_s_rule(theirs[name], value)}
 
 
 def test_as_published_idpt_for_parts_too():
     model, tuning = empty("idpt-parts", 50, preset="shapenetpart")
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     assert "backbone.blocks.idptparts.position" in tuning.decaying(model)
     theirs = {name: (tuning.released(name.removeprefix("backbone.")) or (name,))[-1] for name in chosen}
     assert tuning.decaying(model) & chosen.keys() == {name for name, value in chosen.items() if field_s_rule(theirs[name], value)}
@@ -55,7 +55,7 @@ READINGS = [
 def test_of_every_tuning_it_is_the_rule_by_names_but_for_prompts(tuning, family):
     """As it was before a tuning could say it: whoever trained with that trains the same weights now."""
     model = cells.grafted(Cell(tuning, family, "classes"))
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     wanted = {name for name, value in chosen.items() if field_s_rule(name, value)}
     prompts = {name for name in chosen if ".vpt." in name}
     kept = prompts if isinstance(tuning, VPT) and tuning.reading == "as_published" else set()

@@ -130,7 +130,7 @@ def check_gradients(case: Case, loss: float) -> None:
     golden = dict(zip(case.golden["grad_names"].tolist(), case.golden["grad_l2"].tolist(), strict=True))
     assert loss == pytest.approx(golden.pop("__loss__"), rel=1e-12)
     found, own_names = {}, {}
-    for name, value in case.tuning.parameters(case.model).items():
+    for name, value in case.tuning.freeze(case.model).items():
         side, _, rest = name.partition(".")
         theirs = case.released(rest if side == "backbone" else f"{HEAD}.{rest}")
         (known,) = [one for one in theirs if one in golden]

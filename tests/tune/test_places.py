@@ -41,7 +41,7 @@ def test_how_many_parameters_train(tuning, case, reading):
         model = assemble(backbone, parse_any_head("linear"), ["a"])
         chosen.graft_into(model)
         model = assemble(backbone, parse_any_head(head), list(map(str, range(classes))))
-    assert sum(value.numel() for value in chosen.parameters(model).values()) == count
+    assert sum(value.numel() for value in chosen.freeze(model).values()) == count
 
 
 def on_every_kind(*texts):
@@ -61,7 +61,7 @@ def on_every_kind(*texts):
 def test_every_parameter_that_trains_has_a_gradient_and_none_other(text, kind):
     tuning = TUNINGS.parse(text)
     model = restated.tuned(tuning, kind, precision=torch.float32)
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     for module in tuning.in_training(model):
         module.train()
     model(restated.clouds(4).float()).square().sum().backward()
@@ -111,7 +111,7 @@ def test_part_segmentation(text, parts):
     tuning = TUNINGS.parse(text)
     model = restated.tuned(tuning, spec, head, torch.float32)
     assert isinstance(model, Segmenter)
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     points, category = restated.clouds().float(), torch.tensor([1, 3])
     tuned = model(points, category)
     assert tuned.shape == (2, 64, 3)

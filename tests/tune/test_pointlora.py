@@ -68,7 +68,7 @@ def in_training(reading):
     """A model of which only the selection is in training mode, and the gradients of its scores' maps under a loss."""
     tuning = PointLoRA(rank=4, hidden=3, selected=(5, 2), reading=reading, penalty=0.3)
     model = restated.tuned(tuning)
-    tuning.parameters(model)
+    tuning.freeze(model)
     selection = model.backbone.blocks.pointlora.train()
     F.cross_entropy(model(restated.clouds()), torch.tensor([0, 2])).backward()
     return model, {name: value.grad.clone() for name, value in selection.named_parameters() if name.startswith(("inner", "outer"))}

@@ -51,7 +51,7 @@ def test_names_and_shapes_are_the_released_ones(shared, case):
     theirs = {name: tuple(value.shape) for name, value in official_state(model).items()}
     assert theirs == {name: tuple(entry["shape"]) for name, entry in schema["entries"].items()}
     assert sum(value.numel() for value in model.parameters()) == schema["n_total"]
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     assert sum(value.numel() for value in chosen.values()) == schema["n_trainable"]
     own = {name.removeprefix("backbone.").replace("head.", "cls_head_finetune.", name.startswith("head.")) for name in chosen}
     trains = {theirs for name in own for theirs in tuning.released(name) or (name,)}

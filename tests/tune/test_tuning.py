@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+import pico
 from my_tunings import Adapter, Bottleneck, Factor, tuned
 from wisetune.errors import UsageError
 from wisetune.nets.model import Model
 from wisetune.tune.full import Full
+from wisetune.tune.graft import Grafting
+from wisetune.tune.tunings import TUNINGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,3 +133,59 @@ def test_hooks_that_were_there_are_not_the_grafts():
     model.backbone.norm.register_forward_hook(lambda *_: None)
     Adapter().graft_into(model)
     assert isinstance(model.backbone.blocks.blocks[0].adapter, Bottleneck)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mlp(Grafting):
+    """Its class has the name of a part of a block."""
+
+    def graft(self, model):
+        for site in model.backbone.anatomy.sites:
+            graft = self.put(model, site.fc2, Bottleneck(site.width, 2))
+            model.backbone.get_submodule(site.fc2).register_forward_hook(graft.after)
+
+
+class Weight(Mlp):
+    """Its class has the name of a parameter."""
+
+
+class Attn(Grafting):
+    """Its class has the name of a part that is there."""
+
+    def graft(self, model):
+        self.put(model, model.backbone.anatomy.sites[0].block, Bottleneck(16, 2))
+
+
+def test_what_trains_is_what_was_grafted_and_not_what_is_called_like_it():
+    tuning, model = Mlp(), tuned(Mlp(), spec=pico.TOKEN_SPEC)
+    parts = [f"backbone.{site.fc2}.mlp.{part}" for site in model.backbone.anatomy.sites for part in PARTS]
+    assert list(tuning.trained(model)) == [*parts, "head.weight", "head.bias", "backbone.cls_token", "backbone.cls_pos"]
+    grafts = [model.backbone.get_submodule(f"{site.fc2}.mlp") for site in model.backbone.anatomy.sites]
+    assert tuning.in_training(model) == [*grafts, model.head]
+
+
+PARTS = ("down.weight", "down.bias", "up.weight", "up.bias")
+
+
+@pytest.mark.parametrize(("tuning", "name"), [(Weight(), "mlp.fc2.weight"), (Attn(), "attn")])
+def test_a_graft_called_like_what_is_there_is_refused(tuning, name):
+    with pytest.raises(UsageError, match=f"grafts in the place of 'blocks.blocks.0.{name}', which the backbone had before"):
+        tuning.graft_into(tuned())
+
+
+@pytest.mark.parametrize("text", ["ppt", "pointlora:rank=4", "linear:class-token=true", "idpt:reading=as_published"])
+def test_what_trains_is_said_in_one_place(text):
+    """Of a class token too, of positions and the tokenizer, and of what a published filter of names misses."""
+    tuning = TUNINGS.parse(text)
+    model = tuned(tuning, spec=pico.TOKEN_SPEC)
+    trained = tuning.trained(model)
+    assert set(trained) == {name for name, _ in model.named_parameters() if tuning.trains(name, model.backbone)}
+    assert tuning.trains("backbone.cls_token", model.backbone)
+    assert tuning.trains("backbone.pos_embed.0.weight", model.backbone) == (text in ("ppt", "pointlora:rank=4"))
+    assert not tuning.trains("backbone.blocks.blocks.1.norm1.weight", model.backbone)
+    assert "backbone.blocks.idpt.position" not in trained
+    last = ["cls_token", "cls_pos"]
+    if text.startswith("p"):
+        last += [f"pos_embed.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias")]
+        last += [f"encoder.first_conv.{part}" for part in ("0.weight", "0.bias", "1.weight", "1.bias", "3.weight", "3.bias")]
+    assert list(trained)[-len(last) :] == [f"backbone.{name}" for name in last], "the order in which they are summed and stored"

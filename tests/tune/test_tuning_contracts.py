@@ -100,8 +100,10 @@ def forgotten(cell: Cell, name: str) -> bool:
 def test_what_is_declared_trains_and_nothing_else_moves(cell):
     model = cells.tuned(cell).double()
     before = bits(model.state_dict())
-    chosen = cell.tuning.parameters(model)
-    assert {name for name, value in model.named_parameters() if value.requires_grad} == set(chosen)
+    assert all(value.requires_grad for value in model.parameters()), "to ask what trains changes nothing"
+    chosen = cell.tuning.freeze(model)
+    free = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert free == set(chosen) == {name for name, _ in model.named_parameters() if cell.tuning.trains(name, model.backbone)}
     for module in cell.tuning.in_training(model):
         module.train()
     said = answer(model, DOUBLE).flatten(0, -2)
@@ -127,7 +129,7 @@ def test_what_is_declared_trains_and_nothing_else_moves(cell):
 def stepped(cell: Cell, again: bool) -> tuple[list[torch.Tensor | None], dict[str, bytes]]:
     """The gradients of a training step, with dropout and drop path, and the buffers after it."""
     model = cells.tuned(cell).double()
-    chosen = cell.tuning.parameters(model)
+    chosen = cell.tuning.freeze(model)
     for module in cell.tuning.in_training(model):
         module.train()
     set_recompute(model, again)
@@ -240,7 +242,7 @@ def test_every_penalty_goes_with_it(cell):
         model = cells.grafted(cell).double()
         parent = copy.deepcopy(model) if recipe.start.grafted else cells.untuned(cell).double()
         parent.head.load_state_dict(model.head.state_dict())
-        chosen = cell.tuning.parameters(model)
+        chosen = cell.tuning.freeze(model)
         term, facts = prepare(node, parent, model, chosen, TASK)
         assert all(value.grad is None for value in model.parameters())
         if keep.of_weights:
@@ -302,7 +304,7 @@ def test_copies_of_it_and_files(cell, tmp_path):
                 value.fill_(0.0)
         assert not torch.equal(logits(copied), wanted), how
     assert torch.equal(logits(model), wanted), "each has grafts of its own"
-    if cell.tuning.trains("backbone.norm.weight"):
+    if cell.tuning.trains("backbone.norm.weight", model.backbone):
         return
     assert (tmp_path / "d").stat().st_size < (tmp_path / "m").stat().st_size
 
@@ -344,7 +346,7 @@ def test_two_in_turn():
     one = cells.seen(model, model)
     second.tuning.graft_into(model)
     assert torch.equal(cells.seen(model, model), one)
-    assert {name.split(".")[-3] for name in second.tuning.parameters(model) if ".blocks." in name} == {"adapter"}
+    assert {name.split(".")[-3] for name in second.tuning.freeze(model) if ".blocks." in name} == {"adapter"}
     assert [graft.tuning.partition(":")[0] for graft in model.backbone.grafts] == ["lora", "adapter"]
     with pytest.raises(UsageError, match=r"this model has lora:.*, adapter:.* grafted into it; it is folded where one tuning grafted"):
         fold(model)
@@ -439,7 +441,7 @@ def outside(tuning: Tuning, spec=pico.SPEC) -> Model:
 
 def step(model, tuning):
     """One step of training, by a rate at which every value moves; with drop path."""
-    chosen = tuning.parameters(model)
+    chosen = tuning.freeze(model)
     set_drop_path(model, 0.5)
     for module in tuning.in_training(model):
         module.train()

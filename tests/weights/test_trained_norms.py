@@ -131,7 +131,7 @@ def test_the_recipe_says_before_training_what_is_found_after_it(name, head, read
         bare = Model(copy.deepcopy(start), nn.Identity())
         tuning.graft_into(bare)
         model = Model(bare.backbone, head.build(bare.backbone.feature_width, 4), head, DATA.classes)
-        chosen = tuning.parameters(model).values()
+        chosen = tuning.freeze(model).values()
         for module in tuning.in_training(model.eval()):
             module.train()
         points = torch.from_numpy(DATA.train.points[:8])

@@ -190,7 +190,7 @@ class Builder:
         frozen = None if recipe.tuning.moves_features else digest(backbone_of(recipe))
         called = self.called(recipe)
         self.meter.stage(f"training {called}")
-        parameters = recipe.tuning.parameters(model)
+        parameters = recipe.tuning.freeze(model)
         extra: dict[str, Any] = {"trained": sum(value.numel() for value in parameters.values())}
         if recipe.grafted is not None:
             extra["statistics"] = self._settle(recipe, model, data.train)

@@ -101,7 +101,7 @@ def counted(tree: Tune, classes: tuple[str, ...], batch: int) -> Cost:
     plain = headed(build_empty(tree.start.backbone), parse_any_head(str(tree.head)), classes, 0)
     assert isinstance(plain, Model)
     model = grafted(tree.tuning, plain)
-    trained = tree.tuning.parameters(model)
+    trained = tree.tuning.trained(model)
     values = {name: value.numel() for name, value in model.named_parameters()}
     trainable = sum(values[name] for name in trained)
     cost = Cost(trainable, trainable / sum(values.values()), batch, _delta_bytes(tree.tuning, plain, model, set(trained)))
@@ -144,7 +144,7 @@ def _steps(runner: Runner, tree: Tune, batch: int) -> list[float]:
     ends = list[float]()
     tune(
         model,
-        tree.tuning.parameters(model),
+        tree.tuning.freeze(model),
         dataclasses.replace(tree.fit, epochs=_LOOKS, batch=batch, select="last", lr=_SLOW),
         Labelled(train.points[:batch], train.labels[:batch], train.names[:batch], f"the first {batch} of {train.digest}"),
         None,

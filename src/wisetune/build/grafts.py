@@ -119,7 +119,7 @@ def _learnt(recipe: Recipe, graft: Grafted) -> Recipe:
     for node in _descent(recipe):
         if isinstance(node, Tune):
             assert isinstance(node.tuning, Tuning)
-            if names & node.tuning.parameters(empty_model(node)).keys():
+            if names & node.tuning.trained(empty_model(node)).keys():
                 return node
     return recipe
 

@@ -41,7 +41,7 @@ def _check(node: Tune, keep: object) -> None:
     if not keep.of_weights:
         return
     model = empty_model(node)
-    training = node.tuning.parameters(model)
+    training = node.tuning.trained(model)
     if not any(map(keep.holds, anchored(node, model, training))):
         raise UsageError(
             f"'{keep}' holds weights near their values at the start, and of those that '{node.tuning}' trains "

@@ -135,7 +135,7 @@ def memory_of(tuning: Tuning, model: Headed, batch: int, attention: Attention = 
     ):
         return training_memory(
             empty,
-            tuning.parameters(empty),
+            tuning.trained(empty),
             batch,
             in_training=tuning.in_training(empty),
             moves_features=tuning.moves_features,

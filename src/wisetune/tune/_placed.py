@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Backbone, Further, Stage
+from wisetune.nets.backbone import Anatomy, Backbone, Further, Stage
 from wisetune.nets.headed import Headed
 from wisetune.nets.transformer import Around, Cut
 from wisetune.spec import option
@@ -103,16 +104,10 @@ class Placing(Grafting):
     position: bool = option(True, means="whether the map of positions trains too")
     tokenizer: bool = option(True, means="whether the first half of the tokenizer trains too")
 
-    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
-        """The parameters that train; those of the backbone among them keep their names."""
-        chosen = super().parameters(model)
-        for stage in model.backbone.anatomy.stages:
-            places = [stage.position] * self.position + [f"{stage.tokenizer}.first_conv"] * self.tokenizer
-            for place in places:
-                for name, value in model.backbone.get_submodule(place).named_parameters():
-                    chosen[f"backbone.{place}.{name}"] = value
-                    value.requires_grad_(True)
-        return chosen
+    def beside(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """These too."""
+        stages = ([stage.position] * self.position + [f"{stage.tokenizer}.first_conv"] * self.tokenizer for stage in anatomy.stages)
+        return (*super().beside(anatomy), *itertools.chain.from_iterable(stages))
 
     def refuse_ragged(self, backbone: Backbone) -> None:
         """Raise where nobody knows how many prompts there are."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+from wisetune.nets.backbone import Backbone
 from wisetune.spec import option
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
 from wisetune.tune.tuning import Figures, Published
@@ -28,7 +29,7 @@ class BitFit(Grafting):
         """With every bias it would be the same 0.3 M."""
         return {DAPT_TABLE: Published({"biases": "blocks"}, "DAPT's table, 0.3 M: with biases=all it is the same figure", (BY_FIGURE,))}
 
-    def trains(self, name: str) -> bool:
-        """Names that end in bias, and the head."""
+    def trains(self, name: str, backbone: Backbone) -> bool:
+        """Names that end in bias too."""
         inside = self.biases == "all" or "blocks." in name
-        return name.startswith("head.") or (inside and name.endswith(".bias"))
+        return (inside and name.endswith(".bias")) or super().trains(name, backbone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+from wisetune.nets.backbone import Backbone
 from wisetune.tune.tuning import Figures, Tuning
 
 
@@ -16,7 +17,7 @@ class Full(Tuning):
     title: ClassVar[str] = "full fine-tuning"
     figures: ClassVar[Figures | None] = Figures.in_dapts_table(22.1, 85.18)
 
-    def trains(self, name: str) -> bool:  # noqa: ARG002 - the answer does not depend on it
+    def trains(self, name: str, backbone: Backbone) -> bool:  # noqa: ARG002 - the answer does not depend on them
         """Always."""
         return True
 

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from wisetune.errors import UsageError
+from wisetune.nets.backbone import Anatomy, Backbone
 from wisetune.nets.decay import decays
 from wisetune.nets.headed import Headed
 from wisetune.nets.parts import PartsHead
 from wisetune.spec import option
-from wisetune.tune.tuning import Tuning, class_token_of
+from wisetune.tune.tuning import Tuning
 
 Reading = Literal["as_intended", "as_published"]
 WHOLE = (
@@ -68,7 +69,7 @@ class Graft(nn.Module):
 class Grafting(Tuning):
     """Base of tunings of a frozen backbone: what is grafted trains, with the head and, if wanted, the class token.
 
-    Grafts stand under a name of their own, which is the tuning's class's (``slot``). As published the whole model is in training mode: the frozen
+    Grafts stand under a name of their own (``slot``). As published the whole model is in training mode: the frozen
     tokenizer's BatchNorm goes by the batch and its statistics drift, and frozen blocks are left out by drop path.
     """
 
@@ -77,7 +78,7 @@ class Grafting(Tuning):
 
     @property
     def slot(self) -> str:
-        """The attribute under which its modules stand, in whatever they are grafted into."""
+        """The attribute under which its modules stand, in whatever they are grafted into: its class's name."""
         return type(self).__name__.lower()
 
     @staticmethod
@@ -87,8 +88,15 @@ class Grafting(Tuning):
         return seen[1] // width if len(seen) == 2 else None
 
     def put(self, model: Headed, place: str, graft: M) -> M:
-        """``graft`` at a part of the backbone, under the slot, for whoever hooks it."""
-        model.backbone.get_submodule(place).add_module(self.slot, graft)
+        """``graft`` at a part of the backbone, under the slot, for whoever hooks it.
+
+        Raises:
+            UsageError: there is something of that name.
+        """
+        part = model.backbone.get_submodule(place)
+        if hasattr(part, self.slot):
+            raise self.displaces(f"{place}.{self.slot}")
+        part.add_module(self.slot, graft)
         return graft
 
     def mine(self, model: Headed, place: str, kind: type[M]) -> M:
@@ -112,22 +120,23 @@ class Grafting(Tuning):
                 f"'{self}' lets a head see prompts alone, and this model answers for every point, from the tokens of patches. Leave readout out."
             )
 
-    def trains(self, name: str) -> bool:
-        """What it grafted, and the head."""
-        return name.startswith("head.") or self.slot in name.split(".")
+    def grafted(self, backbone: Backbone) -> frozenset[str]:
+        """The names of what it grafted into a backbone, modules and values, as noted there: whatever they are called."""
+        return frozenset(name for graft in backbone.grafts if graft.tuning == self.in_full() for name in graft.names)
 
-    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
-        """The parameters that train, by name; all others are frozen in place."""
-        return super().parameters(model) | (class_token_of(model) if self.class_token else {})
+    def beside(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """The class token and its position, if wanted."""
+        return anatomy.class_token if self.class_token else ()
 
-    def grafted(self, model: Headed) -> dict[str, nn.Parameter]:
-        """The parameters that it grafted, by name."""
-        noted = {f"backbone.{name}" for graft in model.backbone.grafts if graft.tuning == self.in_full() for name in graft.names}
-        return {name: value for name, value in model.named_parameters() if name in noted}
+    def trains(self, name: str, backbone: Backbone) -> bool:
+        """What it grafted, what trains beside that, and the head."""
+        own = name.removeprefix("backbone.")
+        return name.startswith("head.") or within(own, self.beside(backbone.anatomy)) or own in self.grafted(backbone)
 
     def decaying(self, model: Headed) -> set[str]:
         """Of a graft all but one-dimensional ones and biases, whatever they are called here; as published by the names of released files too."""
-        grafted = self.grafted(model)
+        noted = {f"backbone.{name}" for name in self.grafted(model.backbone)}
+        grafted = {name: value for name, value in model.named_parameters() if name in noted}
         return (super().decaying(model) - grafted.keys()) | {name for name, value in grafted.items() if self._decays(name, value)}
 
     def _decays(self, name: str, value: nn.Parameter) -> bool:
@@ -138,5 +147,11 @@ class Grafting(Tuning):
         """The grafts and the head; as published everything."""
         if self.reading == "as_published":
             return [model]
-        grafts = (module for name, module in model.backbone.named_modules() if name.rpartition(".")[2] == self.slot)
-        return [*grafts, model.head]
+        mine = self.grafted(model.backbone)
+        tops = (module for name, module in model.backbone.named_modules() if name in mine and name.rpartition(".")[0] not in mine)
+        return [*tops, model.head]
+
+
+def within(name: str, parts: tuple[str, ...]) -> bool:
+    """Whether a name is one of these, or of something in one of them."""
+    return f"{name}.".startswith(tuple(f"{part}." for part in parts))

@@ -144,9 +144,7 @@ class IDPT(Grafting):
         """Its number in the last stage."""
         return len(backbone.anatomy.stages[-1].sites) - 1 if self.layer is None else self.layer
 
-    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
-        """The parameters that train; as published not the prompt's position."""
-        chosen = super().parameters(model)
-        if self.reading == "as_published":
-            chosen.pop(next(name for name in chosen if name.endswith(f".{self.slot}.position"))).requires_grad_(False)
-        return chosen
+    def trains(self, name: str, backbone: Backbone) -> bool:
+        """As published not the prompt's position."""
+        left = self.reading == "as_published" and name.endswith(f".{self.slot}.position")
+        return not left and super().trains(name, backbone)

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from torch import nn
 
+from wisetune.nets.backbone import Anatomy, Backbone
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
-from wisetune.tune.tuning import Figures, Tuning, class_token_of
+from wisetune.tune.tuning import Figures, Tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Linear(Tuning):
         False, absent=False, means="whether a class token and its position train too, as the published name filters have it"
     )
 
-    def trains(self, name: str) -> bool:
-        """The head alone."""
-        return name.startswith("head.")
+    def beside(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """The class token and its position, if wanted."""
+        return anatomy.class_token if self.class_token else ()
 
-    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
-        """The head's, and if wanted the class token's; all others are frozen in place."""
-        return super().parameters(model) | (class_token_of(model) if self.class_token else {})
+    def trains(self, name: str, backbone: Backbone) -> bool:
+        """The head, and a class token if wanted."""
+        return name.startswith("head.") or name.removeprefix("backbone.") in self.beside(backbone.anatomy)
 
     def in_training(self, model: Headed) -> list[nn.Module]:
         """The head."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Backbone, Grafted
+from wisetune.nets.backbone import Anatomy, Backbone, Grafted
 from wisetune.nets.decay import decays
 from wisetune.nets.grafts import parts
 from wisetune.nets.headed import Headed
@@ -129,9 +129,34 @@ class Tuning(Spec):
         """Whether what it grafts is a change of weights, which ``fold`` puts into them."""
         return type(self).fold is not Tuning.fold and not self.lasting
 
-    def trains(self, name: str) -> bool:
-        """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains."""
+    def trains(self, name: str, backbone: Backbone) -> bool:
+        """Whether the parameter of this name (``backbone.…`` or ``head.…``) trains, in a model of this backbone, with all that was grafted into it.
+
+        It is asked by all that wants to know: the training, counts of values and memory, what is held near the start.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define trains")
+
+    def beside(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """Of the backbone's own parameters, and parts of it, those that train beside what it grafted, by name: a class token, say."""
+        del anatomy
+        return ()
+
+    def trained(self, model: Headed) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name; the model stays as it is.
+
+        Those of the backbone beside its grafts come last: in this order gradients are summed where they are cut, and an optimiser's state is stored.
+        """
+        last = [f"backbone.{part}." for part in self.beside(model.backbone.anatomy)]
+        place = {part: number for number, part in enumerate(last)}
+        named = {name: value for name, value in model.named_parameters() if self.trains(name, model.backbone)}
+        return dict(sorted(named.items(), key=lambda one: next((place[part] for part in last if f"{one[0]}.".startswith(part)), -1)))
+
+    def freeze(self, model: Headed) -> dict[str, nn.Parameter]:
+        """Let what trains have a gradient, and nothing else, in place; what trains, by name."""
+        chosen = self.trained(model)
+        for name, value in model.named_parameters():
+            value.requires_grad_(name in chosen)
+        return chosen
 
     @property
     def moves_features(self) -> bool:
@@ -169,9 +194,7 @@ class Tuning(Spec):
         attributes_now, calls_now = _attributes(backbone), _calls(model)
         gone = [name for name, part in there.items() if now.get(name) is not part]
         if gone:
-            raise UsageError(
-                f"'{self}' grafts in the place of '{gone[0]}', which the backbone had before. Graft once, and under names of its own."
-            )
+            raise self.displaces(gone[0])
         added = tuple(name for name in now if name not in there)
         lost = [name for name in added if isinstance(now[name], Tensor) and name not in stored]
         if lost:
@@ -198,6 +221,12 @@ class Tuning(Spec):
             )
         if added or calls_now != calls or not same:
             backbone.grafts = (*backbone.grafts, Grafted(self.in_full(), added, self.folds))
+
+    def displaces(self, name: str) -> UsageError:
+        """What is said where a graft would stand in the place of something."""
+        return UsageError(
+            f"'{self}' grafts in the place of '{name}', which the backbone had before. Graft once, and under names of its own."
+        )
 
     def fold(self, model: Headed, plain: Headed) -> None:
         """Put what it grafted into a model into the weights of another one, which has the first one's values and no grafts (``wisetune.fold``).
@@ -232,20 +261,11 @@ class Tuning(Spec):
         """
         return [model] if self.moves_features else [model.head]
 
-    def parameters(self, model: Headed) -> dict[str, nn.Parameter]:
-        """The parameters that train, by name; all others are frozen in place."""
-        chosen = {}
-        for name, value in model.named_parameters():
-            value.requires_grad_(self.trains(name))
-            if value.requires_grad:
-                chosen[name] = value
-        return chosen
-
 
 def resting(tuning: Tuning, model: Headed) -> int:
     """How many of the first blocks, with all before them, give the same of a cloud at every step of a training by this tuning.
 
-    Nothing there trains or is in training mode, and nothing is grafted there. ``Tuning.parameters`` has said what trains.
+    Nothing there trains or is in training mode, and nothing is grafted there.
     """
     backbone, anatomy = model.backbone, model.backbone.anatomy
     first = tuning.first_site(backbone)
@@ -254,17 +274,9 @@ def resting(tuning: Tuning, model: Headed) -> int:
     (grafted,) = backbone.grafts
     behind = tuple(f"{place}." for place in (*(site.block for site in anatomy.sites[first:]), anatomy.norms[-1]))
     active = {id(part) for top in tuning.in_training(model) for part in top.modules()}
-    moving = [name for name, value in backbone.named_parameters() if value.requires_grad]
+    moving = [name.removeprefix("backbone.") for name in tuning.trained(model) if name.startswith("backbone.")]
     moving += [name for name, part in backbone.named_modules() if id(part) in active]
     return first if all(name in grafted.names or f"{name}.".startswith(behind) for name in moving) else 0
-
-
-def class_token_of(model: Headed) -> dict[str, nn.Parameter]:
-    """A model's class token and its position, where it has them, by name; they train from here on."""
-    found = {f"backbone.{name}": model.backbone.get_parameter(name) for name in model.backbone.anatomy.class_token}
-    for value in found.values():
-        value.requires_grad_(True)
-    return found
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -56,7 +56,7 @@ class VPT(Grafting):
     def decaying(self, model: Headed) -> set[str]:
         """As intended neither prompts nor positions: they are values that tokens have, and no map."""
         chosen = super().decaying(model)
-        return chosen if self.reading == "as_published" else chosen - self.grafted(model).keys()
+        return chosen if self.reading == "as_published" else chosen - {f"backbone.{name}" for name in self.grafted(model.backbone)}
 
     def graft(self, model: Headed) -> None:
         """Prompts before each block, or before all."""
