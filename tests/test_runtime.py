@@ -90,6 +90,16 @@ def test_the_ground_floor_is_imported_without_torch_or_numpy():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+def test_the_processor_has_a_name_that_stays_the_same():
+    assert runtime.processor()
+    assert runtime.processor() == runtime.processor("cpu")
+
+
+def test_a_gpu_is_called_by_its_own_name_and_not_by_the_processors(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert runtime.processor("cuda:1") == "GPU 1"
+
+
 def test_stamps_together_name_every_value_once():
     stamps = [{"device": "cuda", "threads": 2}, {}, {"device": "cpu", "threads": 2, "torch": "2.1"}, {"device": "cuda"}]
     assert runtime.together(stamps) == {"device": "cuda, cpu", "threads": 2, "torch": "2.1"}

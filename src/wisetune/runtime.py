@@ -92,6 +92,19 @@ def _meant(name: str, there: list[str]) -> str:
     return f"; here it is '{there[0]}'" if len(there) > 1 else ", and torch finds no GPU here"
 
 
+def processor(device_name: str = "cpu") -> str:
+    """What the processor, or the GPU, is called, on which times were measured."""
+    import torch
+
+    if torch.device(device_name).type == "cuda":
+        return torch.cuda.get_device_name(torch.device(device_name))
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
 def together(stamps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """One stamp of everything that took part: where several values of one kind did, all of them, joined by commas."""
     kinds: dict[str, list[Any]] = {}

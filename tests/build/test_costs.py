@@ -14,7 +14,7 @@ from wisetune.build.meter import Silent, weigh
 from wisetune.build.work import work
 from wisetune.nets.backbone import build_empty
 from wisetune.nets.create import assemble
-from wisetune.nets.macs import macs
+from wisetune.nets.macs import Macs, macs
 from wisetune.results import Results
 from wisetune.stories.compare import Compare
 from wisetune.stories.ft import Ft
@@ -109,6 +109,23 @@ def test_costs_are_told_once_and_together(done, monkeypatch):
     assert work(more)["cost"] == 7 * 9 * pico.FIT.batch
     assert more.run().results.costs["ft"].step_seconds != results.costs["ft"].step_seconds
     assert len(timed) == 7 * 3
+
+
+def test_what_is_counted_is_counted_anew_and_only_times_are_kept(done, monkeypatch):
+    """So that a count that is mended is mended in every store."""
+    runner, results, *_ = done
+    monkeypatch.setattr(costs_module, "macs", lambda _: Macs(7, 5))
+    again = pico.runner(runner.store.root, STORY, **QUICK).run().results.costs
+    assert {(cost.macs_published, cost.macs_true) for cost in again.values()} == {(7, 5)}
+    assert {name: cost.step_seconds for name, cost in again.items()} == {name: cost.step_seconds for name, cost in results.costs.items()}
+
+
+@pytest.mark.parametrize("name", ["processor", "stamp"])
+def test_times_of_another_machine_are_not_shown_as_measured_here(done, monkeypatch, name):
+    runner, *_ = done
+    here = getattr(costs_module, name)
+    monkeypatch.setattr(costs_module, name, lambda device: {**here(device), "cores": 1000} if name == "stamp" else "another processor")
+    assert work(pico.runner(runner.store.root, STORY, **QUICK))["cost"] == 6 * 9 * pico.FIT.batch
 
 
 def test_what_reads_values_while_it_runs_has_no_memory_that_shapes_tell(tmp_path):

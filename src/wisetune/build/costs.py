@@ -1,6 +1,7 @@
 """What tunings of one start cost, side by side: of shapes alone what is counted, and the time of a training step, which is measured here.
 
-All at one batch, so that it is tunings that differ. A step is that of ``fit``: with clouds augmented and grouped anew, or of a head that trains alone
+What is counted is counted anew each time, in seconds; the store keeps times alone, those of one machine. All at one batch, so that it is tunings
+that differ. A step is that of ``fit``: with clouds augmented and grouped anew, or of a head that trains alone
 on features that are kept, or of late blocks on tokens that are, as the training has it. A penalty is in none of these numbers.
 """
 
@@ -14,7 +15,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wisetune.build.builder import backbone_of
@@ -28,19 +28,18 @@ from wisetune.nets.features import FeatureBank
 from wisetune.nets.headed import Headed
 from wisetune.nets.macs import macs
 from wisetune.nets.model import Model
-from wisetune.plain import from_plain, to_plain
 from wisetune.recipe import Start, Tune, digest
 from wisetune.records import Record
 from wisetune.results import Cost
-from wisetune.runtime import stamp
+from wisetune.runtime import processor, stamp
 from wisetune.spec import digest_of
 from wisetune.tune.tuning import Tuning, resting
 
 if TYPE_CHECKING:
     from wisetune.build.job import Runner
 
-VERSION = 2
-"""Counts changes of what is measured here and how: what a store holds of another version is measured again."""
+VERSION = 3
+"""Counts changes of what is timed here and how: what a store holds of another version is timed again."""
 _ROUNDS = 3
 """In which all tunings take turns, so that what else the machine does falls on all of them."""
 _STEPS = 2
@@ -54,45 +53,46 @@ _SLOW = 1e-6
 
 
 def costs_of(runner: Runner) -> tuple[dict[str, Cost], list[dict[str, Any]]]:
-    """By method what the story's ways to tune the start cost, where it asks for that, and with what this was found.
+    """By method what the story's ways to tune the start cost, where it asks for that, and with what their times were measured.
 
-    The store keeps all of them together: times of different days would not compare.
+    The store keeps the times of all of them together: those of different days would not compare.
     """
     trees, batch, key = _asked(runner)
     if not trees:
         return {}, []
-    records = runner.store.get_records(key, key)
+    data, records = runner.downstream, runner.store.get_records(key, key)
     if records is None:
-        seconds, data, records = _timed(runner, trees, batch), runner.downstream, list[Record]()
-        for name, tree in trees.items():
-            runner.meter.stage(f"counting what {runner.called(tree)} costs")
-            cost = dataclasses.replace(counted(tree, data.classes, batch), step_seconds=seconds[name])
-            value = seconds[name]
-            records.append(
-                Record(digest(tree), "costs", data.name, data.training_digest, "train", name, value, batch, value, value, to_plain(cost))
-            )
-        runner.store.put_records(key, key, records, stamp(str(runner.device)))
-    return {record.name: from_plain(Cost, record.detail) for record in records}, [runner.store.stamp(key, key)]
+        records = [
+            Record(digest(trees[name]), "costs", data.name, data.training_digest, "train", name, value, batch, value, value)
+            for name, value in _timed(runner, trees, batch).items()
+        ]
+        runner.store.put_records(key, key, records, stamp(str(runner.device)) | {"processor": processor(str(runner.device))})
+    seconds, costs = {record.name: record.value for record in records}, dict[str, Cost]()
+    for name, tree in trees.items():
+        runner.meter.stage(f"counting what {runner.called(tree)} costs")
+        costs[name] = dataclasses.replace(cost_of(tree, data.classes, batch), step_seconds=seconds[name])
+    return costs, [runner.store.stamp(key, key)]
 
 
 def looks_for_costs(runner: Runner) -> int:
-    """How many clouds are looked at to tell costs that the store has not."""
+    """How many clouds are looked at to tell times that the store has not."""
     trees, batch, key = _asked(runner)
     return 0 if not trees or runner.store.get_records(key, key) is not None else _ROUNDS * _LOOKS * batch * len(trees)
 
 
 def _asked(runner: Runner) -> tuple[dict[str, Tune], int, str]:
-    """The trees of the first seed by method, the clouds of a step, and the name of their costs in the store."""
+    """The trees of the first seed by method, the clouds of a step, and the name of their times on this machine in the store."""
     job, found = runner.job, dict[str, Tune]()
     for (seed, variant), tree in runner.trees().items() if job.story.costs else ():
         if seed == job.seeds[0] and isinstance(tree, Tune) and isinstance(tree.start, Start):
             found[variant.method] = tree
     batch = min(job.fit.batch, len(runner.downstream.train))
     names = {name: digest(tree) for name, tree in found.items()}
-    return found, batch, digest_of(["costs", VERSION, names, batch, str(runner.device), torch.get_num_threads()])
+    device = str(runner.device)
+    return found, batch, digest_of(["costs", VERSION, names, batch, stamp(device), processor(device)])
 
 
-def counted(tree: Tune, classes: tuple[str, ...], batch: int) -> Cost:
+def cost_of(tree: Tune, classes: tuple[str, ...], batch: int) -> Cost:
     """All but the time. What reads values while it runs is not counted, as there are none: it is None."""
     assert isinstance(tree.tuning, Tuning)
     assert isinstance(tree.fit, Fit)
