@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import cells
 import pytest
@@ -230,7 +226,11 @@ PENALTIES = [Ewc(2.0), L2Sp(2.0), Lwf(2.0)]
 TASK = Split(CLOUDS.numpy(), LABELS.numpy(), ("a", "b", "c"))
 
 
-@pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in EVERY if cell.kind == "classes"])
+def _first(cell: Cell) -> list[pytest.MarkDecorator]:
+    return _fewer(cell) if cell.tuning in TUNINGS_HERE else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_first(cell)) for cell in EVERY if cell.kind == "classes"])
 def test_every_penalty_goes_with_it(cell):
     """From a trained head, as LP-FT has it: nothing at the start, then more, and its gradient is that of what is declared."""
     backbone = cells.KINDS[cell.family]["classes"].spec
@@ -318,26 +318,6 @@ def test_any_batch_and_precision_and_no_values_at_all(cell):
     double = logits(copy.deepcopy(model).double(), DOUBLE)
     torch.testing.assert_close(double.float(), together, rtol=1e-4, atol=1e-5)
     assert answer(model.to("meta"), CLOUDS.to("meta"), LABELS.to("meta")).shape == together.shape
-
-
-def one_graph(backend: str, *names: str) -> None:
-    """See the program; it ends with the name of the cell that failed."""
-    words = [sys.executable, str(Path(__file__).with_name("one_graph.py")), backend, *names]
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == len(names)
-
-
-def test_it_is_one_graph():
-    """Those that keep something between two calls; the slow test has more."""
-    one_graph("eager", *(f"{tuning}-point-mae-classes" for tuning in ("dapt:rank=4", "prefix:length=3,hidden=5")))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_it_is_one_graph_forward_and_back():
-    """One cell in a dozen: each compiles for seconds."""
-    one_graph("aot_eager", *map(str, EVERY[::12]))
 
 
 def test_two_in_turn():
