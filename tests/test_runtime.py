@@ -100,6 +100,11 @@ def test_a_gpu_is_called_by_its_own_name_and_not_by_the_processors(monkeypatch):
     assert runtime.processor("cuda:1") == "GPU 1"
 
 
+def test_numbers_are_told_without_what_draws_them():
+    check = "import sys, wisetune.report.write; sys.exit(', '.join({'torch', 'matplotlib'} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
 def test_stamps_together_name_every_value_once():
     stamps = [{"device": "cuda", "threads": 2}, {}, {"device": "cpu", "threads": 2, "torch": "2.1"}, {"device": "cuda"}]
     assert runtime.together(stamps) == {"device": "cuda, cpu", "threads": 2, "torch": "2.1"}

@@ -16,7 +16,6 @@ from wisetune.report import words
 from wisetune.report.board import Board, alpha_words
 from wisetune.report.costs import MACS, costs_mean
 from wisetune.report.looks import looks_of, thin
-from wisetune.report.plots import curve_svgs, tradeoff_svgs
 from wisetune.report.protocol import facts_of, sets_of
 from wisetune.report.tables import Table, all_tables, chosen_in_order, clean_counted, shown_sweep
 from wisetune.report.verdict import named, notes, summary, two_splits
@@ -25,6 +24,8 @@ from wisetune.results import OVER_SEEDS, Chosen, Results, Variant
 
 def page(results: Results) -> str:
     """The page as text."""
+    from wisetune.report.plots import curve_svgs, tradeoff_svgs  # matplotlib comes when something is drawn
+
     board = Board(results)
     tables = {table.name: table for table in all_tables(results)}
     study, looks = results.study, looks_of(board)

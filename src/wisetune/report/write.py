@@ -11,7 +11,6 @@ from wisetune.files import clean, write_bytes
 from wisetune.files.atomic import discard
 from wisetune.report.board import Board
 from wisetune.report.page import page, tables_json
-from wisetune.report.plots import tradeoff_png
 from wisetune.report.tables import Table, all_tables
 from wisetune.results import Results
 
@@ -26,6 +25,8 @@ def write_report(results: Results, out: Path) -> list[Path]:
     Raises:
         StorageError: a file could not be written; files of an earlier report are then still whole.
     """
+    from wisetune.report.plots import tradeoff_png
+
     tables = all_tables(results)
     files: dict[str, bytes] = {"report.html": page(results).encode()}
     files["results.json"] = (json.dumps(results.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n").encode()
