@@ -29,7 +29,24 @@ def test_as_json_with_options():
     assert "blocks recomputed" in wisetune(*words[:-1], "--recompute").out
 
 
-def test_part_segmentation():
+@pytest.fixture
+def once(monkeypatch):
+    """Of all that are asked for the first is counted, and stands for the others."""
+    from wisetune.build import memory
+
+    count, found = memory.memory_of, []
+
+    def first(*given, **options):
+        found.append(found[0] if found else count(*given, **options))
+        return found[0]
+
+    monkeypatch.setattr(memory, "memory_of", first)
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_part_segmentation(every, request):
+    if not every:
+        request.getfixturevalue("once")
     done = wisetune("memory", "all", "--backbone", "point-mae-shapenetpart", "--batch", 2)
     assert (done.code, done.error) == (0, "")
     about, _, _, *rows = done.out.splitlines()
@@ -37,6 +54,7 @@ def test_part_segmentation():
     assert {"full", "idpt-parts", "linear"} <= {row.split()[0] for row in rows}
 
 
+@pytest.mark.usefixtures("once")
 def test_what_a_backbone_refuses_is_told_below_the_table(monkeypatch):
     from wisetune.build import memory
     from wisetune.tune.linear import Linear
