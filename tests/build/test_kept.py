@@ -29,6 +29,7 @@ from wisetune.stories.stories import STORIES
 from wisetune.stories.wise_ft_lp import WiseFtLp
 from wisetune.tune.full import Full
 from wisetune.tune.linear import Linear
+from wisetune.tune.tuned import graft
 from wisetune.tune.tunings import TUNINGS
 from wisetune.weights.wise import Wise
 
@@ -179,8 +180,7 @@ def test_grafts_are_held_near_the_values_that_they_begin_with(tmp_path, name, ke
         builder, recipe = pico.builder(tmp_path), held(plain, dataclasses.replace(keep, weight=weight))
         model = builder.model(recipe)
         first = Model(pico.backbone(), torch.nn.Identity())
-        with module.drawing(recipe.seed, "graft"):
-            recipe.tuning.graft_into(first)
+        graft(recipe.tuning, first, recipe.seed)
         began = dict(first.backbone.named_parameters())
         grafts = {key: value for key, value in model.backbone.named_parameters() if f".{name}" in key}
         ends[weight] = float(torch.stack([(value - began[key]).detach().square().sum() for key, value in grafts.items()]).sum())
