@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError
-from wisetune.spec import Spec, apart, canonical, digest_of, option
+from wisetune.spec import Spec, apart, canonical, digest_of, option, options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,30 @@ class Bounded(Spec):
     sizes: tuple[int, ...] = option((1, 2), least=1, most=1 << 20)
     shares: tuple[float, ...] | None = option(None, least=0, most=1)
     free: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Several(Spec):
+    parts: tuple[Literal["a", "b"], ...] = ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("parts=", "is empty; it takes at least one of a, b, each once."),
+        ("parts=a+a", "is a+a; it takes at least one of a, b, each once."),
+        ("parts=b+a+b", "is b+a+b; it takes at least one of a, b, each once."),
+        ("parts=a+c", "is 'c'; it can be a, b."),
+    ],
+)
+def test_of_several_words_there_is_at_least_one_and_none_twice(text, says):
+    with pytest.raises(UsageError, match=re.escape(f"option 'parts' of 'test_spec:Several' {says}")):
+        Several.from_options(text)
+    words = tuple(word for word in text.removeprefix("parts=").split("+") if word)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        Several(words)
+    assert Several.from_options("parts=b+a") == Several(("b", "a"))
+    assert options_of(Several)[0].takes == "at least one, and joined by + each once, of a, b"
 
 
 @dataclasses.dataclass(frozen=True)

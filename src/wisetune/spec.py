@@ -95,10 +95,13 @@ class Spec:
     def __post_init__(self) -> None:
         """Check words where the field lists them (``Literal``), numbers where it bounds them (``option``), and that a tuple is one.
 
+        A tuple of words says which of them: at least one, each once.
+
         A subclass with checks of its own calls this first.
 
         Raises:
-            UsageError: a word that the field does not list, a number out of its bounds, something else where a tuple is declared.
+            UsageError: a word that the field does not list, none of several or one twice, a number out of its bounds, something else where a
+                tuple is declared.
         """
         hints = _hints(type(self))
         for field in dataclasses.fields(self):
@@ -113,6 +116,8 @@ class Spec:
                 raise UsageError(_not_a_word(value, hint, where))
             if several and not isinstance(value, tuple):
                 raise UsageError(f"{where} is {value!r}; it must be a tuple, such as (1, 2) or (1,).")
+            if several and _of_words(hint):
+                _check_words(value, typing.get_args(hint)[0], where)
             if bounds is None:
                 continue
             whole = float not in (typing.get_args(hint) if several else kinds)
@@ -298,7 +303,8 @@ def _in_words(hint: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(map(str, arguments))
     if origin is tuple:
-        return f"several joined by +, each {_in_words(arguments[0])}"
+        which = "at least one, and joined by + each once, of" if _of_words(hint) else "several joined by +, each"
+        return f"{which} {_in_words(arguments[0])}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
@@ -380,6 +386,20 @@ def _partition(item: str) -> tuple[str, str, str]:
 
 def _not_a_word(value: object, hint: Any, where: str) -> str:
     return f"{where} is '{value}'; it can be {', '.join(map(str, typing.get_args(hint)))}."
+
+
+def _of_words(hint: Any) -> bool:
+    """Whether a field takes some of several words."""
+    return typing.get_origin(hint) is tuple and typing.get_origin(typing.get_args(hint)[0]) is typing.Literal
+
+
+def _check_words(value: tuple[object, ...], hint: Any, where: str) -> None:
+    for word in value:
+        if word not in typing.get_args(hint):
+            raise UsageError(_not_a_word(word, hint, where))
+    if not value or len(set(value)) < len(value):
+        known = ", ".join(map(str, typing.get_args(hint)))
+        raise UsageError(f"{where} is {spell(value) or 'empty'}; it takes at least one of {known}, each once.")
 
 
 def _read(text: str, hint: Any, where: str) -> Any:

@@ -189,3 +189,9 @@ def test_what_trains_is_said_in_one_place(text):
         last += [f"pos_embed.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias")]
         last += [f"encoder.first_conv.{part}" for part in ("0.weight", "0.bias", "1.weight", "1.bias", "3.weight", "3.bias")]
     assert list(trained)[-len(last) :] == [f"backbone.{name}" for name in last], "the order in which they are summed and stored"
+
+
+@pytest.mark.parametrize("text", ["lora:at=", "lora:at=q+q", "adapter:after=", "adapter:after=mlp+mlp"])
+def test_a_tuning_that_would_graft_nothing_or_one_thing_twice_is_refused(text):
+    with pytest.raises(UsageError, match=r"it takes at least one of .*, each once"):
+        TUNINGS.parse(text)
