@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+import pico
 import restated
 from restated import bottleneck, line, normed
 from wisetune.errors import UsageError
+from wisetune.nets.heads import LinearHead
+from wisetune.recipe import Start, Tune
 from wisetune.tune.pointlora import PointLoRA
 
 
@@ -70,7 +77,10 @@ def in_training(reading):
     model = restated.tuned(tuning)
     tuning.freeze(model)
     selection = model.backbone.blocks.pointlora.train()
-    F.cross_entropy(model(restated.clouds()), torch.tensor([0, 2])).backward()
+    loss = F.cross_entropy(model(restated.clouds()), torch.tensor([0, 2]))
+    term = tuning.term(model)
+    assert (term is None) == (reading == "as_intended")
+    (loss if term is None else loss + term).backward()
     return model, {name: value.grad.clone() for name, value in selection.named_parameters() if name.startswith(("inner", "outer"))}
 
 
@@ -87,7 +97,58 @@ def test_as_published_scores_learn_by_their_entropy_alone():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
     model.eval().zero_grad()
     model(restated.clouds()).sum().backward()
-    assert maps.outer.weight.grad is None, "it is a part of the loss of training alone"
+    assert maps.outer.weight.grad is None
+    assert PUBLISHED.term(model) is None, "it is a part of the loss of training alone"
+
+
+PUBLISHED = PointLoRA(rank=4, hidden=3, selected=(5, 2), reading="as_published", penalty=0.3)
+
+
+def test_the_penalty_counts_as_whoever_trains_weighs_it():
+    model = restated.tuned(PUBLISHED)
+    chosen = PUBLISHED.parameters(model)
+    selection = model.backbone.blocks.pointlora.train()
+    model(restated.clouds()).sum().backward()
+    assert selection.outer.weight.grad is None, "a loss without the term has nothing of it"
+    one = PUBLISHED.term(model)
+    assert PUBLISHED.term(model) is None, "each forward pass has it once"
+    found = []
+    for weight in (1.0, 0.25):
+        model.zero_grad()
+        model(restated.clouds())
+        term = PUBLISHED.term(model)
+        torch.testing.assert_close(term, one)
+        (weight * term).backward()
+        found.append(selection.outer.weight.grad.clone())
+    assert found[0].any()
+    torch.testing.assert_close(found[1], 0.25 * found[0])
+    assert chosen["backbone.blocks.pointlora.outer.weight"] is selection.outer.weight
+
+
+def test_a_model_that_owes_a_penalty_is_copied():
+    model = restated.tuned(PUBLISHED)
+    PUBLISHED.parameters(model)
+    model.backbone.blocks.pointlora.train()
+    model(restated.clouds())
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert PUBLISHED.term(copied) is None
+    assert PUBLISHED.term(model) is not None
+
+
+@pytest.mark.parametrize("spec", [pico.TOKEN_SPEC, pico.PYRAMID], ids=["plain", "pyramid"])
+def test_a_training_adds_it_to_its_loss_and_logs_it(tmp_path, spec):
+    data, logs = pico.data(), []
+    for penalty in (0.004, 40.0):
+        builder = pico.builder(tmp_path / str(penalty), spec=spec)
+        tuning = PointLoRA(rank=4, reading="as_published", penalty=penalty)
+        fit = dataclasses.replace(pico.FIT, epochs=2, lr=1e-9)
+        recipe = Tune(Start(spec, "random:0"), tuning, LinearHead(), data.training_digest, fit)
+        builder.model(recipe)
+        logs.append(builder.log(recipe))
+    for small, large in zip(*logs, strict=True):
+        assert large["tuning_term"] == pytest.approx(1e4 * small["tuning_term"], rel=1e-4)
+        assert large["tuning_term"] < 0, "a negated entropy"
+        assert large["loss"] - small["loss"] == pytest.approx(large["tuning_term"] - small["tuning_term"], rel=1e-4)
 
 
 def test_as_intended_scores_learn_how_much_a_chosen_token_counts(monkeypatch):

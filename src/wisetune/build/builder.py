@@ -223,6 +223,7 @@ class Builder:
             decaying=recipe.tuning.decaying(model),
             bank=self.bank,
             term=term,
+            own=recipe.tuning.term,
             resume=Resume(self.store, name),
             progress=progress,
         )

@@ -153,6 +153,7 @@ def _steps(runner: Runner, tree: Tune, batch: int) -> list[float]:
         in_training=tree.tuning.in_training(model),
         first=resting(tree.tuning, model),
         bank=FeatureBank(runner.device),
+        own=tree.tuning.term,
         progress=lambda *_: ends.append(time.perf_counter()),
     )
     return [after - before for before, after in itertools.pairwise(ends)]

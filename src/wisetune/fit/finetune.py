@@ -28,6 +28,8 @@ from wisetune.spec import option, spell
 Select = Literal["last", "best", "best-on-test"]
 Term = Callable[[Model, Groups, torch.Tensor], torch.Tensor]
 """What a training step adds to its loss, a penalty for example: of the model that trains, the patches of the step's clouds, and its logits of them."""
+OwnTerm = Callable[[Model], torch.Tensor | None]
+"""The same of a tuning's own: of the model that has just looked at the clouds of the step, and says None where it adds nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,7 @@ def tune(
     decaying: Collection[str] | None = None,
     bank: FeatureBank,
     term: Term | None = None,
+    own: OwnTerm | None = None,
     resume: Resume | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
@@ -170,7 +173,7 @@ def tune(
     next block is computed once, where it fits into memory (``entered``): on a CPU the steps are the same bits.
     ``decaying`` names the parameters that have weight decay (see ``decay_groups``).
     ``term`` is added to the loss of every step; the log has its mean over an epoch's clouds as ``penalty``. Features are then not kept: a term sees
-    patches.
+    patches. So is what ``own`` says of the step, whose mean is ``tuning_term`` in the log.
 
     Raises:
         UsageError: ``select=best`` without a validation split, a ``pool`` below the backbone's points, a ``group`` that no parameter is of, or a
@@ -195,7 +198,7 @@ def tune(
     set_recompute(model, fit.recompute)
     if in_training is None:
         in_training = [model] if frozen_key is None else [model.head]
-    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device, term, first)
+    task = _Tuned(model, in_training, fit, clouds, seed, frozen_key, bank, device, term, own, first)
     keeper = _Best(model, "test_accuracy" if fit.select == "best-on-test" else "val_accuracy") if fit.select != "last" else None
     training = Training(
         modules=nn.ModuleDict({"model": model, **({"best": keeper} if keeper else {})}),
@@ -204,7 +207,7 @@ def tune(
         groups=_groups(parameters, fit, decaying),
         name_of=task.words,
         before_epoch=task.to_training_mode,
-        after_epoch=lambda _: task.penalty() | ({} if keeper is None or val is None else keeper.offer(task.accuracy(val))),
+        after_epoch=lambda _: task.means() | ({} if keeper is None or val is None else keeper.offer(task.accuracy(val))),
     )
     log = train(training, fit.schedule, seed, resume, progress)
     if keeper is not None:
@@ -293,10 +296,11 @@ class _Tuned:
         bank: FeatureBank,
         device: torch.device,
         term: Term | None,
+        own: OwnTerm | None,
         first: int,
     ) -> None:
-        self.in_training, self.term, self.first = in_training, term, first
-        self.penalties = list[tuple[torch.Tensor, int]]()
+        self.in_training, self.term, self.own, self.first = in_training, term, own, first
+        self.added: dict[str, list[tuple[torch.Tensor, int]]] = {}
         self.model, self.fit, self.seed, self.frozen_key, self.bank, self.device = model, fit, seed, frozen_key, bank, device
         self.names = clouds.names
         self.labels = torch.from_numpy(clouds.labels).to(device)
@@ -318,7 +322,7 @@ class _Tuned:
         return f"{first_of([self.names[row] for row in rows])}; {inputs}"
 
     def to_training_mode(self) -> None:
-        self.penalties.clear()
+        self.added.clear()
         self.model.eval()
         for module in self.in_training:
             module.train()
@@ -333,16 +337,22 @@ class _Tuned:
             features = self.model.encode(groups) if self.entered is None else self.model.encode(groups, self.entered.of(index, self.device))
         logits = self.model.head(features)
         loss = self._cost(logits, target)
-        if self.term is None:
-            return loss
-        penalty = self.term(self.model, groups, logits)
-        self.penalties.append((penalty.detach(), len(rows)))
-        return loss + penalty
+        terms = {
+            "tuning_term": None if self.own is None else self.own(self.model),
+            "penalty": None if self.term is None else self.term(self.model, groups, logits),
+        }
+        for name, value in terms.items():
+            if value is not None:
+                self.added.setdefault(name, []).append((value.detach(), len(rows)))
+                loss = loss + value
+        return loss
 
-    def penalty(self) -> dict[str, float]:
-        """For the log: the mean of the term over the clouds of the epoch."""
-        count = sum(clouds for _, clouds in self.penalties)
-        return {"penalty": sum(value.item() * clouds for value, clouds in self.penalties) / count} if count else {}
+    def means(self) -> dict[str, float]:
+        """For the log: the mean of each term over the clouds of the epoch."""
+        return {
+            name: sum(value.item() * clouds for value, clouds in values) / sum(clouds for _, clouds in values)
+            for name, values in self.added.items()
+        }
 
     def _cost(self, logits: Float[torch.Tensor, "b c"], target: Int64[torch.Tensor, " b"]) -> Float[torch.Tensor, ""]:
         if self.fit.smoothing_over == "others":

@@ -41,6 +41,16 @@ class Selection(Placed):
         self.qkv, self.proj = small(width, hidden, 3 * width), small(width, hidden)
         self.inner, self.outer = Linear(width, max(1, width // 2)), Linear(max(1, width // 2), 1)
         self.scales, self.penalty = scales, penalty
+        self._owed: torch.Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a step owes: no copy of a model can hold what a gradient flows through."""
+        return {**self.__dict__, "_owed": None}
+
+    def owed(self) -> torch.Tensor | None:
+        """The penalty of the last forward pass in training, once."""
+        owed, self._owed = self._owed, None
+        return owed
 
     def score(self, tokens: Float[torch.Tensor, "b g d"]) -> Float[torch.Tensor, "b g"]:
         """Between 0 and 1, of each token."""
@@ -62,8 +72,8 @@ class Selection(Placed):
             chosen.append((tokens, position, centres))
             scores.append(score)
         tokens, position, centres = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))
-        if self.penalty is not None and self.training and _recorded():
-            tokens = _Beside.apply(tokens, self.penalty * _negative_entropy(scores))
+        if self.penalty is not None and self.training and torch.is_grad_enabled():
+            self._owed = self.penalty * _negative_entropy(scores)
         return Cut(tokens, position, centres)
 
 
@@ -71,24 +81,6 @@ def _negative_entropy(scores: list[Float[torch.Tensor, "b _"]]) -> Float[torch.T
     """Of scores as probabilities, the mean over each scale."""
     each = [(p * (p + _LEAST).log() + (1 - p) * (1 - p + _LEAST).log()).mean() for p in scores]
     return torch.stack([_WEIGHT**scale * value for scale, value in enumerate(each)]).sum()
-
-
-def _recorded() -> bool:
-    """Whether there is a loss to add to, and nobody transforms what happens."""
-    return torch.is_grad_enabled() and (torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active())
-
-
-class _Beside(torch.autograd.Function):
-    """Tokens as they are; whatever loss is made of them, the penalty is added to it."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override]
-        ctx.like = penalty.shape
-        return tokens.view_as(tokens)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # pyrefly: ignore[bad-override]
-        return grad, grad.new_ones(ctx.like)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +92,7 @@ class PointLoRA(Placing):
     more shared maps are added, of patches and of prompts. The map of positions and the first half of the tokenizer train too; maxima that a head
     sees are over patches and prompts.
 
-    A choice has no gradient. As published the scores learn by a penalty alone, which is added to the loss in training: their negated entropy, which
+    A choice has no gradient. As published the scores learn by a penalty alone, which a step adds to its loss (``term``): their negated entropy, which
     draws each to one half, whatever the task is. As intended a chosen token passes the gradient of how much it counts to its score; its value stays.
     As published too, patches that are the backbone's own are made once more, so that in training the tokenizer's statistics drift more than once.
 
@@ -175,6 +167,14 @@ class PointLoRA(Placing):
             read = self.put(model, last, Read(count, backbone.leads))
             backbone.get_submodule(last).register_forward_hook(read.lowered)
             backbone.readout = with_extra_peaks(backbone.readout)
+
+    def term(self, model: Headed) -> torch.Tensor | None:
+        """As published the penalty of all levels' scores. A training loop of one's own adds it to its loss after each forward pass."""
+        if self.reading == "as_intended":
+            return None
+        owed = [self.mine(model, stage.blocks, Selection).owed() for stage in model.backbone.anatomy.stages]
+        found = [penalty for penalty in owed if penalty is not None]
+        return torch.stack(found).sum() if found else None
 
     def _scale(self, model: Headed, number: int, scale: int) -> tuple[int | None, int]:
         """Of one scale of one stage: which of its further cuts it is, none for the stage's own patches; and how many prompts are selected there."""

@@ -250,6 +250,13 @@ class Tuning(Spec):
         del backbone
         return 0
 
+    def term(self, model: Headed) -> Tensor | None:
+        """What a training step adds to the loss of the task, of the forward pass in training mode that has just been; by itself nothing.
+
+        It is called once after each such pass. With its weight in it already; the log has its mean over an epoch's clouds.
+        """
+        del model
+
     def decaying(self, model: Headed) -> set[str]:
         """Names of the parameters that have weight decay, of those that train; by itself the released codes' rule says it (``decays``)."""
         return {name for name, value in model.named_parameters() if decays(name, value)}
