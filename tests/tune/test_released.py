@@ -161,6 +161,16 @@ def test_weights_of_a_tuned_model_are_no_backbone(tmp_path):
         resolve(path, tiny(None).backbone.spec)
 
 
+def test_what_nobody_here_knows_in_a_files_blocks_is_not_left_out_in_silence():
+    """Whatever it is called and however few its values are; beside the blocks codes leave things of their own."""
+    plain, model = tiny(None).state_dict(), tiny(None)
+    load_official(model, {**plain, "logit_scale": torch.ones(3)})
+    with pytest.raises(
+        WeightsError, match=r"2 of its tensors are in blocks, and have no place in .*: blocks\.blocks\.0\.gain, blocks\.blocks\.1\.gain"
+    ):
+        load_official(model, {**plain, "blocks.blocks.0.gain": torch.ones(1), "blocks.blocks.1.gain": torch.ones(1)})
+
+
 @pytest.mark.parametrize("tuning", ["lora:rank=4", "adapter:rank=4", "ssf", "vpt:deep=false", "ppt:rank=4", "pointgst:rank=4"])
 def test_what_has_no_map_of_names_gives_no_official_state(tuning):
     """Whether there is released code (of PPT and PointGST there is) or not."""

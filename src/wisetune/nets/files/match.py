@@ -20,9 +20,12 @@ from wisetune.nets.headed import Headed
 from wisetune.nets.segmenter import Segmenter
 
 _SPARE = 0.01
-"""The share of a file's backbone that may have no place: codes leave something of their own beside a model's tensors."""
+"""The share of a file's backbone that may have no place: codes leave something of their own beside a model's tensors, not in its blocks."""
 _TUNED = ("adapter", "dgcnn_cls", "lora_", "prompt", "tfts_")
-"""What stands in the names of what tunings put into a model; without it the rest of their files is not the function that was trained."""
+"""Words of the field for what a tuning puts into a model, for a message that says so: without it the rest of a file is not what was trained.
+
+A file without these words is refused as well where any tensor of its blocks has no place.
+"""
 
 
 class Tuned:
@@ -83,6 +86,8 @@ class Match:
         self.loaded: dict[str, str] = {}
         self.ignored: list[str] = []
         self.homeless: list[str] = []
+        self.inside: list[str] = []
+        """Of these what stands in blocks."""
         self.mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
         self.mistyped: list[tuple[str, str, str]] = []
         self.head_prefixes = model.head_prefixes if isinstance(model, Headed) else (self.backbone.head_name + ".",)
@@ -97,6 +102,8 @@ class Match:
             own = target is None or target.startswith((*self.head_prefixes, *self.backbone.spare))
             if not (own or (self.kin is not None and target is not None and self.kin.leaves(target))):
                 self.homeless.append(key)
+                if target.startswith(tuple(f"{stage.blocks}." for stage in self.backbone.anatomy.stages)):
+                    self.inside.append(key)
             return
         if target in self.loaded and key in self.grafts and (other := self.loaded[target]) in self.grafts:
             first, last = sorted((other, key), key=lambda name: self.grafts[name][1])
@@ -228,6 +235,8 @@ class Match:
         kept = sum(self.targets[name].numel() for name in self.loaded if not name.startswith(self.head_prefixes))
         if lost > max(_SPARE, 1 - min_coverage) * (lost + kept):
             return f"{len(self.homeless)} of its tensors have no place in {self.backbone.spec}: {by_part(self.homeless)}"
+        if self.inside:
+            return f"{len(self.inside)} of its tensors are in blocks, and have no place in {self.backbone.spec}: {first_of(self.inside)}"
         return self._half_norm()
 
     def _other_readout(self) -> str:
