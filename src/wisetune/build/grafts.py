@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from wisetune.errors import UsageError
 from wisetune.nets.backbone import BackboneSpec, Grafted, build_empty
-from wisetune.nets.grafts import scale
+from wisetune.nets.grafts import has_shares
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.recipe import Mix, Recipe, Start, Tune, describe, walk
@@ -137,7 +137,7 @@ def _check_head(node: Tune) -> None:
 
 def _mixes(*parts: tuple[Grafted, ...]) -> bool:
     """Whether each has the last one's grafts, or its first ones and lacks only such as count by a share."""
-    return all(parts[-1][: len(part)] == part and scale(parts[-1][len(part) :]) for part in parts)
+    return all(parts[-1][: len(part)] == part and has_shares(parts[-1][len(part) :]) for part in parts)
 
 
 @functools.cache

@@ -72,7 +72,7 @@ class Asked:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Compared(Asked):
+class AskedOfCompare(Asked):
     """What compare is asked: the same, with defaults of its own."""
 
     from_: From = Request.start

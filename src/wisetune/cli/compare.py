@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from wisetune.cli.asked import Compared
+from wisetune.cli.asked import AskedOfCompare
 from wisetune.cli.kinds import Tunings
 from wisetune.cli.machine import HERE, Working
 from wisetune.cli.run import carry_out
 from wisetune.errors import naming
 
 
-def compare(*, tunings: Tunings = ("all",), asked: Compared, machine: Working = HERE) -> int:
+def compare(*, tunings: Tunings = ("all",), asked: AskedOfCompare, machine: Working = HERE) -> int:
     """Ways to tune, beside full fine-tuning and linear probing: on your data, at the same budget, with the same seeds.
 
     Each trains on the same clouds with the same options and epochs; differences to full fine-tuning are paired by seed and by cloud. What each costs

@@ -25,7 +25,7 @@ def unexplained(backbone: Backbone) -> tuple[str, ...]:
     return tuple(name for name in parts(backbone) if name not in known)
 
 
-def scale(grafts: tuple[Grafted, ...]) -> bool:
+def has_shares(grafts: tuple[Grafted, ...]) -> bool:
     """Whether each of these counts by a share, so that a backbone without them is one in which they count for nothing."""
     return all(not graft.names or any(name.endswith(SHARE) for name in graft.names) for graft in grafts)
 

@@ -16,7 +16,7 @@ from wisetune.nets.headed import Headed
 from wisetune.nets.transformer import Around, Cut
 from wisetune.spec import option
 from wisetune.tune._bottleneck import Bottleneck
-from wisetune.tune._tokens import Seen
+from wisetune.tune._tokens import AttentionShare
 from wisetune.tune.graft import Grafting
 
 
@@ -70,7 +70,7 @@ def _beside(around: Around, prompts: Cut) -> Around:
     return around._replace(position=torch.cat([position, prompts.position], dim=1), near=near)
 
 
-class Read(Seen):
+class Read(AttentionShare):
     """At the last norm: how much of prompts a readout sees that takes their mean, or their maximum with the patches'."""
 
     def __init__(self, count: int, leads: int) -> None:
@@ -135,6 +135,6 @@ class Placing(Grafting):
         self.put(model, stage.blocks, prompts)
         backbone.get_submodule(stage.blocks).register_forward_pre_hook(prompts.enter)
         for site in stage.sites:
-            seen = self.put(model, site.attend, Seen(count))
+            seen = self.put(model, site.attend, AttentionShare(count))
             backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
             backbone.get_submodule(site.block).register_forward_pre_hook(prompts.adapt)

@@ -14,7 +14,7 @@ from wisetune.tune.graft import Graft
 _MADE = "prefix"
 
 
-class Seen(Graft):
+class AttentionShare(Graft):
     """At an attention: how much the last ``count`` keys weigh, which are a tuning's. At share 0 they are not there."""
 
     alone: ClassVar[str] = "brings tokens or keys of its own"
@@ -37,7 +37,7 @@ class Seen(Graft):
         return q, k, v, bias
 
 
-class Shown(Graft):
+class ReadoutShare(Graft):
     """At the last norm: how much of a tuning's own tokens a readout sees. Part segmentation norms tokens of earlier blocks too, with fewer of these."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Shown(Graft):
         return torch.cat([output[:, : self.first], output[:, self.first :] * self.share], dim=1)
 
 
-class Brought(Seen):
+class PrefixKV(AttentionShare):
     """Keys and values of their own, beside those of the tokens (Li & Liang 2021)."""
 
     def brought(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,7 +76,7 @@ class Brought(Seen):
         return super().before(_module, more) or more
 
 
-class Keys(Brought):
+class DirectPrefix(PrefixKV):
     """As parameters."""
 
     def __init__(self, count: int, width: int) -> None:
@@ -90,8 +90,8 @@ class Keys(Brought):
         return self.keys, self.values
 
 
-class MadeKeys(Brought):
-    """As a map of what those of all blocks are made of, which ``Making`` makes before them."""
+class ReparamPrefix(PrefixKV):
+    """As a map of what those of all blocks are made of, which ``PrefixMap`` makes before them."""
 
     def __init__(self, count: int, width: int, hidden: int) -> None:
         super().__init__(count)
@@ -115,18 +115,18 @@ class MadeKeys(Brought):
         return keys, values
 
 
-class Making(nn.Module):
+class PrefixMap(nn.Module):
     """What keys and values of several blocks are made of: a table of rows through a narrow map and a tanh."""
 
     def __init__(self, count: int, width: int, hidden: int, blocks: int) -> None:
         super().__init__()
         self.rows, self.down = nn.Parameter(torch.randn(count, width)), Linear(width, hidden)
-        self.keys = nn.ModuleList(MadeKeys(count, width, hidden) for _ in range(blocks))
+        self.keys = nn.ModuleList(ReparamPrefix(count, width, hidden) for _ in range(blocks))
 
-    def __getitem__(self, block: int) -> MadeKeys:
+    def __getitem__(self, block: int) -> ReparamPrefix:
         """Those of one block."""
         keys = self.keys[block]
-        assert isinstance(keys, MadeKeys)
+        assert isinstance(keys, ReparamPrefix)
         return keys
 
     def inside(self) -> torch.Tensor:

@@ -24,7 +24,7 @@ from wisetune.nets.transformer import Block
 from wisetune.nets.uncalled import Uncalled
 from wisetune.spec import option
 from wisetune.tune._affine import Affine, first_heard, recorded, scale_block
-from wisetune.tune._tokens import Seen, Shown, joined
+from wisetune.tune._tokens import AttentionShare, ReadoutShare, joined
 from wisetune.tune.graft import WHOLE, Graft, Grafting
 from wisetune.tune.tuning import Figures, Found, Published
 
@@ -269,13 +269,13 @@ class DAPT(Grafting):
                 backbone.get_submodule(site.mlp).register_forward_hook(mine.adapt)
                 block.register_forward_hook(mine.lengthen)
                 if number:
-                    seen = self.put(model, site.attend, Seen(number))
+                    seen = self.put(model, site.attend, AttentionShare(number))
                     backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
             self._scale(model, stage.tokens, stage.width, "after")
         last = anatomy.norms[-1]
         self._scale(model, last, anatomy.stages[-1].width, "after_norm")
         if self.readout != "tokens":
-            shown = Shown()
+            shown = ReadoutShare()
             backbone.get_submodule(last).get_submodule(self.slot).add_module("shown", shown)
             backbone.get_submodule(anatomy.stages[-1].blocks).register_forward_pre_hook(shown.look)
             backbone.get_submodule(last).register_forward_hook(shown.after)

@@ -18,7 +18,7 @@ from wisetune.nets.readout import EXTRA, with_extra
 from wisetune.nets.uncalled import Uncalled
 from wisetune.spec import option
 from wisetune.tune._edges import EdgeConv, condensed
-from wisetune.tune._tokens import Seen, Shown, joined, placed
+from wisetune.tune._tokens import AttentionShare, ReadoutShare, joined, placed
 from wisetune.tune.graft import WHOLE, Grafting
 from wisetune.tune.tuning import Figures, Published
 
@@ -128,10 +128,10 @@ class IDPT(Grafting):
             )
         prompt = self.put(model, stage.blocks, DynamicPrompt(stage.width, self.neighbours))
         for number, site in enumerate(stage.sites[first:]):
-            seen = self.put(model, site.attend, Seen(1))
+            seen = self.put(model, site.attend, AttentionShare(1))
             backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
             backbone.get_submodule(site.block).register_forward_pre_hook(prompt.stay if number else prompt.enter)
-        shown = self.put(model, backbone.anatomy.norms[-1], Shown())
+        shown = self.put(model, backbone.anatomy.norms[-1], ReadoutShare())
         backbone.get_submodule(stage.blocks).register_forward_pre_hook(shown.look)
         backbone.get_submodule(backbone.anatomy.norms[-1]).register_forward_hook(shown.after)
         backbone.readout = EXTRA if self.readout == "prompt" else with_extra(backbone.readout)

@@ -16,7 +16,7 @@ from wisetune.nets.headed import Headed
 from wisetune.nets.transformer import Around
 from wisetune.nets.uncalled import Uncalled
 from wisetune.tune._edges import condensed
-from wisetune.tune._tokens import Seen, Shown, joined, placed
+from wisetune.tune._tokens import AttentionShare, ReadoutShare, joined, placed
 from wisetune.tune.graft import WHOLE, Grafting
 from wisetune.tune.tuning import Published
 
@@ -119,7 +119,7 @@ class IDPTParts(Grafting):
             for number in dict.fromkeys(stage.read):
                 site = stage.sites[number]
                 prompt = self.put(model, site.block, LevelPrompt(stage.width))
-                seen = self.put(model, site.attend, Seen(1))
+                seen = self.put(model, site.attend, AttentionShare(1))
                 block = backbone.get_submodule(site.block)
                 block.register_forward_pre_hook(prompt.enter)
                 block.register_forward_pre_hook(place.enter)
@@ -128,7 +128,7 @@ class IDPTParts(Grafting):
                 for after in stage.sites[number + 1 : number + 2]:
                     backbone.get_submodule(after.block).register_forward_pre_hook(prompt.clear, prepend=True)
         for norm, stage in zip(reversed(anatomy.norms), reversed(anatomy.stages), strict=False):
-            shown = self.put(model, norm, Shown())
+            shown = self.put(model, norm, ReadoutShare())
             backbone.get_submodule(stage.blocks).register_forward_pre_hook(shown.look)
             backbone.get_submodule(norm).register_forward_hook(shown.after)
         backbone.for_parts = ForParts("extra", "_cls")

@@ -10,7 +10,7 @@ import torch
 
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
-from wisetune.tune._tokens import Keys, MadeKeys, Making
+from wisetune.tune._tokens import DirectPrefix, PrefixMap, ReparamPrefix
 from wisetune.tune.graft import BY_FIGURE, DAPT_TABLE, Grafting
 from wisetune.tune.tuning import Figures, Published
 
@@ -45,11 +45,11 @@ class Prefix(Grafting):
         for stage in backbone.anatomy.stages:
             making = None
             if self.hidden is not None:
-                making = self.put(model, stage.blocks, Making(self.length, stage.width, self.hidden, len(stage.sites)))
+                making = self.put(model, stage.blocks, PrefixMap(self.length, stage.width, self.hidden, len(stage.sites)))
                 backbone.get_submodule(stage.blocks).register_forward_pre_hook(making.enter)
             for number, site in enumerate(stage.sites):
-                keys = making[number] if making else self.put(model, site.attend, Keys(self.length, site.width))
-                if isinstance(keys, MadeKeys):
+                keys = making[number] if making else self.put(model, site.attend, DirectPrefix(self.length, site.width))
+                if isinstance(keys, ReparamPrefix):
                     backbone.get_submodule(site.block).register_forward_pre_hook(keys.enter)
                 backbone.get_submodule(site.attend).register_forward_pre_hook(keys.before)
 
@@ -61,10 +61,10 @@ class Prefix(Grafting):
         direct = dataclasses.replace(self, hidden=None)
         direct.graft_into(plain)
         for stage in plain.backbone.anatomy.stages:
-            making = self.mine(model, stage.blocks, Making)
+            making = self.mine(model, stage.blocks, PrefixMap)
             inside = making.inside()
             for number, site in enumerate(stage.sites):
                 keys, values = making[number].of(inside)
                 made = {"keys": keys.clone(), "values": values.clone(), "share": making[number].share.clone()}
-                direct.mine(plain, site.attend, Keys).load_state_dict(made, assign=True)
+                direct.mine(plain, site.attend, DirectPrefix).load_state_dict(made, assign=True)
         return None

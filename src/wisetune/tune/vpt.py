@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from wisetune.nets.headed import Headed
 from wisetune.spec import option
-from wisetune.tune._tokens import Prompts, Seen
+from wisetune.tune._tokens import AttentionShare, Prompts
 from wisetune.tune.graft import WHOLE, Grafting
 from wisetune.tune.tuning import Figures, Published
 
@@ -62,7 +62,7 @@ class VPT(Grafting):
         """Prompts before each block, or before all."""
         anatomy = model.backbone.anatomy
         for site in anatomy.sites if self.deep else anatomy.stages[0].sites:
-            seen = self.put(model, site.attend, Seen(self.prompts))
+            seen = self.put(model, site.attend, AttentionShare(self.prompts))
             model.backbone.get_submodule(site.attend).register_forward_pre_hook(seen.before)
         if not self.deep:
             stage = anatomy.stages[0]

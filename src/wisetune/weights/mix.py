@@ -16,7 +16,7 @@ from wisetune.errors import DataError, UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.categories import Category
 from wisetune.nets.features import FeatureBank
-from wisetune.nets.grafts import SHARE, scale, told, unexplained
+from wisetune.nets.grafts import SHARE, has_shares, told, unexplained
 from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
@@ -229,7 +229,7 @@ def _stacked(clouds: Clouds) -> Float32[np.ndarray, "n p 3"]:
 
 def _check_grafts(start: Backbone, finetuned: Backbone) -> None:
     mine, theirs = start.grafts, finetuned.grafts
-    fits = theirs[: len(mine)] == mine and scale(theirs[len(mine) :])
+    fits = theirs[: len(mine)] == mine and has_shares(theirs[len(mine) :])
     if not fits or unexplained(start) != unexplained(finetuned):
         raise WeightsError(
             f"the start has {told(start)} grafted into it, and the fine-tuned model {told(finetuned)}: what one of them lacks has no value between "
