@@ -64,7 +64,9 @@ def test_every_parameter_that_trains_has_a_gradient_and_none_other(text, kind):
     chosen = tuning.freeze(model)
     for module in tuning.in_training(model):
         module.train()
-    model(restated.clouds(4).float()).square().sum().backward()
+    loss = model(restated.clouds(4).float()).square().sum()
+    term = tuning.term(model)
+    (loss if term is None else loss + term).backward()
     # BatchNorm takes out of a batch what the map before it adds.
     dead = {name for name in chosen if name.endswith("first_conv.0.bias")} if tuning.reading == "as_published" else set()
     assert {name for name, value in model.named_parameters() if value.grad is not None and value.grad.any()} | dead == set(chosen) | dead

@@ -106,7 +106,7 @@ PUBLISHED = PointLoRA(rank=4, hidden=3, selected=(5, 2), reading="as_published",
 
 def test_the_penalty_counts_as_whoever_trains_weighs_it():
     model = restated.tuned(PUBLISHED)
-    chosen = PUBLISHED.parameters(model)
+    chosen = PUBLISHED.freeze(model)
     selection = model.backbone.blocks.pointlora.train()
     model(restated.clouds()).sum().backward()
     assert selection.outer.weight.grad is None, "a loss without the term has nothing of it"
@@ -127,7 +127,7 @@ def test_the_penalty_counts_as_whoever_trains_weighs_it():
 
 def test_a_model_that_owes_a_penalty_is_copied():
     model = restated.tuned(PUBLISHED)
-    PUBLISHED.parameters(model)
+    PUBLISHED.freeze(model)
     model.backbone.blocks.pointlora.train()
     model(restated.clouds())
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):

@@ -6,16 +6,14 @@ import dataclasses
 import functools
 from typing import ClassVar, Literal
 
-from torch import nn
-
-from wisetune.nets.backbone import BackboneSpec, build_empty, on_meta
+from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.heads import Head
-from wisetune.nets.model import Model
 from wisetune.recipe import NAMES, Mix, Recipe, Start, Tune
 from wisetune.results import Variant, Words
 from wisetune.spec import Spec
 from wisetune.tune.full import FULL
 from wisetune.tune.linear import Linear
+from wisetune.tune.tuned import tuned_model
 from wisetune.tune.tuning import Tuning
 from wisetune.weights.batchnorm import NORMS
 from wisetune.weights.wise import Wise
@@ -101,10 +99,7 @@ def norms_that_train(how: Tuning, backbone: BackboneSpec, head: Head) -> Literal
     """Of a model tuned so the BatchNorms whose statistics move, so that a mix with the start has to measure them again (``trained_norms``)."""
     if not how.moves_features:
         return "none"
-    with on_meta():
-        bare = Model(build_empty(backbone), nn.Identity())
-        how.graft_into(bare)
-        model = Model(bare.backbone, head.build(bare.backbone.feature_width, 2), head)
+    model = tuned_model(build_empty(backbone), how, head, ("a", "b"))
     every = {module for module in model.modules() if isinstance(module, NORMS)}
     moving = every.intersection(module for part in how.in_training(model) for module in part.modules())
     return "none" if not moving else "all" if moving == every else "trained"
