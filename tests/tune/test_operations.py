@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wisetune.measure._ledger import Ledger
+from wisetune.tune import _affine
 from wisetune.tune._affine import Affine
 from wisetune.tune._edges import EdgeConv
 
@@ -68,8 +70,11 @@ def gradients(chain: Chain, x: torch.Tensor) -> list[torch.Tensor]:
     return list(torch.autograd.grad(chain(x).square().sum(), (x, *chain.scales.parameters())))
 
 
+@pytest.mark.parametrize("tokens", [4, 1 << 13])
 @pytest.mark.parametrize("smallest", [1.0, 1e-3, 0.0], ids=["usual", "small", "nothing"])
-def test_scale_and_shift_have_the_gradients_of_one_that_keeps_what_entered(smallest):
+def test_scale_and_shift_have_the_gradients_of_one_that_keeps_what_entered(monkeypatch, smallest, tokens):
+    """Of 15 tokens, a few at a time too."""
+    monkeypatch.setattr(_affine, "_TOKENS", tokens)
     lean, kept = Chain(lean=True).double(), Chain(lean=False).double()
     for chain in (lean, kept):
         with torch.no_grad():
@@ -132,3 +137,17 @@ def test_scale_and_shift_hold_no_activation_of_their_own():
             _out = Chain(lean)(x)
         held[lean] = sum(seen.values())
     assert held[False] - held[True] > 15 * 64 * 4, "16 values a row, but for a few weights"
+
+
+def test_a_step_of_scale_and_shift_makes_no_activation_anew_as_a_whole(monkeypatch):
+    """Nor its product with a gradient: 8 of the widest at a time, of 1,000 tokens."""
+    beside = {}
+    for tokens in (8, 1000):
+        monkeypatch.setattr(_affine, "_TOKENS", tokens)
+        with Ledger() as ledger:
+            chain, x = Chain(lean=True).to("meta"), torch.empty(1000, 4, device="meta", requires_grad=True)
+            out = chain(x).sum()
+            held = ledger.live
+            out.backward()
+            beside[tokens] = ledger.peak - held
+    assert beside[1000] - beside[8] > 0.9 * 1000 * 8 * 4

@@ -19,6 +19,8 @@ Again = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor
 """What a module gives once more, of what entered it, its weight and its bias."""
 _SMALLEST = 0.05
 """A scale by which what entered is found again from what came out. None of the published figures comes near: they begin at 1 and hardly move."""
+_TOKENS = 1 << 13
+"""How many of them a sum over all is worked out of at a time: more than the processor likes, and few beside a batch that fills a GPU."""
 
 
 class Affine(Graft):
@@ -112,9 +114,12 @@ def recorded() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
-def _sums(grad: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = tuple(range(grad.dim() - 1))
-    return (grad * z).sum(dim=rows), grad.sum(dim=rows)
+def _sums(grad: torch.Tensor, made: Callable[..., torch.Tensor], *of: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Over all tokens the sums of ``grad z`` and of ``grad``, where ``z`` is made of these; few tokens at a time, so that no ``z`` is held whole."""
+    grad, *of = (part.reshape(-1, part.shape[-1]) for part in (grad, *of))
+    chunks = zip(*(part.split(_TOKENS) for part in (grad, *of)), strict=True)
+    each = [(some * made(*theirs)).sum(dim=0) for some, *theirs in chunks]
+    return functools.reduce(torch.add, each), grad.sum(dim=0)
 
 
 class _Found(torch.autograd.Function):
@@ -127,7 +132,7 @@ class _Found(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         y, gamma, beta = ctx.saved_tensors
-        to_gamma, to_beta = _sums(grad, y - beta)
+        to_gamma, to_beta = _sums(grad, lambda some: some - beta, y)
         return (grad * gamma if ctx.needs_input_grad[0] else None), to_gamma / gamma, to_beta
 
 
@@ -149,5 +154,5 @@ class _Again(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, gamma, weight, bias = ctx.saved_tensors
-        to_gamma, to_beta = _sums(grad, ctx.again(x, weight, bias))
+        to_gamma, to_beta = _sums(grad, lambda some: ctx.again(some, weight, bias), x)
         return (grad * gamma if ctx.needs_input_grad[0] else None), None, to_gamma, to_beta, None, None, None
