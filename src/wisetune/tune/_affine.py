@@ -114,12 +114,11 @@ def recorded() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
-def _sums(grad: torch.Tensor, made: Callable[..., torch.Tensor], *of: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(grad: torch.Tensor, made: Callable[[torch.Tensor], torch.Tensor], of: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Over all tokens the sums of ``grad z`` and of ``grad``, where ``z`` is made of these; few tokens at a time, so that no ``z`` is held whole."""
-    grad, *of = (part.reshape(-1, part.shape[-1]) for part in (grad, *of))
-    chunks = zip(*(part.split(_TOKENS) for part in (grad, *of)), strict=True)
-    each = [(some * made(*theirs)).sum(dim=0) for some, *theirs in chunks]
-    return functools.reduce(torch.add, each), grad.sum(dim=0)
+    rows, theirs = grad.reshape(-1, grad.shape[-1]), of.reshape(-1, of.shape[-1])
+    each = [(some * made(part)).sum(dim=0) for some, part in zip(rows.split(_TOKENS), theirs.split(_TOKENS), strict=True)]
+    return functools.reduce(torch.add, each), rows.sum(dim=0)
 
 
 class _Found(torch.autograd.Function):
@@ -132,7 +131,7 @@ class _Found(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         y, gamma, beta = ctx.saved_tensors
-        to_gamma, to_beta = _sums(grad, lambda some: some - beta, y)
+        to_gamma, to_beta = _sums(grad, beta.neg().add, y)
         return (grad * gamma if ctx.needs_input_grad[0] else None), to_gamma / gamma, to_beta
 
 
@@ -154,5 +153,5 @@ class _Again(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # pyrefly: ignore[bad-override]
         x, gamma, weight, bias = ctx.saved_tensors
-        to_gamma, to_beta = _sums(grad, lambda some: ctx.again(some, weight, bias), x)
+        to_gamma, to_beta = _sums(grad, functools.partial(ctx.again, weight=weight, bias=bias), x)
         return (grad * gamma if ctx.needs_input_grad[0] else None), None, to_gamma, to_beta, None, None, None
