@@ -28,6 +28,7 @@ CHOSEN = [
 ]
 PAIRS = list(dict.fromkeys([*FEW, *itertools.permutations(CHOSEN, 2)]))
 DOUBLE = CLOUDS.double()
+FAR = 1e-4
 
 
 def both(first: Tuning, second: Tuning, family: str) -> Headed:
@@ -65,12 +66,19 @@ def along(model: Headed, direction: dict[str, torch.Tensor], far: float) -> floa
     return found
 
 
-def off(model: Headed, among: dict[str, torch.Tensor], random: torch.Generator, small: float = 1e-6) -> float:
-    """How far the gradient along a random direction is from the difference of the loss there, in parts of it."""
+def off(model: Headed, among: dict[str, torch.Tensor], random: torch.Generator) -> float:
+    """How far the gradient along a random direction is from the difference of the loss there, in parts of it.
+
+    A maximum or a ReLU may turn inside a step; that a much smaller one meets one too is as unlikely as that is small.
+    """
     direction = {name: torch.randn(value.shape, generator=random, dtype=value.dtype) for name, value in among.items()}
     told = sum(float((among[name] * direction[name]).sum()) for name in among)
-    found = (along(model, direction, small) - along(model, direction, -small)) / (2 * small)
-    return abs(told - found) / max(abs(told), abs(found), 1e-3)
+
+    def far(step: float) -> float:
+        found = (along(model, direction, step) - along(model, direction, -step)) / (2 * step)
+        return abs(told - found) / max(abs(told), abs(found), 1e-3)
+
+    return next((small for step in (1e-6, 1e-7, 1e-8) if (small := far(step)) < FAR), far(1e-6))
 
 
 @pytest.mark.parametrize("family", ["point-mae", pytest.param("point-m2ae", marks=pytest.mark.slow)])
@@ -94,4 +102,4 @@ def test_gradients_are_those_of_finite_differences(first, second, family):
     random = torch.Generator().manual_seed(0)
     groups = [[name for name in gradients if word in name.split(".")] for word in (first.slot, second.slot)]
     far = {names[0]: off(model, {name: gradients[name] for name in names}, random) for names in (*groups, list(gradients))}
-    assert max(far.values()) < 1e-4, far
+    assert max(far.values()) < FAR, far
