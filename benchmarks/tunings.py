@@ -111,9 +111,16 @@ def _late(backbone: str, points: torch.Tensor, rounds: int) -> Comparison:
     assert torch.equal(model.encode(groups, kept.of(rows, device)), model.encode(groups)), "not the same bits"
     for module in tuning.in_training(model):
         module.train()
-    again = lambda: _train(model, optimiser, lambda: model.encode(groups), labels)  # noqa: E731
-    once = lambda: _train(model, optimiser, lambda: model.encode(groups, kept.of(rows, device)), labels)  # noqa: E731
-    return compare(f"idpt, what enters block {first} kept", once, again, rounds)
+
+    of = kept.of
+
+    def from_kept() -> float:
+        return _train(model, optimiser, lambda: model.encode(groups, of(rows, device)), labels)
+
+    def computed_again() -> float:
+        return _train(model, optimiser, lambda: model.encode(groups), labels)
+
+    return compare(f"idpt, what enters block {first} kept", from_kept, computed_again, rounds)
 
 
 if __name__ == "__main__":
