@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 
 from wisetune.build.builder import Builder, keep_start
-from wisetune.build.job import Job, Runner
+from wisetune.build.experiment import Experiment
+from wisetune.build.job import Job
 from wisetune.build.meter import Silent
+from wisetune.build.runner import Runner
 from wisetune.data.task import Data, Split
 from wisetune.fit.finetune import Fit
 from wisetune.measure.svm import Svm
@@ -63,6 +66,8 @@ CPU = torch.device("cpu")
 FIT = Fit(epochs=4, batch=8, lr=1e-2, augment="none")
 GENTLE = dataclasses.replace(FIT, lr=2e-3)
 HEAD_FIT = Fit(epochs=6, batch=8, lr=5e-2, augment="none")
+QUICK = {"fit": dataclasses.replace(FIT, epochs=1), "gentle_fit": dataclasses.replace(FIT, epochs=1, lr=1e-3), "head_fit": HEAD_FIT}
+"""A job's fits, of which backbones train for one epoch."""
 
 Cloud = Callable[[np.random.Generator], np.ndarray]
 
@@ -148,6 +153,20 @@ def task(text: str, points: int) -> Data:
     return TASKS[text]()
 
 
+DENSE = 96
+POOLED = dataclasses.replace(FIT, epochs=1, pool=80, pool_of=DENSE)
+
+
+def denser(text: str, points: int) -> Data:
+    """A loader of tasks whose train clouds have more points where more are asked for."""
+    made = TASKS[text]()
+    if points == POINTS:
+        return made
+    assert points == DENSE
+    more = np.concatenate([made.train.points, made.train.points[:, :32] * np.float32(0.9)], axis=1)
+    return dataclasses.replace(made, train=dataclasses.replace(made.train, points=more), protocol={"repeated": 3})
+
+
 def backbone(spec: PointMAESpec = SPEC, seed: int = 0) -> PointMAE:
     """A backbone whose weights are a pure function of the seed; its BatchNorms have seen clouds."""
     with torch.random.fork_rng(devices=[]):
@@ -197,11 +216,29 @@ def job(story: Any, **options: Any) -> Job:
     return Job(story, **(given | options))
 
 
-def runner(root: Path, story: Any, meter: Any = None, **options: Any) -> Runner:
+def experiment(story: Any, load: Callable[[str, int], Data] = task, meter: Any = None, **options: Any) -> Experiment:
+    """Such a job over our tasks, or over what ``load`` makes."""
+    return Experiment(job(story, **options), load, (meter or Silent()).tell)
+
+
+def runner(root: Path, story: Any, meter: Any = None, load: Callable[[str, int], Data] = task, **options: Any) -> Runner:
     """A runner of such a job over a store at ``root``."""
     store = Store(root, tell=lambda _: None)
     keep_start(store, START, backbone())
-    return Runner(job(story, **options), store, task, CPU, meter or Silent())
+    return Runner(experiment(story, load, meter, **options), store, CPU, meter or Silent())
+
+
+class Counting(Silent):
+    """A meter that adds up, each kind of work by itself."""
+
+    def __init__(self) -> None:
+        self.done, self.said = Counter[str](), list[str]()
+
+    def advance(self, clouds: float, kind: str) -> None:
+        self.done[kind] += clouds
+
+    def stage(self, text: str) -> None:
+        self.said.append(text)
 
 
 def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:

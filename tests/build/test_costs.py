@@ -10,7 +10,7 @@ import pytest
 import pico
 from wisetune.build import costs as costs_module
 from wisetune.build.memory import memory_of
-from wisetune.build.meter import Silent, weigh
+from wisetune.build.meter import weigh
 from wisetune.build.work import work
 from wisetune.nets.backbone import build_empty
 from wisetune.nets.create import assemble
@@ -25,17 +25,9 @@ STORY = Compare(TUNINGS_HERE)
 QUICK = {"fit": dataclasses.replace(pico.FIT, epochs=1), "head_fit": dataclasses.replace(pico.HEAD_FIT, epochs=1), "measures": ()}
 
 
-class Counting(Silent):
-    def __init__(self) -> None:
-        self.done = dict[str, float]()
-
-    def advance(self, clouds: float, kind: str) -> None:
-        self.done[kind] = self.done.get(kind, 0.0) + clouds
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    meter = Counting()
+    meter = pico.Counting()
     runner = pico.runner(tmp_path_factory.mktemp("costs") / "store", STORY, meter, **QUICK)
     expected = work(runner)
     return runner, runner.run().results, expected, dict(meter.done)
@@ -61,7 +53,7 @@ def test_costs_survive_their_file(done):
 
 def test_memory_and_multiply_accumulates_are_those_of_their_own_commands(done):
     runner, results, *_ = done
-    plain = assemble(build_empty(pico.SPEC), runner.job.head, runner.downstream.classes)
+    plain = assemble(build_empty(pico.SPEC), runner.experiment.job.head, runner.experiment.downstream.classes)
     for name, cost in results.costs.items():
         tuning = TUNINGS.parse({"ft": "full", "lp": "linear"}.get(name, name))
         memory = memory_of(tuning, plain, pico.FIT.batch)
@@ -74,7 +66,7 @@ def test_a_delta_has_what_the_model_has_and_the_start_has_not(done):
     """Counted from shapes; here from the values of what was trained."""
     runner, results, *_ = done
     start = pico.bits(pico.backbone().state_dict())
-    for (_, variant), tree in runner.trees().items():
+    for (_, variant), tree in runner.experiment.trees().items():
         trained = pico.bits(runner.builder.model(tree).state_dict())
         assert results.costs[variant.method].delta_bytes == sum(len(value) for name, value in trained.items() if start.get(name) != value)
 

@@ -13,6 +13,7 @@ from my_tunings import Adapter, ScaledProbe
 from pico import FIT, HEAD_FIT, START, bits
 from wisetune.build import builder as module
 from wisetune.build.kept import anchored, check_keeps
+from wisetune.build.study import study_of
 from wisetune.errors import UsageError
 from wisetune.fit import loop
 from wisetune.keep.ewc import Ewc
@@ -194,7 +195,7 @@ def test_how_many_held_values_have_no_fisher_information_is_told(tmp_path):
     """Of LoRA it is the map down, while that after it is 0."""
     runner = pico.runner(tmp_path, Ft(), tuning=small("lora"), keep=Ewc(1.0), fit=QUICK, measures=())
     results = runner.run().results
-    (recipe,) = runner.trees().values()
+    (recipe,) = runner.experiment.trees().values()
     model, facts = runner.builder.model(recipe), runner.store.load(digest(recipe)).extra["penalty"]
     downs = sum(value.numel() for key, value in model.named_parameters() if ".lora." in key and "down" in key)
     assert facts["fisher_zero"] == downs == 2 * 2 * 4 * 16
@@ -294,9 +295,9 @@ def test_a_job_says_of_every_method_that_it_held_that_it_did(tmp_path):
         "wise-ft-lp": "WiSE-FT-LP with l2-sp",
     }
     assert "held near its start by l2-sp:weight=0.1" in results.study.methods["ft"].meaning
-    assert "full fine-tuning with l2-sp, seed 0" in runner.names.values()
+    assert "full fine-tuning with l2-sp, seed 0" in runner.experiment.names.values()
     assert [line["penalty_weight"] for line in results.log["ft seed 0"]] == [0.1, 0.1]
-    assert pico.runner(tmp_path, Ft(), keep=None).study().keep is None
+    assert study_of(pico.experiment(Ft(), keep=None)).keep is None
 
 
 def test_what_is_looked_at_before_training_counts_as_work(tmp_path):
@@ -311,6 +312,6 @@ def test_what_is_looked_at_before_training_counts_as_work(tmp_path):
     assert KEEP not in work(runner)
 
 
-def test_a_job_without_such_a_training_keeps_its_words(tmp_path):
-    runner = pico.runner(tmp_path, Lp(), keep=L2Sp())
-    assert runner.names[runner.trees()[0, Variant("lp")]] == "linear probing, seed 0"
+def test_a_job_without_such_a_training_keeps_its_words():
+    experiment = pico.experiment(Lp(), keep=L2Sp())
+    assert experiment.names[experiment.trees()[0, Variant("lp")]] == "linear probing, seed 0"

@@ -11,6 +11,7 @@ import torch
 import pico
 from wisetune.build.builder import Builder
 from wisetune.build.meter import LOOK, Silent
+from wisetune.build.study import study_of
 from wisetune.build.work import work
 from wisetune.recipe import Tune, digest
 from wisetune.report.protocol import facts_of
@@ -88,7 +89,7 @@ def test_a_training_that_finds_nothing_says_nothing(tmp_path):
     meter = Hearing()
     runner = pico.runner(tmp_path, Ft(), meter, fit=QUICK, measures=())
     assert runner.run().results.study.noted == {}
-    assert "Noted of trainings" not in dict(facts_of(runner.study()))
+    assert "Noted of trainings" not in dict(facts_of(study_of(runner.experiment)))
     assert (meter.told, meter.looked) == ([], 0.0)
 
 

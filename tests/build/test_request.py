@@ -119,8 +119,8 @@ def test_data_that_the_caller_holds_need_no_spelling():
 
 
 def test_the_command_and_the_class_ask_for_the_same(monkeypatch, tmp_path):
-    monkeypatch.setattr("wisetune.build.job.Runner", asked)
-    monkeypatch.setattr(estimator, "Runner", asked)
+    monkeypatch.setattr("wisetune.build.experiment.Experiment", asked)
+    monkeypatch.setattr(estimator, "Experiment", asked)
     with pytest.raises(Stop) as typed:
         command.run("wise-ft-lp", asked=Asked(from_="point-mae-mini", on="demo:scans", out=tmp_path, corruption="none"))
     with pytest.raises(Stop) as called:

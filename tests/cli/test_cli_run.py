@@ -221,7 +221,7 @@ READERS = (("predict", "out", "scans"), ("show", "out"), ("export", "out", "scan
 def test_a_half_done_run_has_no_model_yet_and_the_way_on_is_named(world, monkeypatch, words):
     command = [*map(str, job()), "--quiet"]
     with monkeypatch.context() as patch:
-        patch.setattr("wisetune.build.job.Runner.run", _interrupt)
+        patch.setattr("wisetune.build.runner.Runner.run", _interrupt)
         assert wisetune(*command).code == 130
     ways = "not finished: it works, or was stopped. wisetune doctor out says which", f"goes on with: {shlex.join(['wisetune', *command])}"
     refused(wisetune(*words), 65, "there is no ", *ways)

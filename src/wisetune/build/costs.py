@@ -13,11 +13,12 @@ import itertools
 import statistics
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wisetune.build.builder import backbone_of
+from wisetune.build.builder import Builder, backbone_of
+from wisetune.build.experiment import Experiment
 from wisetune.build.memory import grafted, memory_of
 from wisetune.build.meter import COST
 from wisetune.errors import UsageError
@@ -35,9 +36,6 @@ from wisetune.runtime import processor, stamp
 from wisetune.spec import digest_of
 from wisetune.tune.tuning import Tuning, resting
 
-if TYPE_CHECKING:
-    from wisetune.build.job import Runner
-
 VERSION = 3
 """Counts changes of what is timed here and how: what a store holds of another version is timed again."""
 _ROUNDS = 3
@@ -52,43 +50,43 @@ _SLOW = 1e-6
 """A learning rate at which nothing diverges; a step takes as long at any."""
 
 
-def costs_of(runner: Runner) -> tuple[dict[str, Cost], list[dict[str, Any]]]:
+def costs_of(experiment: Experiment, builder: Builder) -> tuple[dict[str, Cost], list[dict[str, Any]]]:
     """By method what the story's ways to tune the start cost, where it asks for that, and with what their times were measured.
 
     The store keeps the times of all of them together: those of different days would not compare.
     """
-    trees, batch, key = _asked(runner)
+    trees, batch, key = _asked(experiment, builder)
     if not trees:
         return {}, []
-    data, records = runner.downstream, runner.store.get_records(key, key)
+    data, device, records = experiment.downstream, str(builder.bank.device), builder.store.get_records(key, key)
     if records is None:
         records = [
             Record(digest(trees[name]), "costs", data.name, data.training_digest, "train", name, value, batch, value, value)
-            for name, value in _timed(runner, trees, batch).items()
+            for name, value in _timed(experiment, builder, trees, batch).items()
         ]
-        runner.store.put_records(key, key, records, stamp(str(runner.device)) | {"processor": processor(str(runner.device))})
+        builder.store.put_records(key, key, records, stamp(device) | {"processor": processor(device)})
     seconds, costs = {record.name: record.value for record in records}, dict[str, Cost]()
     for name, tree in trees.items():
-        runner.meter.stage(f"counting what {runner.called(tree)} costs")
+        builder.meter.stage(f"counting what {builder.called(tree)} costs")
         costs[name] = dataclasses.replace(cost_of(tree, data.classes, batch), step_seconds=seconds[name])
-    return costs, [runner.store.stamp(key, key)]
+    return costs, [builder.store.stamp(key, key)]
 
 
-def looks_for_costs(runner: Runner) -> int:
+def looks_for_costs(experiment: Experiment, builder: Builder) -> int:
     """How many clouds are looked at to tell times that the store has not."""
-    trees, batch, key = _asked(runner)
-    return 0 if not trees or runner.store.get_records(key, key) is not None else _ROUNDS * _LOOKS * batch * len(trees)
+    trees, batch, key = _asked(experiment, builder)
+    return 0 if not trees or builder.store.get_records(key, key) is not None else _ROUNDS * _LOOKS * batch * len(trees)
 
 
-def _asked(runner: Runner) -> tuple[dict[str, Tune], int, str]:
+def _asked(experiment: Experiment, builder: Builder) -> tuple[dict[str, Tune], int, str]:
     """The trees of the first seed by method, the clouds of a step, and the name of their times on this machine in the store."""
-    job, found = runner.job, dict[str, Tune]()
-    for (seed, variant), tree in runner.trees().items() if job.story.costs else ():
+    job, found = experiment.job, dict[str, Tune]()
+    for (seed, variant), tree in experiment.trees().items() if job.story.costs else ():
         if seed == job.seeds[0] and isinstance(tree, Tune) and isinstance(tree.start, Start):
             found[variant.method] = tree
-    batch = min(job.fit.batch, len(runner.downstream.train))
+    batch = min(job.fit.batch, len(experiment.downstream.train))
     names = {name: digest(tree) for name, tree in found.items()}
-    device = str(runner.device)
+    device = str(builder.bank.device)
     return found, batch, digest_of(["costs", VERSION, names, batch, stamp(device), processor(device)])
 
 
@@ -124,23 +122,23 @@ def _delta_bytes(tuning: Tuning, plain: Headed, model: Headed, trained: set[str]
     return sum(value.numel() * value.element_size() for value in (*held, *model.head.state_dict().values()))
 
 
-def _timed(runner: Runner, trees: Mapping[str, Tune], batch: int) -> dict[str, float]:
+def _timed(experiment: Experiment, builder: Builder, trees: Mapping[str, Tune], batch: int) -> dict[str, float]:
     """Seconds of a training step of each: the median of several."""
     found: dict[str, list[float]] = {name: [] for name in trees}
     for _ in range(_ROUNDS):
         for name, tree in trees.items():
-            runner.meter.stage(f"timing training steps of {runner.called(tree)}")
+            builder.meter.stage(f"timing training steps of {builder.called(tree)}")
             if sum(found[name]) < _ENOUGH_S:
-                found[name] += _steps(runner, tree, batch)
-            runner.meter.advance(_LOOKS * batch, COST)
+                found[name] += _steps(experiment, builder, tree, batch)
+            builder.meter.advance(_LOOKS * batch, COST)
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
-def _steps(runner: Runner, tree: Tune, batch: int) -> list[float]:
+def _steps(experiment: Experiment, builder: Builder, tree: Tune, batch: int) -> list[float]:
     """Seconds of a few steps on the first clouds, by the training's own loop: a step is an epoch of as many clouds as it takes."""
     assert isinstance(tree.tuning, Tuning)
     assert isinstance(tree.fit, Fit)
-    model, train = copy.deepcopy(runner.builder.model(tree)), runner.seen(tree.fit).train
+    model, train = copy.deepcopy(builder.model(tree)), experiment.seen(tree.fit).train
     ends = list[float]()
     tune(
         model,
@@ -152,7 +150,7 @@ def _steps(runner: Runner, tree: Tune, batch: int) -> list[float]:
         frozen_key=None if tree.tuning.moves_features else digest(backbone_of(tree)),
         in_training=tree.tuning.in_training(model),
         first=resting(tree.tuning, model),
-        bank=FeatureBank(runner.device),
+        bank=FeatureBank(builder.bank.device),
         own=tree.tuning.term,
         progress=lambda *_: ends.append(time.perf_counter()),
     )

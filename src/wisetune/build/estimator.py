@@ -14,11 +14,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from wisetune.build.bar import Bar
 from wisetune.build.builder import keep_start
-from wisetune.build.choice import Rule
-from wisetune.build.job import Runner
+from wisetune.build.experiment import Experiment
 from wisetune.build.meter import Meter, Silent
 from wisetune.build.predict import frame_of, framed, spread, told, unasked
-from wisetune.build.request import Request, job_of, weights_of
+from wisetune.build.request import Request, Rule, job_of, weights_of
+from wisetune.build.runner import Runner
 from wisetune.build.work import work
 from wisetune.data.files import FileTask
 from wisetune.data.formats import Cloud, Shape, read
@@ -164,8 +164,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
             store = Store(Path(self.out) / "store" if self.out else Path(scratch) / "store", tell=shown.tell)
             begin = weights.load()
             # Data that are refused leave no weights behind.
-            runner = Runner(job, store, load, where, shown)
+            experiment = Experiment(job, load, shown.tell)
             keep_start(store, job.start, begin)
+            runner = Runner(experiment, store, where, shown)
             shown.expect(work(runner))
             finished = runner.run()
         self.model_, self.results_ = finished.model, finished.results

@@ -21,7 +21,9 @@ from wisetune.errors import UsageError, counted, naming
 from wisetune.runtime import duration
 
 if TYPE_CHECKING:
-    from wisetune.build.job import Finished, Job, Runner
+    from wisetune.build.experiment import Experiment
+    from wisetune.build.job import Job
+    from wisetune.build.runner import Finished, Runner
     from wisetune.cli.session import Session
     from wisetune.data.task import Task
     from wisetune.store.locks import Tell
@@ -90,7 +92,8 @@ def carry_out(request: Request, out: Path, machine: Working) -> int:
 def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> int:
     from wisetune.build.bar import Bar
     from wisetune.build.builder import keep_start
-    from wisetune.build.job import Runner
+    from wisetune.build.experiment import Experiment
+    from wisetune.build.runner import Runner
     from wisetune.build.watch import Spent
     from wisetune.build.work import earlier, work
     from wisetune.data.task import Data
@@ -121,10 +124,10 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
             _keep_apart(out, task)
         if machine.dry_run:
             with _seen(out / "store", bar.tell) as store:
-                runner = Runner(job, store, load_task, where, bar)
-                if replaced := _session(command, runner).replaces(out, "would be"):
+                experiment = Experiment(job, load_task, bar.tell)
+                if replaced := _session(command, experiment).replaces(out, "would be"):
                     bar.tell(replaced)
-                _plan(runner, machine)
+                _plan(Runner(experiment, store, where, bar), machine)
             for line in (*job.warnings, *(() if machine.quiet else idle_options(request, job))):
                 bar.tell(line)
             return 0
@@ -132,8 +135,8 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
         with store.lock("run"):
             begin = weights.load()
             # Data that are refused leave no weights behind.
-            runner = Runner(job, store, load_task, where, bar)
-            session = _session(command, runner)
+            experiment = Experiment(job, load_task, bar.tell)
+            session = _session(command, experiment)
             keep_start(store, job.start, begin)
             for note in weights.notes:
                 bar.tell(f"{weights.source}: {note}.")
@@ -142,6 +145,7 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
                 bar.tell(replaced)
             session = session.after(out)
             session.write(out)
+            runner = Runner(experiment, store, where, bar)
             for line in () if machine.quiet else (*earlier(runner), *idle_options(request, job)):
                 bar.tell(line)
             bar.expect(work(runner))
@@ -163,15 +167,15 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
     return 0
 
 
-def _session(command: str, runner: Runner) -> Session:
+def _session(command: str, experiment: Experiment) -> Session:
     """What the command is to leave in its folder, before it has left anything."""
     from wisetune.cli.session import Session
     from wisetune.fit.finetune import Fit
     from wisetune.recipe import Tune, digest, walk
 
-    tunes = [node for tree in runner.trees().values() for node in walk(tree) if isinstance(node, Tune)]
+    tunes = [node for tree in experiment.trees().values() for node in walk(tree) if isinstance(node, Tune)]
     epochs = {digest(node): node.fit.epochs for node in tunes if isinstance(node.fit, Fit)}
-    names = {digest(tree): name for tree, name in runner.names.items()}
+    names = {digest(tree): name for tree, name in experiment.names.items()}
     return Session(command, [*names], epochs, names=names)
 
 

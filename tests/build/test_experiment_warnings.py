@@ -5,17 +5,14 @@ import dataclasses
 import numpy as np
 
 import pico
-from wisetune.build.job import Runner
 from wisetune.build.meter import Silent
+from wisetune.build.study import study_of
 from wisetune.data.folder import Folder
 from wisetune.data.task import Data, Split
 from wisetune.data.warn import shared, warned
 from wisetune.measure.svm import Svm
-from wisetune.results import Variant, Words
-from wisetune.store import Store
 from wisetune.stories.ft import Ft
 from wisetune.stories.lp import Lp
-from wisetune.stories.story import WORDS, Story, fine_tuning, gentle_tuning
 
 
 class Told(Silent):
@@ -26,38 +23,26 @@ class Told(Silent):
         self.lines.append(text)
 
 
-@dataclasses.dataclass(frozen=True)
-class Mine(Story):
-    """A story from elsewhere."""
-
-    @property
-    def words(self):
-        return {self.name: Words("mine", "what it does"), "unused": Words("no", "row")}
-
-    def recipes(self, setting):
-        return {Variant("ft"): fine_tuning(setting), Variant(self.name): gentle_tuning(setting), Variant("unsaid"): gentle_tuning(setting)}
-
-
 def load(text: str, points: int) -> Data:
     data = pico.task(text, points)
     return dataclasses.replace(data, protocol={**data.protocol, "warnings": [f"{text} may leak"]}) if text == "solids" else data
 
 
-def test_what_a_task_warns_of_is_told_and_stands_in_the_study(tmp_path):
+def test_what_a_task_warns_of_is_told_and_stands_in_the_study():
     meter = Told()
-    runner = Runner(pico.job(Ft(), warnings=("no probe",)), Store(tmp_path), load, pico.CPU, meter)
-    runner.task("solids")
+    experiment = pico.experiment(Ft(), load, meter, warnings=("no probe",))
+    experiment.task("solids")
     assert meter.lines == ["warning: solids may leak"]
-    assert runner.study().warnings == ["no probe", "solids may leak"]
+    assert study_of(experiment).warnings == ["no probe", "solids may leak"]
 
 
-def told(tmp_path, monkeypatch, **tasks: Data) -> list[str]:
+def told(monkeypatch, **tasks: Data) -> list[str]:
     """What a run of ``lp`` on the task ``on``, with a probe on the task ``probe``, warns of before anything is trained."""
     known = {"on": pico.data(), "probe": pico.probe()} | tasks
     monkeypatch.setattr(pico, "TASKS", {name: lambda data=data: data for name, data in known.items()})
     meter = Told()
-    runner = pico.runner(tmp_path, Lp(), meter, on="on", measures=(Svm("probe", "0.01"),))
-    assert [f"warning: {warning}" for warning in runner.study().warnings] == meter.lines
+    experiment = pico.experiment(Lp(), meter=meter, on="on", measures=(Svm("probe", "0.01"),))
+    assert [f"warning: {warning}" for warning in experiment.warnings] == meter.lines
     return meter.lines
 
 
@@ -72,14 +57,14 @@ def same(data: Data, where: str, rows: list[int], source: str, at: list[int], la
     return dataclasses.replace(data, **{where: Split(points, given, part.names)})
 
 
-def test_sound_data_and_another_probe_warn_of_nothing(tmp_path, monkeypatch):
-    assert told(tmp_path, monkeypatch) == []
+def test_sound_data_and_another_probe_warn_of_nothing(monkeypatch):
+    assert told(monkeypatch) == []
 
 
-def test_a_shape_in_train_and_test_is_a_leak_told_first(tmp_path, monkeypatch):
+def test_a_shape_in_train_and_test_is_a_leak_told_first(monkeypatch):
     leaking = same(pico.data(), "test", [0, 5], "train", [0, 9])
     small = dataclasses.replace(leaking, protocol={"skipped": ["a.ply: is cut off"], "warnings": ["of the task"]})
-    first, second, third = told(tmp_path, monkeypatch, on=small)
+    first, second, third = told(monkeypatch, on=small)
     assert first.startswith("warning: solids: LEAK: the same shape is in test and train: results on it would be remembered, not learned [")
     assert "and 1 more like it" in first
     assert small.test.names[0] in first
@@ -87,8 +72,8 @@ def test_a_shape_in_train_and_test_is_a_leak_told_first(tmp_path, monkeypatch):
     assert third == "warning: of the task"
 
 
-def test_a_leak_into_the_test_part_is_told_before_one_into_val(tmp_path, monkeypatch):
-    first, second = told(tmp_path, monkeypatch, on=same(same(pico.data(), "val", [0], "train", [4]), "test", [0], "train", [0]))
+def test_a_leak_into_the_test_part_is_told_before_one_into_val(monkeypatch):
+    first, second = told(monkeypatch, on=same(same(pico.data(), "val", [0], "train", [4]), "test", [0], "train", [0]))
     assert "LEAK: the same shape is in test and train" in first
     assert "LEAK: the same shape is in train and val" in second
 
@@ -107,25 +92,25 @@ def test_scans_of_one_object_in_train_and_test_are_told_before_a_shape_in_val():
     ]
 
 
-def test_a_shape_of_two_classes_and_a_class_of_few(tmp_path, monkeypatch):
+def test_a_shape_of_two_classes_and_a_class_of_few(monkeypatch):
     data = pico.data()
     doubtful = same(data, "train", [0], "train", [1], labels=True)
-    (line,) = told(tmp_path / "a", monkeypatch, on=doubtful)
+    (line,) = told(monkeypatch, on=doubtful)
     assert "two labels: the same shape is labelled ball and box" in line
     one = np.array([row for row in range(len(data.train)) if data.classes[data.train.labels[row]] != "plate" or row < 4])
     rest = {name: data.split(name).take(np.flatnonzero(data.split(name).labels != 3)) for name in ("val", "test")}
-    lines = told(tmp_path / "b", monkeypatch, on=dataclasses.replace(data, train=data.train.take(one), **rest))
+    lines = told(monkeypatch, on=dataclasses.replace(data, train=data.train.take(one), **rest))
     assert any("small class: classes with fewer than 5 items: plate (1)" in line for line in lines)
     assert any("1 class has no items in test: plate" in line for line in lines)
 
 
-def test_a_probe_that_is_the_tasks_own_data_is_said_to_prove_nothing(tmp_path, monkeypatch):
-    (line,) = told(tmp_path / "all", monkeypatch, probe=pico.data())
+def test_a_probe_that_is_the_tasks_own_data_is_said_to_prove_nothing(monkeypatch):
+    (line,) = told(monkeypatch, probe=pico.data())
     assert line.startswith("warning: 84 of the 84 clouds of solids (svm) are in the task solids too: robustness on it rises with")
     some = pico.probe()
     points = np.concatenate([pico.data().test.points[:3], some.val.points[3:]])
     some = dataclasses.replace(some, val=Split(points, some.val.labels, some.val.names))
-    (line,) = told(tmp_path / "some", monkeypatch, probe=some)
+    (line,) = told(monkeypatch, probe=some)
     assert line.startswith("warning: 3 of the 72 clouds of others (svm) are in the task solids too")
 
 
@@ -141,8 +126,3 @@ def test_the_same_file_drawn_anew_is_known_again(tmp_path):
     assert "LEAK: the same shape is in test and train" in leak
     assert "[test/a/x.npy, train/a/2.npy]" in leak
     assert shared(data, Folder(str(tmp_path), val=0, seed=5).load(64)) == 6
-
-
-def test_a_study_has_the_words_of_its_story_for_the_methods_that_it_has(tmp_path):
-    runner = Runner(pico.job(Mine()), Store(tmp_path), load, pico.CPU, Silent())
-    assert runner.study().methods == {"ft": WORDS["ft"], Mine().name: Words("mine", "what it does")}
