@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wisetune.build.memory import ALL, MemoryTable, compare_memory
-from wisetune.spec import dashed, options_of, spell
+from wisetune.spec import options_of
+from wisetune.spelling import dashed, spell
 from wisetune.tune.full import FULL
 from wisetune.tune.linear import Linear
 from wisetune.tune.tuning import Tuning, in_common

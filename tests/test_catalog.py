@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from wisetune.canonical import digest_of
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError
-from wisetune.spec import Spec, digest_of
+from wisetune.spec import Spec
 from wisetune.tune.tunings import TUNINGS
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from wisetune.build.job import Job
+from wisetune.canonical import digest_of
 from wisetune.catalog import Catalog
 from wisetune.data.tasks import TASKS
 from wisetune.errors import UsageError
@@ -19,7 +20,7 @@ from wisetune.keep.penalties import PENALTIES
 from wisetune.measure.measures import MEASURES
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.heads import HEADS
-from wisetune.spec import Spec, digest_of
+from wisetune.spec import Spec
 from wisetune.stories.stories import STORIES
 from wisetune.tune.tunings import TUNINGS
 from wisetune.weights.merges import MERGES

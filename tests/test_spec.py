@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError
-from wisetune.spec import Spec, apart, canonical, digest_of, option, options_of
+from wisetune.spec import Spec, option, options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,35 +181,6 @@ def test_none_is_a_word_only_where_none_is_a_value():
     assert Probe.from_options("on=none").on == "none"
 
 
-def test_digests_of_values_that_differ_differ():
-    values = [
-        Probe(),
-        Probe(c=0.2),
-        Probe(on="0.1"),
-        Probe(rate=0.1),
-        Probe(alphas=()),
-        Probe(alphas=(0.5, 0.0)),
-        Needy("", 0),
-        "probe",
-        1,
-        1.0,
-        "1.0x",
-    ]
-    assert len({digest_of(value) for value in values}) == len(values)
-
-
-def test_a_whole_number_in_place_of_a_float_digests_as_that_float():
-    assert Probe(c=1, alphas=(0, 1), rate=2) == Probe(c=1.0, alphas=(0.0, 1.0), rate=2.0)
-    assert digest_of(Probe(c=1, alphas=(0, 1), rate=2)) == digest_of(Probe(c=1.0, alphas=(0.0, 1.0), rate=2.0))
-    assert Probe(folds=1).canonical()["folds"] == 1
-
-
-def test_a_digest_is_sixteen_hex_digits_of_plain_json_and_does_not_change():
-    # The literal guards every store on every disk: see recipe.FORMAT before you change it.
-    assert digest_of(Probe()) == "aa2bd4d5b94a73cb"
-    assert canonical(Needy("a", 1)) == {"spec": "test_spec:Needy", "first": "a", "second": 1, "third": 3}
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -262,25 +233,3 @@ def test_what_is_no_tuple_is_refused_where_one_is_declared(name, value):
 def test_bounds_themselves_and_none_where_the_field_takes_it_are_accepted():
     assert Bounded(1, None, -1e9).share == 1
     assert Bounded(count=2).count == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "found", "rest"),
-    [
-        ("", {}, ""),
-        ("epochs=3,lr=1", {}, "epochs=3,lr=1"),
-        ("30,lr=1", {}, "30,lr=1"),
-        ("-1", {}, "-1"),
-        ("official", {"preset": "official"}, ""),
-        ("official, lr=1, reading=as_published", {"preset": "official", "reading": "as_published"}, " lr=1"),
-        ("lr=1,preset=[a,b]", {"preset": "a,b"}, "lr=1"),
-        ("lr=1,official", {}, "lr=1,official"),
-    ],
-)
-def test_options_of_other_names_are_taken_apart(text, found, rest):
-    assert apart(text, ("preset", "reading")) == (found, rest)
-
-
-def test_an_option_taken_apart_is_given_once():
-    with pytest.raises(UsageError, match="gives 'reading' twice"):
-        apart("reading=a,reading=b", ("preset", "reading"))

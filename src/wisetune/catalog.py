@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from wisetune.errors import UsageError, did_you_mean
-from wisetune.spec import NOTHING, Spec, address, dashed
+from wisetune.spec import NOTHING, Spec, address
+from wisetune.spelling import dashed
 
 S = TypeVar("S", bound=Spec)
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -18,8 +18,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from wisetune.canonical import canonical_fields, digest_of
 from wisetune.errors import counted
-from wisetune.spec import Spec, canonical_fields, digest_of, option
+from wisetune.spec import Spec, option
 
 FORMAT = 2
 """Version of what a digest means; raised when the same tree would give other weights. 2: statistics of mixes from batches in drawn order."""

@@ -13,23 +13,19 @@ Reading (``Catalog.parse``) and ``str`` are inverse; defaults are left out.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import itertools
-import json
-import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+from wisetune.canonical import canonical_fields, hints_of
 from wisetune.errors import UsageError, did_you_mean
+from wisetune.spelling import dashed, partition, quote, spell, split, unquote
 
 S = TypeVar("S", bound="Spec")
-_ESCAPES = {"[": "%5B", "]": "%5D", "%": "%25"}
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
-_NUMBER = re.compile(r"[-+.\d].*")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -103,7 +99,7 @@ class Spec:
             UsageError: a word that the field does not list, none of several or one twice, a number out of its bounds, something else where a
                 tuple is declared.
         """
-        hints = _hints(type(self))
+        hints = hints_of(type(self))
         for field in dataclasses.fields(self):
             value, hint, bounds = getattr(self, field.name), hints[field.name], field.metadata.get("range")
             where = f"option '{dashed(field.name)}' of '{self.name}'"
@@ -160,15 +156,15 @@ class Spec:
             UsageError: an unknown option, a value of the wrong kind, or a required option that is missing.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        hints = _hints(cls)
+        hints = hints_of(cls)
         given: dict[str, Any] = {}
-        items = _split(text, ",")
+        items = split(text, ",")
         for position, item in enumerate(items):
-            key, equals, value = _partition(item)
+            key, equals, value = partition(item)
             if not equals and position == 0 and fields:
                 key, value = next(iter(fields)), item
             elif not equals and given and typing.get_origin(hints[last := next(reversed(given))]) is tuple:
-                more = itertools.takewhile(lambda item: not _partition(item)[1], items[position:])
+                more = itertools.takewhile(lambda item: not partition(item)[1], items[position:])
                 values = "+".join([spell(given[last]), *map(str.strip, more)])
                 raise UsageError(
                     f"'{cls.name}' was given '{item}' after a comma, where another option begins. Join the values of '{dashed(last)}' by +: "
@@ -183,7 +179,7 @@ class Spec:
             if key in given:
                 raise UsageError(f"'{cls.name}' was given '{dashed(key)}' twice; give it once.")
             texts = hints[key] == tuple[str, ...] and value.count("[") == 1  # then the bracket is that of one of them
-            given[key] = _read(value if texts else _unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
+            given[key] = _read(value if texts else unquote(value), hints[key], f"option '{dashed(key)}' of '{cls.name}'")
         if filed:
             given = {name: field.metadata["absent"] for name, field in fields.items() if "absent" in field.metadata} | given
         given = {name: value for name, value in otherwise.items() if name in fields} | given
@@ -195,75 +191,6 @@ class Spec:
         if missing:
             raise UsageError(f"'{cls.name}' needs {', '.join(missing)}; for example '{cls.name}:{missing[0]}=...'.")
         return cls(**given)
-
-
-@typing.runtime_checkable
-class Canonical(typing.Protocol):
-    """What says itself what it is made of: specs, and the nodes of recipes."""
-
-    def canonical(self) -> dict[str, Any]:
-        """A JSON-able form."""
-
-
-def canonical_fields(value: Any) -> dict[str, Any]:
-    """The canonical form of each field of a dataclass, without those at the value that means that there was no such field."""
-    hints = _hints(type(value))
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(value):
-        plain = canonical(_declared(getattr(value, field.name), hints[field.name]))
-        if "absent" in field.metadata and _text(plain) == _text(canonical(_declared(field.metadata["absent"], hints[field.name]))):
-            continue
-        found[field.name] = plain
-    return found
-
-
-def canonical(value: Any) -> Any:
-    """A JSON-able form of a spec value in which equal values are equal and different ones differ."""
-    if isinstance(value, Canonical):
-        return value.canonical()
-    if isinstance(value, (tuple, list)):
-        return [canonical(item) for item in value]
-    if isinstance(value, float):
-        return repr(value)
-    return value
-
-
-def digest_of(value: Any) -> str:
-    """Sixteen hex digits that name a JSON-able value."""
-    return hashlib.sha256(_text(canonical(value)).encode()).hexdigest()[:16]
-
-
-def _text(plain: Any) -> str:
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
-
-
-def apart(text: str, names: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Of a text of options those of these names, which no spec has, and the text of the others.
-
-    The first item may leave the first name out, unless it is a number.
-
-    Raises:
-        UsageError: one of them twice.
-    """
-    found: dict[str, str] = {}
-    rest: list[str] = []
-    for position, item in enumerate(_split(text, ",")):
-        key, equals, value = _partition(item)
-        if not equals and position == 0 and not _NUMBER.fullmatch(item.strip()):
-            key, value = names[0], item
-        key = key.strip().replace("-", "_")
-        if key not in names:
-            rest.append(item)
-        elif key in found:
-            raise UsageError(f"'{text}' gives '{key}' twice; give it once.")
-        else:
-            found[key] = _unquote(value)
-    return found, ",".join(rest)
-
-
-def dashed(name: str) -> str:
-    """A field's or module's name as it is spelled: ``best_of`` is ``best-of``."""
-    return name.replace("_", "-")
 
 
 def address(cls: type) -> str:
@@ -289,7 +216,7 @@ def options_of(cls: type[Spec]) -> list[Told]:
     """The options of a spec in words."""
     rows: list[Told] = []
     for field in dataclasses.fields(cls):
-        hint = _hints(cls)[field.name]
+        hint = hints_of(cls)[field.name]
         kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
         takes = " or ".join(map(_in_words, kinds)) + (f", {bounds}" if (bounds := field.metadata.get("range")) else "")
         takes += " or none" if type(None) in _kinds(hint) else ""
@@ -308,80 +235,9 @@ def _in_words(hint: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """What a field may be: the members of a union, or the one kind."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-
-
-def _declared(value: Any, hint: Any) -> Any:
-    """A whole number given where the field declares float is that float: 0 and 0.0 are equal, and must digest equally."""
-    arguments = typing.get_args(hint)
-    if isinstance(value, tuple) and arguments:
-        return tuple(_declared(item, arguments[0]) for item in value)
-    return float(value) if type(value) is int and float in (hint, *arguments) and int not in arguments else value
-
-
-def spell(value: Any) -> str:
-    """A value as an option's text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return str(value).replace("e+", "e")  # a plus sign joins the items of a tuple
-    if isinstance(value, tuple):
-        return "+".join(quote(item, ",[]=+") if isinstance(item, str) else spell(item) for item in value)
-    return "none" if value is None else str(value)
-
-
-def quote(text: str, marks: str = ",[]=") -> str:
-    """A text as the value of an option, or as one of several in it: read back, it is the same text, whatever it holds."""
-    if _uneven(text) or any(escape in text for escape in _ESCAPES.values()):
-        text = "".join(_ESCAPES.get(letter, letter) for letter in text)
-    return f"[{text}]" if any(mark in text for mark in marks) or text != text.strip() else text
-
-
-def _unquote(text: str) -> str:
-    text = text.strip()
-    whole = text.startswith("[") and text.endswith("]") and not _uneven(text[1:-1])
-    text = text[1:-1] if whole else text
-    return re.sub("|".join(_ESCAPES.values()), lambda found: chr(int(found[0][1:], 16)), text)
-
-
-def _uneven(text: str) -> bool:
-    depth = 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if depth < 0:
-            return True
-    return depth > 0
-
-
-def _split(text: str, mark: str) -> list[str]:
-    if _uneven(text):
-        raise UsageError(f"'{text}' opens and closes brackets unevenly. Where a bracket belongs to a name, write [ as %5B and ] as %5D.")
-    items: list[str] = []
-    depth = start = 0
-    for at, letter in enumerate(text):
-        depth += (letter == "[") - (letter == "]")
-        if letter == mark and depth == 0:
-            items.append(text[start:at])
-            start = at + 1
-    items.append(text[start:])
-    return [item for item in items if item.strip()]
-
-
-def _partition(item: str) -> tuple[str, str, str]:
-    """Split at the first equals sign outside brackets; a path with an equals sign needs brackets."""
-    depth = 0
-    for at, letter in enumerate(item):
-        depth += (letter == "[") - (letter == "]")
-        if letter == "=" and depth == 0:
-            return item[:at], "=", item[at + 1 :]
-    return item, "", ""
 
 
 def _not_a_word(value: object, hint: Any, where: str) -> str:
@@ -414,7 +270,7 @@ def _read(text: str, hint: Any, where: str) -> Any:
             raise UsageError(_not_a_word(text, hint, where))
         return text
     if origin is tuple:
-        parts = map(_unquote, _split(text, "+")) if arguments[0] is str else (part for part in text.split("+") if part)
+        parts = map(unquote, split(text, "+")) if arguments[0] is str else (part for part in text.split("+") if part)
         return tuple(_read(part, arguments[0], where) for part in parts)
     if hint is bool:
         if text.lower() not in _WORDS:

@@ -14,7 +14,8 @@ from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.heads import HEADS
 from wisetune.nets.readout import READOUTS
 from wisetune.points.augment import AUGMENTATIONS
-from wisetune.spec import dashed, options_of
+from wisetune.spec import options_of
+from wisetune.spelling import dashed
 
 
 def test_every_option_with_its_default_and_bounds():

@@ -12,10 +12,10 @@ from torch import nn
 import pico
 from my_tunings import Adapter
 from tuned_samples import RELEASED, empty
+from wisetune.canonical import digest_of
 from wisetune.fit import finetune
 from wisetune.fit.finetune import Fit, tune
 from wisetune.recipe import Tune, digest
-from wisetune.spec import digest_of
 from wisetune.tune.full import Full
 from wisetune.tune.graft import Graft, Grafting
 from wisetune.tune.tunings import TUNINGS

@@ -10,7 +10,7 @@ from peft_golden import CASES, FILE, block_state, thin, tokens
 from net_samples import TINY_OPTIONS
 from wisetune import create
 from wisetune.nets.transformer import Around, Block
-from wisetune.spec import spell
+from wisetune.spelling import spell
 
 PLACES = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}

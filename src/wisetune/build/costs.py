@@ -21,6 +21,7 @@ from wisetune.build.builder import Builder, backbone_of
 from wisetune.build.experiment import Experiment
 from wisetune.build.memory import grafted, memory_of
 from wisetune.build.meter import COST
+from wisetune.canonical import digest_of
 from wisetune.errors import UsageError
 from wisetune.fit.finetune import Fit, Labelled, tune
 from wisetune.nets.backbone import BackboneSpec, build_empty
@@ -33,7 +34,6 @@ from wisetune.recipe import Start, Tune, digest
 from wisetune.records import Record
 from wisetune.results import Cost
 from wisetune.runtime import processor, stamp
-from wisetune.spec import digest_of
 from wisetune.tune.tuning import Tuning, resting
 
 VERSION = 3

@@ -13,7 +13,7 @@ from wisetune.nets.backbone import BackboneSpec, Preset
 from wisetune.nets.create import BACKBONES, named, parse_any_head, preset_called
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.parts import PartsHead
-from wisetune.spec import apart
+from wisetune.spelling import apart
 
 OFFICIAL = "official"
 _WORDS = ("", "preset", "reading")

@@ -15,6 +15,7 @@ import torch
 
 from wisetune.build.builder import Resume
 from wisetune.build.meter import TRAIN, Meter
+from wisetune.canonical import digest_of
 from wisetune.data.files import PARTS, FileTask, Item
 from wisetune.data.findings import Known, twins
 from wisetune.data.folder import Folder
@@ -29,7 +30,6 @@ from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.files.save import save_backbone
 from wisetune.points.content import signature
 from wisetune.runtime import stamp
-from wisetune.spec import digest_of
 from wisetune.store.store import Store
 
 Up = Literal["y", "z"]

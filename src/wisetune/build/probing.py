@@ -19,6 +19,7 @@ from torch import nn
 from wisetune.build.contest import RANDOM, Contest
 from wisetune.build.meter import Meter
 from wisetune.build.pretraining import Up, held_out
+from wisetune.canonical import digest_of
 from wisetune.data.files import FileTask
 from wisetune.data.splits import draw_per_class
 from wisetune.data.task import Data, Split, Task
@@ -33,7 +34,6 @@ from wisetune.points.augment import rotate
 from wisetune.records import difference_interval, mean_interval, paired_difference, wilson
 from wisetune.results import Probed, Probing
 from wisetune.runtime import stamp, torch_generator
-from wisetune.spec import digest_of
 
 AS_FILED = "as in the files"
 _Scores = Float64[np.ndarray, " n"]

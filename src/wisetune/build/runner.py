@@ -16,6 +16,7 @@ from wisetune.build.experiment import Experiment
 from wisetune.build.meter import Meter
 from wisetune.build.study import study_of
 from wisetune.build.watch import NOTHING, Spent, Watch
+from wisetune.canonical import digest_of
 from wisetune.data.task import Data
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.measure import Measure
@@ -26,7 +27,6 @@ from wisetune.recipe import Mix, Recipe, Start, Tune, digest, walk
 from wisetune.records import EDITION
 from wisetune.results import Cloud, Results, Row, Variant
 from wisetune.runtime import stamp, together
-from wisetune.spec import digest_of
 from wisetune.store.store import Left, Store
 
 _WORST = 6

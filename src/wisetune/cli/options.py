@@ -85,7 +85,7 @@ def _spec(noun: str, name: str) -> type[Spec]:
 
 
 def _print_published(name: str) -> None:
-    from wisetune.spec import spell
+    from wisetune.spelling import spell
     from wisetune.tune.tuning import in_common
     from wisetune.tune.tunings import PRESET, TUNINGS
 
@@ -135,7 +135,7 @@ def _backbones() -> type[BackboneSpec]:
 def _print_presets(spec: type[BackboneSpec]) -> None:
     from wisetune.nets.backbone import build_empty
     from wisetune.nets.create import class_names
-    from wisetune.spec import spell
+    from wisetune.spelling import spell
 
     print(f"\nPresets, as --backbone {spec.name}-NAME or wisetune.create('{spec.name}', preset='NAME'):")
     rows = []

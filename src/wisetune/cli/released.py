@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wisetune.errors import an, counted
-from wisetune.spec import dashed, spell
+from wisetune.spelling import dashed, spell
 
 if TYPE_CHECKING:
     from wisetune.nets.backbone import Preset

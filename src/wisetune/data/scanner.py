@@ -27,7 +27,8 @@ from jaxtyping import Bool, Float, Float32, Float64
 from wisetune.data._depth import RANGE, Room, edges, rotation, splat
 from wisetune.data._surface import Surface
 from wisetune.errors import DataError, UsageError
-from wisetune.spec import Spec, dashed, option
+from wisetune.spec import Spec, option
+from wisetune.spelling import dashed
 
 Setting = Literal["obj_only", "obj_bg", "pb_t50_rs"]
 

@@ -11,7 +11,7 @@ from wisetune.data.formats import read_suffixes
 from wisetune.data.npz import Npz
 from wisetune.data.task import Task
 from wisetune.errors import DataError, UsageError
-from wisetune.spec import quote
+from wisetune.spelling import quote
 
 MACHINERY = (
     *("check", "classmap", "files", "findings", "formats", "scanner", "simulate"),

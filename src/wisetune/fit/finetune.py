@@ -23,7 +23,8 @@ from wisetune.nets.transformer import DropPath, set_recompute
 from wisetune.points.augment import AUGMENTS, augmentation
 from wisetune.points.redraw import redraw
 from wisetune.runtime import torch_generator
-from wisetune.spec import option, spell
+from wisetune.spec import option
+from wisetune.spelling import spell
 
 Select = Literal["last", "best", "best-on-test"]
 Term = Callable[[Model, Groups, torch.Tensor], torch.Tensor]

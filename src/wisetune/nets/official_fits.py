@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from wisetune.spec import spell
+from wisetune.spelling import spell
 
 Reading = Literal["as_intended", "as_published"]
 

@@ -19,7 +19,7 @@ from wisetune.nets.files.match import Tuned
 from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
-from wisetune.spec import dashed, spell
+from wisetune.spelling import dashed, spell
 from wisetune.tune.tuning import Tuning
 from wisetune.tune.tunings import TUNINGS
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from wisetune.catalog import Catalog
 from wisetune.errors import UsageError, did_you_mean
-from wisetune.spec import NOTHING, apart
+from wisetune.spec import NOTHING
+from wisetune.spelling import apart
 from wisetune.tune.tuning import Tuning
 
 PRESET = "preset"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from wisetune.nets.create import BACKBONES
 from wisetune.nets.files.torch_pointcloud import released, widened
-from wisetune.spec import dashed, spell
+from wisetune.spelling import dashed, spell
 
 PREFIX = "module."
 """What DataParallel puts in front of names."""

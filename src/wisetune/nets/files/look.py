@@ -19,7 +19,7 @@ from wisetune.nets.files.torch_pointcloud import NAME
 from wisetune.nets.headed import Headed
 from wisetune.nets.heads import HEADS, Head
 from wisetune.nets.parts import PartsHead
-from wisetune.spec import dashed, spell
+from wisetune.spelling import dashed, spell
 
 PRE_TRAINING, CLASSIFICATION, PARTS, ENCODER = "pre-training", "classification", "part segmentation", "an encoder alone"
 _APART = ("drop_path", "initial")
