@@ -17,7 +17,7 @@ from wisetune.build.job import Job
 from wisetune.build.meter import Silent
 from wisetune.build.runner import Runner
 from wisetune.data.task import Data, Split
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.measure.svm import Svm
 from wisetune.nets.families.point_m2ae import PointM2AESpec
 from wisetune.nets.families.point_mae import PointMAE, PointMAESpec

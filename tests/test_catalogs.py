@@ -14,7 +14,7 @@ from wisetune.canonical import digest_of
 from wisetune.catalog import Catalog
 from wisetune.data.tasks import TASKS
 from wisetune.errors import UsageError
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.fit.pretrain import Pretrain
 from wisetune.keep.penalties import PENALTIES
 from wisetune.measure.measures import MEASURES

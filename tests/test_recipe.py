@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.keep.ewc import Ewc
 from wisetune.keep.l2_sp import L2Sp
 from wisetune.nets.families.point_mae import PointMAESpec

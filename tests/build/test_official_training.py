@@ -13,7 +13,7 @@ from wisetune.cli import app
 from wisetune.cli import run as command
 from wisetune.data.tasks import parse_task
 from wisetune.errors import UsageError
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.fit.words import in_words
 from wisetune.nets.create import BACKBONES, named
 from wisetune.nets.files.pretrained import Pretrained

@@ -18,7 +18,7 @@ from wisetune.build import watch
 from wisetune.build.watch import Spent
 from wisetune.build.work import work
 from wisetune.errors import DataError
-from wisetune.fit import finetune
+from wisetune.fit import fit
 from wisetune.measure.accuracy import Accuracy
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.svm import Svm
@@ -362,10 +362,8 @@ def test_weights_best_on_the_test_split_are_kept_only_when_asked_and_every_resul
 
 def test_points_are_drawn_from_as_many_as_the_fit_reads_and_what_is_measured_is_as_it_was(tmp_path, monkeypatch):
     drawn = []
-    redraw = finetune.redraw
-    monkeypatch.setattr(
-        finetune, "redraw", lambda points, *rest, **options: drawn.append(points.shape[1]) or redraw(points, *rest, **options)
-    )
+    redraw = fit.redraw
+    monkeypatch.setattr(fit, "redraw", lambda points, *rest, **options: drawn.append(points.shape[1]) or redraw(points, *rest, **options))
     runner = pico.runner(tmp_path, WiseFt((0.5,)), load=pico.denser, **QUICK | {"fit": pico.POOLED, "gentle_fit": pico.POOLED})
     results = runner.run().results
     assert set(drawn) == {pico.DENSE}

@@ -9,7 +9,7 @@ import pytest
 
 import pico
 from wisetune.build.request import UNPROBED
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.report.board import Board
 from wisetune.report.costs import as_text
 from wisetune.report.markdown import markdown

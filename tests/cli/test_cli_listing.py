@@ -6,7 +6,7 @@ import pytest
 from terminal import built, job, refused, wisetune
 
 from wisetune._version import __version__
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 
 
 @pytest.mark.usefixtures("finished")

@@ -8,7 +8,7 @@ from terminal import refused, wisetune
 
 from wisetune.build.request import Request
 from wisetune.cli.options import _kinds, _spec
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.nets.create import BACKBONES, PARTS_HEADS
 from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.heads import HEADS

@@ -11,7 +11,8 @@ import torch
 import pico
 from pico import CPU, FIT, bits
 from wisetune.fit import entered as module
-from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.fit.finetune import Labelled, tune
+from wisetune.fit.fit import Fit
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.families.point_m2ae import PointM2AESpec
 from wisetune.nets.families.recon import ReConSpec

@@ -14,7 +14,8 @@ import pico
 from pico import CPU, FIT, HEAD_FIT, bits
 from wisetune.errors import DataError, TrainingError, UsageError
 from wisetune.fit import finetune, loop
-from wisetune.fit.finetune import Fit, Labelled, set_drop_path, smoothed, tune
+from wisetune.fit.finetune import Labelled, smoothed, tune
+from wisetune.fit.fit import Fit
 from wisetune.nets.families.recon import ReConSpec
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import LinearHead, Mlp3Head
@@ -48,39 +49,6 @@ def run(model, fit, data, tuning: Tuning | None = None, seed=0, bank=None, **opt
     parameters = tuning.freeze(model)
     bank = bank or FeatureBank(CPU)
     return tune(model, parameters, fit, labelled(data.train), labelled(data.val), seed, frozen_key=frozen, bank=bank, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"epochs": 0}, "option 'epochs' of 'fit' is 0; it must be a whole number, at least 1"),
-        ({"batch": 1}, "'batch' of 'fit' is 1; it must be a whole number, at least 2"),
-        ({"lr": 0.0}, "must be a number, above 0"),
-        ({"lr": float("nan")}, "must be a number, above 0"),
-        ({"lr": float("inf")}, "must be a number, above 0"),
-        ({"clip": 0.0}, "must be a number, above 0"),
-        ({"smoothing": 1.0}, "must be a number, at least 0 and below 1"),
-        ({"weight_decay": -0.1}, "'weight-decay' of 'fit' is -0.1; it must be a number, at least 0"),
-        ({"warmup": -1.0}, "must be a number, at least 0"),
-        ({"drop_path": 1.0}, "'drop-path' of 'fit' is 1.0; it must be a number, at least 0 and below 1"),
-        ({"drop_path": -0.1}, "must be a number, at least 0 and below 1"),
-        ({"select": "first"}, "option 'select' of 'fit' is 'first'; it can be last, best"),
-        ({"group_lr": 10.0}, "group-lr or group-decay and no group; .* group=head."),
-        ({"group_decay": 0.0}, "group-lr or group-decay and no group"),
-        ({"pool_of": 64}, "pool-of=64 and pool=none; pool must be a number of at most that"),
-        ({"pool_of": 64, "pool": 65}, "pool-of=64 and pool=65"),
-        ({"augment": "scale-translat"}, "Did you mean 'scale-translate'"),
-    ],
-)
-def test_options_out_of_range_are_refused_at_once(options, message):
-    with pytest.raises(UsageError, match=message):
-        Fit(**options)
-
-
-def test_warm_up_takes_at_most_half_of_a_short_training():
-    assert Fit(epochs=1).schedule.warmup == 0.5
-    assert Fit(epochs=20).schedule.warmup == 1.0
-    assert Fit(lr=1e-8).schedule.lr_final == 1e-8
 
 
 @pytest.fixture
@@ -329,14 +297,6 @@ def test_a_long_batch_is_named_by_its_first_files(pico_data):
         model.head.weight.fill_(float("inf"))
     with pytest.raises(TrainingError, match=r"\((solids train/\w+/\d\.ply, ){3}solids train/\w+/\d\.ply and \d+ more; their points"):
         run(model, QUICK, pico_data)
-
-
-def test_drop_path_rises_over_the_blocks():
-    drops = nn.ModuleList(DropPath(0.9) for _ in range(5))
-    set_drop_path(drops, 0.2)
-    assert [drop.rate for drop in drops] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
-    set_drop_path(drops[:1], 0.2)
-    assert drops[0].rate == 0
 
 
 def test_drop_path_is_the_fits_while_training_and_the_backbones_after(pico_data):

@@ -11,7 +11,8 @@ from kept import Kept, save_each_epoch, until_done
 
 import pico
 from pico import CPU, FIT, bits
-from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.fit.finetune import Labelled, tune
+from wisetune.fit.fit import Fit
 from wisetune.fit.pretrain import Pretrain, Shapes, pretrain
 from wisetune.nets.features import FeatureBank
 from wisetune.nets.heads import Head, LinearHead, Mlp3Head

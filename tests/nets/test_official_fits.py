@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.measure.measures import MEASURES
 from wisetune.nets.create import named
 from wisetune.nets.official_fits import DUPLICATES, FROZEN, LATE, LONGER, ON_TEST

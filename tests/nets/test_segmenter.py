@@ -16,7 +16,8 @@ from torch import nn
 from my_tunings import Adapter
 from net_samples import TINY_OPTIONS, cloud, same_state, schema
 from wisetune.errors import DataError, UsageError, WeightsError
-from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.fit.finetune import Labelled, tune
+from wisetune.fit.fit import Fit
 from wisetune.measure.subject import Subject
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.categories import part_numbers

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pico
-from wisetune.nets.transformer import Around, Block, DropPath, Transformer, set_recompute
+from wisetune.nets.transformer import Around, Block, DropPath, Transformer, set_drop_path, set_recompute
 
 
 def computed_and_dropped(block: Block, x: torch.Tensor, rate: float) -> torch.Tensor:
@@ -163,3 +163,11 @@ torch.testing.assert_close(torch.compile(blocks, backend="eager", fullgraph=True
 def test_recomputed_blocks_are_one_graph():
     """In a process of its own: the checks of shapes and types in tests are nothing that can be compiled."""
     subprocess.run([sys.executable, "-c", ONE_GRAPH], check=True)
+
+
+def test_drop_path_rises_over_the_blocks():
+    drops = nn.ModuleList(DropPath(0.9) for _ in range(5))
+    set_drop_path(drops, 0.2)
+    assert [drop.rate for drop in drops] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    set_drop_path(drops[:1], 0.2)
+    assert drops[0].rate == 0

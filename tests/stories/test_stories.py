@@ -6,7 +6,7 @@ import pytest
 
 import pico
 from wisetune.errors import UsageError
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.nets.families.point_mae import PointMAESpec
 from wisetune.nets.heads import Mlp3Head
 from wisetune.recipe import Mix, Start, Tune, describe, digest, in_words, made_in_words, to_json, tree_in_words, walk

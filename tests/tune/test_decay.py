@@ -13,8 +13,8 @@ import pico
 from my_tunings import Adapter
 from tuned_samples import RELEASED, empty
 from wisetune.canonical import digest_of
-from wisetune.fit import finetune
-from wisetune.fit.finetune import Fit, tune
+from wisetune.fit.finetune import tune
+from wisetune.fit.fit import Fit, parameter_groups
 from wisetune.recipe import Tune, digest
 from wisetune.tune.full import Full
 from wisetune.tune.graft import Graft, Grafting
@@ -93,7 +93,7 @@ def test_a_training_has_the_groups_that_its_tuning_says(tmp_path, monkeypatch):
     seen = {}
 
     def look(model, parameters, fit, *args, **options):
-        groups = finetune._groups(parameters, fit, options["decaying"])
+        groups = parameter_groups(parameters, fit, options["decaying"])
         names = {id(value): name for name, value in parameters.items()}
         seen.update({names[id(value)]: group.get("weight_decay") for group in groups for value in group["params"]})
         return tune(model, parameters, fit, *args, **options)

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from tuned_samples import RELEASED, empty, fill_live, golden_of, live_value, schema_of
-from wisetune.fit.finetune import set_drop_path
 from wisetune.nets.model import Model
+from wisetune.nets.transformer import set_drop_path
 from wisetune.tune.tuning import Tuning
 
 DEAD = {"dapt-scan_hardest": {9}, "dapt-scan_objonly": {9}, "dapt-modelnet40": {5, 7, 11}}

@@ -20,7 +20,6 @@ from wisetune import fold, load_delta, load_model, save_delta, save_model
 from wisetune.build.kept import check_keeps, prepare
 from wisetune.data.task import Split
 from wisetune.errors import UsageError
-from wisetune.fit.finetune import set_drop_path
 from wisetune.keep.ewc import Ewc
 from wisetune.keep.l2_sp import L2Sp
 from wisetune.keep.lwf import Lwf
@@ -28,7 +27,7 @@ from wisetune.nets.grafts import parts
 from wisetune.nets.heads import LinearHead
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
-from wisetune.nets.transformer import set_recompute
+from wisetune.nets.transformer import set_drop_path, set_recompute
 from wisetune.recipe import Start
 from wisetune.stories.lp_ft import LpFt
 from wisetune.tune.dapt import DAPT, open_shares

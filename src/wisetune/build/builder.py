@@ -17,7 +17,8 @@ from wisetune.build.kept import check_keeps, prepare, unaugmented
 from wisetune.build.meter import HEAD, KEEP, LOOK, MIX, TRAIN, Meter, Silent
 from wisetune.data.task import Data, Split
 from wisetune.errors import UsageError, WeightsError
-from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.fit.finetune import Labelled, tune
+from wisetune.fit.fit import Fit
 from wisetune.keep.penalty import Penalty
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty
 from wisetune.nets.features import FeatureBank

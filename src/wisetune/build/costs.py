@@ -23,7 +23,8 @@ from wisetune.build.memory import grafted, memory_of
 from wisetune.build.meter import COST
 from wisetune.canonical import digest_of
 from wisetune.errors import UsageError
-from wisetune.fit.finetune import Fit, Labelled, tune
+from wisetune.fit.finetune import Labelled, tune
+from wisetune.fit.fit import Fit
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.nets.create import headed, parse_any_head
 from wisetune.nets.features import FeatureBank

@@ -14,7 +14,7 @@ from wisetune.data.splits import without_val
 from wisetune.data.task import Data
 from wisetune.data.warn import shared, warned
 from wisetune.errors import DataError, UsageError, counted, naming
-from wisetune.fit.finetune import Fit, require_pool, require_val
+from wisetune.fit.fit import Fit, require_pool, require_val
 from wisetune.measure.measure import Measure
 from wisetune.nets.backbone import BackboneSpec, build_empty
 from wisetune.recipe import Recipe, Tune, in_words, walk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from wisetune.build.request import Rule
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.keep.penalty import Penalty
 from wisetune.measure.corruption import Corruption
 from wisetune.measure.measure import Measure

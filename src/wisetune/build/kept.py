@@ -9,7 +9,7 @@ import torch
 from wisetune.build.grafts import empty_model
 from wisetune.data.task import Split
 from wisetune.errors import UsageError, first_of
-from wisetune.fit.finetune import Fit, seen
+from wisetune.fit.fit import Fit, seen
 from wisetune.keep.penalty import Begun, Penalty, Prepared, Rows
 from wisetune.nets.backbone import Groups
 from wisetune.nets.model import Model

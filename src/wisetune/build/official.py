@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from wisetune.errors import UsageError, did_you_mean
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.fit.words import in_words
 from wisetune.nets.backbone import BackboneSpec, Preset
 from wisetune.nets.create import BACKBONES, named, parse_any_head, preset_called

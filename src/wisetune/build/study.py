@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wisetune.build.experiment import ON_TEST, Experiment
-from wisetune.fit.finetune import Fit, Select
+from wisetune.fit.fit import Fit, Select
 from wisetune.results import DataSet, Study, Variant
 
 _CHOICE = (

@@ -17,7 +17,7 @@ from wisetune.build.meter import COST, HEAD, KEEP, LOOK, MIX, NOTHING, Work, wei
 from wisetune.build.runner import Runner, looker
 from wisetune.build.study import study_of
 from wisetune.errors import part_of
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 from wisetune.keep.penalty import Penalty
 from wisetune.measure.accuracy import Accuracy
 from wisetune.nets.backbone import BackboneSpec, build_empty

@@ -76,7 +76,7 @@ def _heads() -> dict[str, type[Spec]]:
 
 
 def _spec(noun: str, name: str) -> type[Spec]:
-    from wisetune.fit.finetune import Fit
+    from wisetune.fit.fit import Fit
     from wisetune.fit.pretrain import Pretrain
 
     if noun == "training":

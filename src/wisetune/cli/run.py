@@ -170,7 +170,7 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
 def _session(command: str, experiment: Experiment) -> Session:
     """What the command is to leave in its folder, before it has left anything."""
     from wisetune.cli.session import Session
-    from wisetune.fit.finetune import Fit
+    from wisetune.fit.fit import Fit
     from wisetune.recipe import Tune, digest, walk
 
     tunes = [node for tree in experiment.trees().values() for node in walk(tree) if isinstance(node, Tune)]

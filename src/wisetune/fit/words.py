@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wisetune.fit.finetune import Fit
+from wisetune.fit.fit import Fit
 
 
 def in_words(fit: Fit) -> list[str]:

@@ -262,6 +262,13 @@ def up_to(stack: nn.Module, block: int, x: Float[torch.Tensor, "b t d"], around:
     return x
 
 
+def set_drop_path(model: nn.Module, rate: float) -> None:
+    """Drop-path rates that rise linearly from 0 to ``rate`` over the blocks."""
+    drops = [module for module in model.modules() if isinstance(module, DropPath)]
+    for i, module in enumerate(drops):
+        module.rate = rate * i / max(len(drops) - 1, 1)
+
+
 def set_recompute(model: nn.Module, on: bool) -> None:
     """Let the backward passes of a model compute its blocks a second time, or not."""
     for module in model.modules():
