@@ -89,6 +89,24 @@ def test_how_a_parameter_of_a_graft_or_its_place_is_called_decides_nothing(calle
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Renamed(Either):
+    """A graft whose released name says that it is of tokens, and its own does not."""
+
+    called: str = "rows"
+
+    def released(self, name):
+        return ("prompt_tokens",) if name.endswith(f".{self.slot}.{self.called}") else ()
+
+
+def test_as_published_a_released_name_takes_away_the_decay_that_its_own_name_would_give():
+    def decaying(tuning: Renamed) -> list[str]:
+        return [name for name in tuning.decaying(cells.grafted(Cell(tuning, "point-mae", "classes"))) if ".renamed." in name]
+
+    assert len(decaying(Renamed())) == 1
+    assert decaying(Renamed(reading="as_published")) == []
+
+
 def test_a_training_has_the_groups_that_its_tuning_says(tmp_path, monkeypatch):
     seen = {}
 
