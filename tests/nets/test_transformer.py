@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pico
-from wisetune.nets.transformer import Around, Block, DropPath, Transformer, set_drop_path, set_recompute
+from wisetune.nets.transformer import Block, Context, DropPath, Transformer, set_drop_path, set_recompute
 
 
 def computed_and_dropped(block: Block, x: torch.Tensor, rate: float) -> torch.Tensor:
@@ -27,7 +27,7 @@ def test_a_block_with_drop_path(rate, seed):
     x = torch.randn(6, 5, 8, dtype=torch.float64, requires_grad=True)
     outward = torch.randn(6, 5, 8, dtype=torch.float64)
     found = []
-    for forward in (lambda x: block(x, Around(None)), lambda x: computed_and_dropped(block, x, rate)):
+    for forward in (lambda x: block(x, Context(None)), lambda x: computed_and_dropped(block, x, rate)):
         torch.manual_seed(seed)
         tokens = forward(x)
         found.append((tokens, *torch.autograd.grad(tokens, (x, *block.parameters()), outward)))
@@ -95,13 +95,13 @@ def test_recomputed_blocks_give_the_same_bits(near):
     for on in (False, True):
         set_recompute(blocks, on)
         torch.manual_seed(1)
-        (tokens,) = blocks(x, Around(position, seen))
+        (tokens,) = blocks(x, Context(position, seen))
         found.append((tokens, *torch.autograd.grad(tokens.square().sum(), (position, *blocks.parameters())), torch.rand(1)))
     assert len(calls) == 3, "once, and twice"
     for mine, wanted in zip(*found, strict=True):
         assert torch.equal(mine, wanted)
     with torch.no_grad():
-        blocks(x, Around(position, seen))
+        blocks(x, Context(position, seen))
     assert calls == [True, True, True, False]
 
 
@@ -129,7 +129,7 @@ def test_what_a_hook_parks_is_taken_out_the_second_time_too():
     grads = []
     for on in (False, True):
         set_recompute(blocks, on)
-        grads += torch.autograd.grad(blocks(x, Around(x))[-1].square().sum(), x)
+        grads += torch.autograd.grad(blocks(x, Context(x))[-1].square().sum(), x)
     assert torch.equal(*grads)
     assert blocks.grafted.parked is None
 
@@ -142,20 +142,20 @@ def test_what_follows_its_input_sees_it_once():
     twin = copy.deepcopy(blocks)
     set_recompute(twin, True)
     for one in (blocks, twin):
-        one(x, Around(x))[-1].sum().backward()
+        one(x, Context(x))[-1].sum().backward()
     assert pico.bits(one.state_dict()) == pico.bits(blocks.state_dict())
     assert int(twin.grafted.norm.num_batches_tracked) == 1
 
 
 ONE_GRAPH = """
 import torch
-from wisetune.nets.transformer import Around, Transformer, set_recompute
+from wisetune.nets.transformer import Context, Transformer, set_recompute
 
 torch.manual_seed(0)
 blocks, x = Transformer(8, 2, 2).train(), torch.randn(6, 5, 8, requires_grad=True)
-(wanted,) = blocks(x, Around(x))
+(wanted,) = blocks(x, Context(x))
 set_recompute(blocks, True)
-torch.testing.assert_close(torch.compile(blocks, backend="eager", fullgraph=True)(x, Around(x))[-1], wanted)
+torch.testing.assert_close(torch.compile(blocks, backend="eager", fullgraph=True)(x, Context(x))[-1], wanted)
 """
 
 

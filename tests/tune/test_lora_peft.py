@@ -9,7 +9,7 @@ from peft_golden import CASES, FILE, block_state, thin, tokens
 
 from net_samples import TINY_OPTIONS
 from wisetune import create
-from wisetune.nets.transformer import Around, Block
+from wisetune.nets.transformer import Block, Context
 from wisetune.spelling import spell
 
 PLACES = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -41,7 +41,7 @@ def case(request):
 def test_outputs_are_those_of_peft(case):
     block, golden = case
     with torch.no_grad():
-        np.testing.assert_allclose(block(tokens(), Around(None)).numpy(), golden["output"], **CLOSE)
+        np.testing.assert_allclose(block(tokens(), Context(None)).numpy(), golden["output"], **CLOSE)
 
 
 def test_folded_weights_and_their_outputs_are_those_of_peft(case):
@@ -58,4 +58,4 @@ def test_folded_weights_and_their_outputs_are_those_of_peft(case):
         found = third[part] if part in third else block.get_submodule(PLACES[part]).weight.detach()
         np.testing.assert_allclose(found.numpy(), golden[key], **CLOSE)
     with torch.no_grad():
-        np.testing.assert_allclose(block(tokens(), Around(None)).numpy(), golden["output_merged"], **CLOSE)
+        np.testing.assert_allclose(block(tokens(), Context(None)).numpy(), golden["output_merged"], **CLOSE)

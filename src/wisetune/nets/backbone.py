@@ -93,7 +93,7 @@ class Stage:
         return self.sites[0].width
 
 
-class Further(NamedTuple):
+class FurtherPatches(NamedTuple):
     """Patches of a cloud beside a backbone's own, for a tuning: of which stage, how many, of how many points or patches below."""
 
     stage: int
@@ -237,8 +237,8 @@ class Backbone(nn.Module):
     """What names of released parts begin with, as renamed, that only some settings of this backbone have a place for."""
     grafts: tuple[Grafted, ...] = ()
     """What tunings put into it after it was built, in order."""
-    further: tuple[Further, ...] = ()
-    """What tunings want a cloud cut into, beside its own patches: it is part of ``group``, and blocks see what became of it (``Around.cuts``)."""
+    further: tuple[FurtherPatches, ...] = ()
+    """What tunings want a cloud cut into, beside its own patches: it is part of ``group``, and blocks see what became of it (``Context.further``)."""
 
     @property
     def spec(self) -> BackboneSpec:

@@ -19,7 +19,7 @@ from wisetune.errors import UsageError
 from wisetune.nets.backbone import Backbone, Groups
 from wisetune.nets.plain import POSITION_HIDDEN, PlainSpec
 from wisetune.nets.readout import Tokens
-from wisetune.nets.transformer import Around, Transformer, initialise
+from wisetune.nets.transformer import Context, Transformer, initialise
 from wisetune.points.neighbours import gather
 
 Seen = TypeVar("Seen")
@@ -98,7 +98,7 @@ class PatchDecoder(nn.Module):
     def forward(self, x: Float[torch.Tensor, "b t d"], position: Float[torch.Tensor, "b t d"], count: int) -> Float[torch.Tensor, "b m d"]:
         """The last ``count`` tokens, decoded."""
         for block in self.blocks:
-            x = block(x, Around(position))
+            x = block(x, Context(position))
         return self.norm(x[:, -count:])
 
 

@@ -19,7 +19,7 @@ from wisetune.nets.backbone import LEVELS, Backbone, Groups, build_empty
 from wisetune.nets.families.point_m2ae import PointM2AE, PointM2AESpec, Visible
 from wisetune.nets.masked import Hidden, Masked, chamfer, to_points
 from wisetune.nets.readout import Tokens
-from wisetune.nets.transformer import Around, Transformer
+from wisetune.nets.transformer import Context, Transformer
 from wisetune.points.interpolate import spread_to
 from wisetune.points.neighbours import gather
 
@@ -128,11 +128,11 @@ class MaskedPyramid(Masked[tuple[Visible, ...]]):
                 "none of the level below in a whole batch, as each is a part of a visible one; give a larger mask."
             )
         x = self._put(seen[_TOP], self.mask_token)
-        (x,) = self.h_decoder[0](x, Around(self.decoder_pos_embeds[0](centres[_TOP])))
+        (x,) = self.h_decoder[0](x, Context(self.decoder_pos_embeds[0](centres[_TOP])))
         for stage, level in enumerate(range(_TOP - 1, _REBUILT - 1, -1), 1):
             known = self._put(seen[level], torch.zeros_like(seen[level].tokens[0, :1]))
             x = self.token_prop[stage - 1](centres[level], known, centres[level + 1], x)
-            (x,) = self.h_decoder[stage](x, Around(self.decoder_pos_embeds[stage](centres[level])))
+            (x,) = self.h_decoder[stage](x, Context(self.decoder_pos_embeds[stage](centres[level])))
         true = gather(centres[_REBUILT - 1], members[_REBUILT]) - centres[_REBUILT][:, :, None]
         return chamfer(to_points(self.rec_head, self.decoder_norm(x[hidden])), true[hidden])
 

@@ -20,7 +20,7 @@ from wisetune.nets.backbone import LEVELS, Anatomy, Backbone, BackboneSpec, Ente
 from wisetune.nets.official_fits import Reading
 from wisetune.nets.readout import READS, Tokens, by_role, lead, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Around, Block, Cut, Transformer, initialise, up_to
+from wisetune.nets.transformer import Block, Context, PatchTokens, Transformer, initialise, up_to
 from wisetune.points.neighbours import NeighbourRule, cut
 from wisetune.spec import option
 
@@ -202,7 +202,7 @@ class Plain(Backbone):
             (tokens,) = self.blocks(*self._embed(groups))
         else:
             position = self._behind("pos", self.pos_embed(groups[0]))
-            (tokens,) = self.blocks(entered.tokens, Around(position, centres=groups[0], leads=self.leads), first=entered.block)
+            (tokens,) = self.blocks(entered.tokens, Context(position, centres=groups[0], leads=self.leads), first=entered.block)
         return by_role(self.norm(tokens), self.leads, groups[0].shape[1])
 
     def level_centres(self, groups: Groups) -> tuple[Float[torch.Tensor, "b _ 3"], ...]:
@@ -218,15 +218,15 @@ class Plain(Backbone):
         )
         return tuple(Level(groups[0], dataclasses.replace(normed, lead=raw.lead)) for raw, normed in found)
 
-    def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Around]:
+    def _embed(self, groups: Groups) -> tuple[Float[torch.Tensor, "b t d"], Context]:
         """What enters the blocks: lead tokens before those of patches, and what is around them."""
-        own, *cuts = (self._cut(centres, offsets) for centres, offsets in zip(groups[0::2], groups[1::2], strict=True))
+        own, *further = (self._patch_tokens(centres, offsets) for centres, offsets in zip(groups[0::2], groups[1::2], strict=True))
         tokens, position = self._behind("token", own.tokens), self._behind("pos", own.position)
-        return tokens, Around(position, centres=own.centres, leads=self.leads, cuts=tuple(cuts))
+        return tokens, Context(position, centres=own.centres, leads=self.leads, further=tuple(further))
 
-    def _cut(self, centres: Float[torch.Tensor, "b g 3"], offsets: Float[torch.Tensor, "b g k 3"]) -> Cut:
+    def _patch_tokens(self, centres: Float[torch.Tensor, "b g 3"], offsets: Float[torch.Tensor, "b g k 3"]) -> PatchTokens:
         tokens = self.encoder(offsets)
-        return Cut(tokens if self.spec.token_width is None else self.reduce_dim(tokens), self.pos_embed(centres), centres)
+        return PatchTokens(tokens if self.spec.token_width is None else self.reduce_dim(tokens), self.pos_embed(centres), centres)
 
     def _behind(self, part: str, own: Float[torch.Tensor, "b g d"]) -> Float[torch.Tensor, "b t d"]:
         """Lead tokens, or their positions, and behind them those of patches."""

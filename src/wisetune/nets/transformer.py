@@ -18,15 +18,15 @@ from torch.utils.checkpoint import checkpoint
 from wisetune.nets._linear import Linear, linear_gelu
 
 
-class Cut(NamedTuple):
-    """More patches of the same cloud."""
+class PatchTokens(NamedTuple):
+    """Patches of a cloud as blocks see them."""
 
     tokens: Float[torch.Tensor, "b g d"]
     position: Float[torch.Tensor, "b g d"]
     centres: Float[torch.Tensor, "b g 3"]
 
 
-class Around(NamedTuple):
+class Context(NamedTuple):
     """What blocks know beside their tokens, which stand in the order lead, patches, extra. Extra ones are a tuning's; they may come and go."""
 
     position: Float[torch.Tensor, "b t d"] | None
@@ -38,8 +38,8 @@ class Around(NamedTuple):
     leads: int = 0
     reach: float | None = None
     """Where patches attend only to those near them: how far."""
-    cuts: tuple[Cut, ...] = ()
-    """Of the further patches that tunings asked for, those of these blocks."""
+    further: tuple[PatchTokens, ...] = ()
+    """The further patches that tunings asked for, those of these blocks."""
     made: Mapping[str, tuple[torch.Tensor, ...]] = {}
     """What tunings made before the first block, for their own modules in each, by their names."""
 
@@ -50,7 +50,7 @@ class Around(NamedTuple):
         count = self.position.shape[1]
         return x + self.position if count == x.shape[1] else torch.cat([x[:, :count] + self.position, x[:, count:]], dim=1)
 
-    def making(self, name: str, *made: torch.Tensor) -> Around:
+    def making(self, name: str, *made: torch.Tensor) -> Context:
         """The same, with what a tuning made."""
         return self._replace(made={**self.made, name: made})
 
@@ -202,9 +202,9 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
         self.attn = Attention(width, heads)
 
-    def forward(self, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
+    def forward(self, x: Float[torch.Tensor, "b t d"], context: Context) -> Float[torch.Tensor, "b t d"]:
         """The block's tokens."""
-        x = self.residual_attn(around.placed(x), self._attend, *around.beside(x.shape[1]))
+        x = self.residual_attn(context.placed(x), self._attend, *context.beside(x.shape[1]))
         return self.residual_mlp(x, self._transform)
 
     def shift_attention(self, by: Float[torch.Tensor, " _"]) -> Constant:
@@ -239,7 +239,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block(width, heads, rate) for rate in rates)
 
     def forward(
-        self, x: Float[torch.Tensor, "b t d"], around: Around, kept: Sequence[int] | None = None, first: int = 0
+        self, x: Float[torch.Tensor, "b t d"], context: Context, kept: Sequence[int] | None = None, first: int = 0
     ) -> tuple[Float[torch.Tensor, "b _ d"], ...]:
         """The tokens after each of these blocks, which are counted from 0 and ascend; by itself after the last alone.
 
@@ -249,16 +249,16 @@ class Transformer(nn.Module):
         kept = (len(self.blocks) - 1,) if kept is None else kept
         found: list[torch.Tensor] = []
         for index, block in enumerate(self.blocks[first:], first):
-            x = _twice(block, x, around) if self.recomputed and torch.is_grad_enabled() else block(x, around)
+            x = _twice(block, x, context) if self.recomputed and torch.is_grad_enabled() else block(x, context)
             found += [x for wanted in kept if wanted == index]
         return tuple(found)
 
 
-def up_to(stack: nn.Module, block: int, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
+def up_to(stack: nn.Module, block: int, x: Float[torch.Tensor, "b t d"], context: Context) -> Float[torch.Tensor, "b t d"]:
     """What enters a block of a stack that is not called as a whole: what is hooked there is for the rest of it."""
     assert isinstance(stack, Transformer)
     for each in stack.blocks[:block]:
-        x = each(x, around)
+        x = each(x, context)
     return x
 
 
@@ -276,14 +276,14 @@ def set_recompute(model: nn.Module, on: bool) -> None:
             module.recomputed = on
 
 
-def _twice(block: nn.Module, x: torch.Tensor, around: Around) -> torch.Tensor:
+def _twice(block: nn.Module, x: torch.Tensor, context: Context) -> torch.Tensor:
     """A block that a backward pass computes again; once, where a BatchNorm in it or in what is hooked into it would count what it sees twice."""
     hooks = [hook for part in block.modules() for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())]
     owners = [owner for owner in (block, *(getattr(hook, "__self__", None) for hook in hooks)) if isinstance(owner, nn.Module)]
     if any(isinstance(part, _BatchNorm) and part.training for owner in owners for part in owner.modules()):
-        return block(x, around)
+        return block(x, context)
     # Without hooks the second time may end as soon as all is there; what a hook has parked another must take out again.
-    return checkpoint(block, x, around, use_reentrant=False, early_stop=not hooks)
+    return checkpoint(block, x, context, use_reentrant=False, early_stop=not hooks)
 
 
 def initialise(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from wisetune.nets._linear import Linear
-from wisetune.nets.transformer import Around, widened
+from wisetune.nets.transformer import Context, widened
 from wisetune.tune.graft import Graft
 
 _MADE = "prefix"
@@ -46,9 +46,9 @@ class ReadoutShare(Graft):
 
     def look(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Where they begin in what leaves these blocks."""
-        _, around, *_ = inputs
-        assert around.centres is not None
-        self.first = around.leads + around.centres.shape[1]
+        _, context, *_ = inputs
+        assert context.centres is not None
+        self.first = context.leads + context.centres.shape[1]
 
     def after(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor | None:
         """Of normed tokens."""
@@ -100,8 +100,8 @@ class ReparamPrefix(PrefixKV):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Into the block: what its attention is not told waits until that is called."""
-        _, around, *_ = inputs
-        (self._made,) = around.made[_MADE]
+        _, context, *_ = inputs
+        (self._made,) = context.made[_MADE]
 
     def brought(self) -> tuple[torch.Tensor, torch.Tensor]:
         """They, a row each."""
@@ -135,8 +135,8 @@ class PrefixMap(nn.Module):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into all blocks."""
-        x, around, *rest = inputs
-        return x, around.making(_MADE, self.inside()), *rest
+        x, context, *rest = inputs
+        return x, context.making(_MADE, self.inside()), *rest
 
 
 class Prompts(nn.Module):
@@ -150,8 +150,8 @@ class Prompts(nn.Module):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into a block, or into all of them."""
-        x, around, *rest = inputs
-        return joined(x, self.tokens), placed(around, self.positions), *rest
+        x, context, *rest = inputs
+        return joined(x, self.tokens), placed(context, self.positions), *rest
 
     def leave(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         """Out of a block."""
@@ -163,7 +163,7 @@ def joined(x: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
     return torch.cat([x, more.expand(len(x), -1, -1)], dim=1)
 
 
-def placed(around: Around, more: torch.Tensor) -> Around:
+def placed(context: Context, more: torch.Tensor) -> Context:
     """Positions, and those of more tokens behind."""
-    assert around.position is not None
-    return around._replace(position=joined(around.position, more))
+    assert context.position is not None
+    return context._replace(position=joined(context.position, more))

@@ -155,9 +155,9 @@ class Once(Graft):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into all blocks; at share 0 positions enter before each."""
-        x, around, *rest = inputs
-        assert around.position is not None
-        return x + self.share * around.position, around._replace(position=(1 - self.share) * around.position), *rest
+        x, context, *rest = inputs
+        assert context.position is not None
+        return x + self.share * context.position, context._replace(position=(1 - self.share) * context.position), *rest
 
 
 _ONCE = "Positions are added once, before the first block, where the backbone was pre-trained with them before each."

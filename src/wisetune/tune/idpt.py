@@ -47,15 +47,15 @@ class DynamicPrompt(nn.Module, Uncalled):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into the block before which the prompt is made."""
-        x, around, *rest = inputs
-        assert around.centres is not None
-        patches = x[:, around.leads : around.leads + around.centres.shape[1]]
-        return joined(x, self(patches)), placed(around, self.position), *rest
+        x, context, *rest = inputs
+        assert context.centres is not None
+        patches = x[:, context.leads : context.leads + context.centres.shape[1]]
+        return joined(x, self(patches)), placed(context, self.position), *rest
 
     def stay(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """In each block after it."""
-        x, around, *rest = inputs
-        return x, placed(around, self.position), *rest
+        x, context, *rest = inputs
+        return x, placed(context, self.position), *rest
 
 
 _LEFT = "The prompt's position stays as it was drawn: the filter of names that says what trains misses it."

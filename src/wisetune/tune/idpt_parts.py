@@ -13,7 +13,7 @@ from torch import nn
 
 from wisetune.nets.backbone import ForParts
 from wisetune.nets.headed import Headed
-from wisetune.nets.transformer import Around
+from wisetune.nets.transformer import Context
 from wisetune.nets.uncalled import Uncalled
 from wisetune.tune._edges import condensed
 from wisetune.tune._tokens import AttentionShare, ReadoutShare, joined, placed
@@ -39,9 +39,9 @@ class LevelPrompt(nn.Module, Uncalled):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into the block."""
-        x, around, *rest = inputs
-        self._made = self(x[:, around.leads : _own(around)])
-        return joined(x, self._made), around, *rest
+        x, context, *rest = inputs
+        self._made = self(x[:, context.leads : _own(context)])
+        return joined(x, self._made), context, *rest
 
     def leave(self, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         """Out of it, for whoever reads there."""
@@ -51,8 +51,8 @@ class LevelPrompt(nn.Module, Uncalled):
 
     def clear(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before the next block, which sees neither."""
-        x, around, *rest = inputs
-        return x[:, : _own(around)], around, *rest
+        x, context, *rest = inputs
+        return x[:, : _own(context)], context, *rest
 
 
 class Place(nn.Module):
@@ -65,13 +65,13 @@ class Place(nn.Module):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into a block, with a prompt."""
-        x, around, *rest = inputs
-        return x, placed(around, self.position), *rest
+        x, context, *rest = inputs
+        return x, placed(context, self.position), *rest
 
 
-def _own(around: Around) -> int:
-    assert around.centres is not None
-    return around.leads + around.centres.shape[1]
+def _own(context: Context) -> int:
+    assert context.centres is not None
+    return context.leads + context.centres.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,10 +42,10 @@ class Spectra(nn.Module):
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into all blocks."""
-        x, around, *rest = inputs
+        x, context, *rest = inputs
         with torch.no_grad():
-            made = tuple(part.to(x) for part in (self.whole(around.centres), self.parts(around.centres)))
-        return x, around.making(_MADE, *made), *rest
+            made = tuple(part.to(x) for part in (self.whole(context.centres), self.parts(context.centres)))
+        return x, context.making(_MADE, *made), *rest
 
     def whole(self, places: Float[torch.Tensor, "b g 3"]) -> Float[torch.Tensor, "b g g"]:
         """Of all patches."""
@@ -82,18 +82,18 @@ class SpectralAdapter(Graft, Uncalled):
         nn.init.xavier_uniform_(self.down.weight)
         for value in (self.up.weight, self.up.bias, self.inner.weight, self.inner.bias):
             nn.init.zeros_(value)
-        self._around: tuple[int, tuple[torch.Tensor, ...]] | None = None
+        self._context: tuple[int, tuple[torch.Tensor, ...]] | None = None
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Into the block: what the branch beside which this stands is not told waits until it is called."""
-        x, around, *_ = inputs
-        self._around = x.shape[1] - around.leads, around.made[_MADE]
+        x, context, *_ = inputs
+        self._context = x.shape[1] - context.leads, context.made[_MADE]
 
     def parallel(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         """Of what enters the branch, added to what it gives."""
-        around, self._around = self._around, None
-        assert around is not None
-        behind, spectra = around
+        context, self._context = self._context, None
+        assert context is not None
+        behind, spectra = context
         # Not every family has its lead tokens in this branch: patches and what is behind them are counted from the end.
         return output + self(inputs[0], inputs[0].shape[1] - behind, *spectra)
 

@@ -15,11 +15,11 @@ from wisetune.errors import UsageError
 from wisetune.nets._linear import Linear
 from wisetune.nets.headed import Headed
 from wisetune.nets.readout import with_extra_peaks
-from wisetune.nets.transformer import Cut
+from wisetune.nets.transformer import PatchTokens
 from wisetune.points.neighbours import gather
 from wisetune.spec import option
 from wisetune.tune._low_rank import LowRank
-from wisetune.tune._placed import Placed, Placing, Read, small
+from wisetune.tune._patch_prompts import PatchPrompts, PatchPromptTuning, ReadoutShare, small
 from wisetune.tune.graft import WHOLE
 from wisetune.tune.tuning import Figures, Published
 
@@ -33,7 +33,7 @@ _PENALTY = "The scores learn by a penalty alone, which draws each to one half; t
 _AGAIN = "Tokens of both scales are made anew, those of the backbone's own patches too: in training the tokenizer's statistics drift three times."
 
 
-class Selection(Placed):
+class Selection(PatchPrompts):
     """Prompts by score, and bottlenecks beside the maps of queries, keys and values and behind attention, which all blocks share."""
 
     def __init__(self, width: int, hidden: int, scales: tuple[tuple[int | None, int], ...], penalty: float | None) -> None:
@@ -56,7 +56,7 @@ class Selection(Placed):
         """Between 0 and 1, of each token."""
         return torch.sigmoid(self.outer(F.relu(self.inner(tokens)))).squeeze(-1)
 
-    def prompt(self, own: Cut, further: tuple[Cut, ...]) -> Cut:
+    def prompt(self, own: PatchTokens, further: tuple[PatchTokens, ...]) -> PatchTokens:
         """Of each scale those of the highest scores; of equal ones that with the lower index."""
         chosen: list[tuple[torch.Tensor, ...]] = []
         scores: list[torch.Tensor] = []
@@ -74,7 +74,7 @@ class Selection(Placed):
         tokens, position, centres = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))
         if self.penalty is not None and self.training and torch.is_grad_enabled():
             self._owed = self.penalty * _negative_entropy(scores)
-        return Cut(tokens, position, centres)
+        return PatchTokens(tokens, position, centres)
 
 
 def _negative_entropy(scores: list[Float[torch.Tensor, "b _"]]) -> Float[torch.Tensor, ""]:
@@ -84,7 +84,7 @@ def _negative_entropy(scores: list[Float[torch.Tensor, "b _"]]) -> Float[torch.T
 
 
 @dataclasses.dataclass(frozen=True)
-class PointLoRA(Placing):
+class PointLoRA(PatchPromptTuning):
     """Low rank with token selection (Wang et al., CVPR 2025, section 3): ``W x + (alpha / r) B A x + P(x)`` at both maps of attention.
 
     ``P`` is a map ``U gelu(D x + d) + u`` that all blocks share, one for either. Prompts are the tokens of the highest scores
@@ -164,7 +164,7 @@ class PointLoRA(Placing):
                     linear.register_forward_hook(shared.parallel)
         if self.readout == "all":
             last = backbone.anatomy.norms[-1]
-            read = self.put(model, last, Read(count, backbone.leads))
+            read = self.put(model, last, ReadoutShare(count, backbone.leads))
             backbone.get_submodule(last).register_forward_hook(read.lowered)
             backbone.readout = with_extra_peaks(backbone.readout)
 
@@ -177,7 +177,7 @@ class PointLoRA(Placing):
         return torch.stack(found).sum() if found else None
 
     def _scale(self, model: Headed, number: int, scale: int) -> tuple[int | None, int]:
-        """Of one scale of one stage: which of its further cuts it is, none for the stage's own patches; and how many prompts are selected there."""
+        """Of one scale of one stage: which further patches they are, none for the stage's own patches; and how many prompts are selected there."""
         stages = model.backbone.anatomy.stages
         own, below = (stages[number].groups, stages[number].group_size), stages[number - 1].groups if number else model.backbone.points
         groups = self.groups[scale] if self.groups else max(1, own[0] >> scale)

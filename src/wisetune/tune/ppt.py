@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from wisetune.nets.headed import Headed
 from wisetune.nets.readout import EXTRA, with_extra
-from wisetune.nets.transformer import Cut
+from wisetune.nets.transformer import PatchTokens
 from wisetune.spec import option
-from wisetune.tune._placed import Placed, Placing, Read, small
+from wisetune.tune._patch_prompts import PatchPrompts, PatchPromptTuning, ReadoutShare, small
 from wisetune.tune.graft import WHOLE
 from wisetune.tune.tuning import Figures, Published
 
@@ -18,7 +18,7 @@ _AGAIN = "The second cut is the first one again, and its tokens are made a secon
 _BENT = "Its head bends by GELU, which is no part of a tuning: --head mlp3:activation=gelu."
 
 
-class Positional(Placed):
+class Positional(PatchPrompts):
     """Prompts, and a third bottleneck beside each MLP."""
 
     def __init__(self, width: int, rank: int, cut: int | None) -> None:
@@ -26,13 +26,13 @@ class Positional(Placed):
         self.beside = small(width, rank)
         self.cut = cut
 
-    def prompt(self, own: Cut, further: tuple[Cut, ...]) -> Cut:
+    def prompt(self, own: PatchTokens, further: tuple[PatchTokens, ...]) -> PatchTokens:
         """The patches themselves, or others of the cloud."""
         return own if self.cut is None else further[self.cut]
 
 
 @dataclasses.dataclass(frozen=True)
-class PPT(Placing):
+class PPT(PatchPromptTuning):
     """Positional prompt tuning (Zhang et al. 2024, arXiv 2408.11567, section 3): a second cut of the cloud into patches gives prompts ``p``.
 
     Before each block, with positions ``e`` added, ``x <- x + e + A(x + e)`` of patches and ``p <- p + e + B(p + e)`` of prompts; in it
@@ -97,7 +97,7 @@ class PPT(Placing):
                 backbone.get_submodule(site.residual_mlp).register_forward_hook(prompts.beside.parallel)
         if self.readout != "tokens":
             last = backbone.anatomy.norms[-1]
-            read = self.put(model, last, Read(count, backbone.leads))
+            read = self.put(model, last, ReadoutShare(count, backbone.leads))
             backbone.get_submodule(last).register_forward_hook(read.faded)
             means = f"leads+mean+{EXTRA}" if backbone.leads else f"mean+{EXTRA}"
             backbone.readout = means if self.readout == "means" else with_extra(backbone.readout)

@@ -29,7 +29,7 @@ from wisetune.nets.official_fits import Reading, official_fit
 from wisetune.nets.parts import PyramidParts
 from wisetune.nets.readout import READS, Tokens, by_role, readout
 from wisetune.nets.tokenizer import MiniPointNet
-from wisetune.nets.transformer import Around, Cut, Transformer, initialise, up_to
+from wisetune.nets.transformer import Context, PatchTokens, Transformer, initialise, up_to
 from wisetune.points.neighbours import gather, patches
 from wisetune.spec import option
 
@@ -273,33 +273,33 @@ class PointM2AE(Backbone):
         states: list[torch.Tensor] = []
         for level in range(0 if entered is None else entered.stage, below):
             if entered is not None and level == entered.stage:
-                x, around, first = entered.tokens, self._around(level, groups[2 * level]), entered.block
+                x, context, first = entered.tokens, self._context(level, groups[2 * level]), entered.block
             else:
-                (x, around), first = self._entered(level, states[-1:], groups), 0
-            (tokens,) = self.h_encoder.encoder_blocks[level](x, around, first=first)
+                (x, context), first = self._entered(level, states[-1:], groups), 0
+            (tokens,) = self.h_encoder.encoder_blocks[level](x, context, first=first)
             states.append(tokens)
         return states
 
-    def _entered(self, level: int, states: list[torch.Tensor], groups: Groups) -> tuple[Float[torch.Tensor, "b g c"], Around]:
+    def _entered(self, level: int, states: list[torch.Tensor], groups: Groups) -> tuple[Float[torch.Tensor, "b g c"], Context]:
         """What enters the blocks of a level, of the state of the one below, if there is one: the patches' tokens, and what is around them."""
         pairs = list(zip(groups[0::2], groups[1::2], strict=True))
         below = states[-1][:, : groups[2 * level - 2].shape[1]] if states else None
-        own = self._cut(level, below, *pairs[level])
+        own = self._patch_tokens(level, below, *pairs[level])
         further = zip(self.further, pairs[LEVELS:], strict=True)
-        cuts = tuple(self._cut(level, below, *pair) for cut, pair in further if cut.stage == level)
-        return own.tokens, self._around(level, own.centres, own.position)._replace(cuts=cuts)
+        more = tuple(self._patch_tokens(level, below, *pair) for wanted, pair in further if wanted.stage == level)
+        return own.tokens, self._context(level, own.centres, own.position)._replace(further=more)
 
-    def _around(self, level: int, places: Float[torch.Tensor, "b g 3"], position: Float[torch.Tensor, "b g c"] | None = None) -> Around:
+    def _context(self, level: int, places: Float[torch.Tensor, "b g 3"], position: Float[torch.Tensor, "b g c"] | None = None) -> Context:
         """What is around a level's patches."""
         position = self.h_encoder.encoder_pos_embeds[level](places) if position is None else position
         reach = self.spec.radii[level]
-        return Around(position, torch.cdist(places, places) < reach, places, reach=reach)
+        return Context(position, torch.cdist(places, places) < reach, places, reach=reach)
 
-    def _cut(
+    def _patch_tokens(
         self, level: int, below: Float[torch.Tensor, "b n c"] | None, places: Float[torch.Tensor, "b g 3"], members: torch.Tensor
-    ) -> Cut:
+    ) -> PatchTokens:
         inside = members if below is None else gather(below, members)
-        return Cut(self.h_encoder.token_embed[level](inside), self.h_encoder.encoder_pos_embeds[level](places), places)
+        return PatchTokens(self.h_encoder.token_embed[level](inside), self.h_encoder.encoder_pos_embeds[level](places), places)
 
     def visible(self, groups: Groups, top: Bool[torch.Tensor, "b g"]) -> tuple[Bool[torch.Tensor, "b _"], ...]:
         """Of each level which patches are visible: those of the last are given, below it they are the members of visible patches.
@@ -348,7 +348,7 @@ class PointM2AE(Backbone):
 
     def _attend(self, level: int, tokens: torch.Tensor, places: torch.Tensor, near: torch.Tensor) -> Float[torch.Tensor, "b g d"]:
         pyramid = self.h_encoder
-        (tokens,) = pyramid.encoder_blocks[level](tokens, Around(pyramid.encoder_pos_embeds[level](places), near, places))
+        (tokens,) = pyramid.encoder_blocks[level](tokens, Context(pyramid.encoder_pos_embeds[level](places), near, places))
         return tokens
 
     def pool(self, tokens: Tokens) -> Float[torch.Tensor, "b f"]:

@@ -22,7 +22,7 @@ from wisetune.nets.official_fits import OfficialFit, official_fit
 from wisetune.nets.parts import Parts
 from wisetune.nets.plain import Plain, PlainSpec, small
 from wisetune.nets.readout import READS
-from wisetune.nets.transformer import Around, Block, Constant, Mlp
+from wisetune.nets.transformer import Block, Constant, Context, Mlp
 from wisetune.spec import option
 
 GLOBALS = ("cls", "img", "text")
@@ -55,14 +55,14 @@ class TwoStreams(Block):
         self.mlp_contrast = Mlp(width, 4 * width)
         self.attn_contrast = CrossAttention(width, heads)
 
-    def forward(self, x: Float[torch.Tensor, "b t d"], around: Around) -> Float[torch.Tensor, "b t d"]:
+    def forward(self, x: Float[torch.Tensor, "b t d"], context: Context) -> Float[torch.Tensor, "b t d"]:
         """The block's tokens, the global ones first; attention is not local here. Extra tokens are of the patches' stream."""
-        assert around.near is None
-        assert around.centres is not None
-        x = around.placed(x)
+        assert context.near is None
+        assert context.centres is not None
+        x = context.placed(x)
         lead, patch = self.norm1_contrast(x[:, : len(GLOBALS)]), self.norm1(x[:, len(GLOBALS) :])
         # The global tokens look at the patches, and at no extra token, before these attend to each other.
-        lead, patch = self.drop_path(lead, self.attn_contrast, patch[:, : around.centres.shape[1]]), self.residual_attn(patch, self.attn)
+        lead, patch = self.drop_path(lead, self.attn_contrast, patch[:, : context.centres.shape[1]]), self.residual_attn(patch, self.attn)
         lead, patch = self.norm2_contrast(lead), self.norm2(patch)
         return torch.cat([self.drop_path(lead, self.mlp_contrast), self.residual_mlp(patch, self.mlp)], dim=1)
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wisetune.errors import UsageError
-from wisetune.nets.backbone import Anatomy, Backbone, Further, Stage
+from wisetune.nets.backbone import Anatomy, Backbone, FurtherPatches, Stage
 from wisetune.nets.headed import Headed
-from wisetune.nets.transformer import Around, Cut
+from wisetune.nets.transformer import Context, PatchTokens
 from wisetune.spec import option
 from wisetune.tune._bottleneck import Bottleneck
 from wisetune.tune._tokens import AttentionShare
@@ -28,49 +28,49 @@ def small(width: int, rank: int, outside: int | None = None) -> Bottleneck:
     return made
 
 
-class Placed(nn.Module):
+class PatchPrompts(nn.Module):
     """Prompts behind the patches of one stack of blocks, and a bottleneck for either, which all its blocks share."""
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
         self.patches, self.prompts = small(width, rank), small(width, rank)
 
-    def prompt(self, own: Cut, further: tuple[Cut, ...]) -> Cut:
+    def prompt(self, own: PatchTokens, further: tuple[PatchTokens, ...]) -> PatchTokens:
         """The prompts of clouds, of their own patches and the further ones that there are."""
         raise NotImplementedError(f"{type(self).__name__} must define prompt")
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into all blocks, each prompt with its place."""
-        x, around, *rest = inputs
-        assert around.centres is not None
-        assert around.position is not None
-        first, behind = around.leads, around.leads + around.centres.shape[1]
-        prompts = self.prompt(Cut(x[:, first:behind], around.position[:, first:behind], around.centres), around.cuts)
-        return torch.cat([x, prompts.tokens], dim=1), _beside(around, prompts), *rest
+        x, context, *rest = inputs
+        assert context.centres is not None
+        assert context.position is not None
+        first, behind = context.leads, context.leads + context.centres.shape[1]
+        prompts = self.prompt(PatchTokens(x[:, first:behind], context.position[:, first:behind], context.centres), context.further)
+        return torch.cat([x, prompts.tokens], dim=1), _beside(context, prompts), *rest
 
     def adapt(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Into one block: what either bottleneck makes of a token and its position is added to both."""
-        x, around, *rest = inputs
-        assert around.centres is not None
-        x = around.placed(x)
-        lead, patches, prompts = x.tensor_split((around.leads, around.leads + around.centres.shape[1]), dim=1)
+        x, context, *rest = inputs
+        assert context.centres is not None
+        x = context.placed(x)
+        lead, patches, prompts = x.tensor_split((context.leads, context.leads + context.centres.shape[1]), dim=1)
         x = torch.cat([lead, patches + self.patches(patches), prompts + self.prompts(prompts)], dim=1)
-        return x, around._replace(position=None), *rest
+        return x, context._replace(position=None), *rest
 
 
-def _beside(around: Around, prompts: Cut) -> Around:
+def _beside(context: Context, prompts: PatchTokens) -> Context:
     """What is around patches and prompts. Where patches attend to those near them alone, prompts do too."""
-    position, centres, near = around.position, around.centres, around.near
+    position, centres, near = context.position, context.centres, context.near
     assert position is not None
     assert centres is not None
-    if near is not None and around.reach is not None:
-        across = torch.cdist(centres, prompts.centres) < around.reach
-        among = torch.cdist(prompts.centres, prompts.centres) < around.reach
+    if near is not None and context.reach is not None:
+        across = torch.cdist(centres, prompts.centres) < context.reach
+        among = torch.cdist(prompts.centres, prompts.centres) < context.reach
         near = torch.cat([torch.cat([near, across], dim=2), torch.cat([across.transpose(1, 2), among], dim=2)], dim=1)
-    return around._replace(position=torch.cat([position, prompts.position], dim=1), near=near)
+    return context._replace(position=torch.cat([position, prompts.position], dim=1), near=near)
 
 
-class Read(AttentionShare):
+class ReadoutShare(AttentionShare):
     """At the last norm: how much of prompts a readout sees that takes their mean, or their maximum with the patches'."""
 
     def __init__(self, count: int, leads: int) -> None:
@@ -94,7 +94,7 @@ class Read(AttentionShare):
 
 
 @dataclasses.dataclass(frozen=True)
-class Placing(Grafting):
+class PatchPromptTuning(Grafting):
     """Base of tunings with such prompts. The map of positions and the first half of the tokenizer train too, by values of their own: no graft is there.
 
     At share 0 what is left of the tuning are these; they are mixed as weights are. As intended the tokenizer's BatchNorm goes by its statistics. As
@@ -126,10 +126,10 @@ class Placing(Grafting):
                 "Give fewer."
             )
         number = sum(one.stage == stage for one in backbone.further)
-        backbone.further = (*backbone.further, Further(stage, groups, size))
+        backbone.further = (*backbone.further, FurtherPatches(stage, groups, size))
         return number
 
-    def place(self, model: Headed, stage: Stage, prompts: Placed, count: int) -> None:
+    def place(self, model: Headed, stage: Stage, prompts: PatchPrompts, count: int) -> None:
         """Graft them at one stack of blocks."""
         backbone = model.backbone
         self.put(model, stage.blocks, prompts)
