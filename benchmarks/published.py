@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wisetune.report import words
 from wisetune.report.board import ACCURACY, Board, Estimate
-from wisetune.report.compared import Compared, compared_on, names
+from wisetune.report.comparison import Comparison, compared_on, names
 from wisetune.report.markdown import difference_cell, grid
 from wisetune.results import Results
 from wisetune.tune.tuning import DAPTS_TABLE, Figures
@@ -63,7 +63,7 @@ def beside(boards: Sequence[Board]) -> str:
     return "\n\n".join([HEADING, *blocks])
 
 
-def _tunings(found: Sequence[Compared]) -> Iterator[str]:
+def _tunings(found: Sequence[Comparison]) -> Iterator[str]:
     ours = [_gains(one) for one in found]
     known = [name for name in PUBLISHED if name != "full" and any(name in gains for gains in ours)]
     if not known:
@@ -95,7 +95,7 @@ def same_order(gains: Mapping[str, Estimate]) -> tuple[int, int]:
     return sum(pair > 0 for pair in pairs), sum(pair != 0 for pair in pairs)
 
 
-def _few_shot(found: Sequence[Compared]) -> Iterator[str]:
+def _few_shot(found: Sequence[Comparison]) -> Iterator[str]:
     places = [next((at for at, setting in enumerate(SETTINGS) if one.name.startswith(f"{setting},")), None) for one in found]
     kept = [(one, at) for one, at in zip(found, places, strict=True) if at is not None]
     if not kept:
@@ -115,7 +115,7 @@ def _called(name: str) -> str:
     return TUNINGS.parse(name).called
 
 
-def _gains(one: Compared) -> dict[str, Estimate]:
+def _gains(one: Comparison) -> dict[str, Estimate]:
     return {_OWN.get(name, name): gain for name in one.others if (gain := one.gain(ACCURACY, name))}
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board
-from wisetune.report.compared import Compared, among, compared_on, few_folds, names, quantities
-from wisetune.report.comparison import by_chance, differences
+from wisetune.report.comparison import Comparison, among, compared_on, few_folds, names, quantities
+from wisetune.report.differences import by_chance, differences
 from wisetune.report.markdown import costs_blocks, difference_cell, grid, mean_cell
 from wisetune.report.runs import apart, commands, facts, shared, trained
 from wisetune.report.tables import costs_table
@@ -51,7 +51,7 @@ def comparisons(boards: Sequence[Board], title: str) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def _beside(found: Sequence[Compared], called: Sequence[str], known: Sequence[str]) -> Iterable[str]:
+def _beside(found: Sequence[Comparison], called: Sequence[str], known: Sequence[str]) -> Iterable[str]:
     """Every method on every task: of folds their mean and standard deviation, as few-shot tables have them; then the differences."""
     methods = among(found)
     if all(one.folds for one in found):
@@ -64,7 +64,7 @@ def _beside(found: Sequence[Compared], called: Sequence[str], known: Sequence[st
         yield from (f"## {words.capital(quantity)} against {than}", grid(("tuning", *called), told))
 
 
-def _section(one: Compared, name: str, known: Sequence[str], common: Sequence[str]) -> Iterable[str]:
+def _section(one: Comparison, name: str, known: Sequence[str], common: Sequence[str]) -> Iterable[str]:
     """One task: what it is, what is shown there, a line a method, and what is to be known of these runs alone."""
     yield f"## {name}"
     classes = {len(board.results.study.task.classes) for board in one.boards}
@@ -94,11 +94,11 @@ def _section(one: Compared, name: str, known: Sequence[str], common: Sequence[st
         yield "\n".join(f"- {fact}" for fact in mine)
 
 
-def _of(one: Compared) -> str:
+def _of(one: Comparison) -> str:
     return str(one.board.results.study.task.protocol[FOLDS_OF])
 
 
-def _line(one: Compared, method: str, known: Sequence[str]) -> Sequence[str]:
+def _line(one: Comparison, method: str, known: Sequence[str]) -> Sequence[str]:
     cells = [one.called(method)]
     for quantity in known:
         mean = one.mean(quantity, method)
@@ -107,12 +107,12 @@ def _line(one: Compared, method: str, known: Sequence[str]) -> Sequence[str]:
     return cells
 
 
-def _spread(one: Compared, method: str) -> str:
+def _spread(one: Comparison, method: str) -> str:
     mean = one.mean(b.ACCURACY, method) if method in one.methods else None
     return f"{words.percent(mean.value)} ± {words.percent(mean.sd)}" if mean else words.NOTHING
 
 
-def _costs(found: Sequence[Compared], called: Sequence[str]) -> Iterable[str]:
+def _costs(found: Sequence[Comparison], called: Sequence[str]) -> Iterable[str]:
     """What each method costs, told once, of the first that was told of the most methods."""
     told = [(len(costs_table(one.board).rows), one, name) for one, name in zip(found, called, strict=True)]
     most, one, name = max(told, key=lambda each: each[0])

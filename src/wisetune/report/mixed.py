@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate
-from wisetune.report.comparison import by_chance, differences
+from wisetune.report.differences import by_chance, differences
 from wisetune.report.markdown import difference_cell, grid, mean_cell
 from wisetune.report.rival import QUANTITIES
 

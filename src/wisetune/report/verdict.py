@@ -8,8 +8,8 @@ from typing import Any
 from wisetune.report import board as b
 from wisetune.report import words
 from wisetune.report.board import Board, Estimate, Place, alpha_words
-from wisetune.report.comparison import compared
 from wisetune.report.conclusion import Conclusion, concluded
+from wisetune.report.differences import differences_of
 from wisetune.report.rival import Rival, itself, judged, rival_of, told
 from wisetune.report.tables import costs_table
 from wisetune.results import OVER_SEEDS, Results
@@ -42,7 +42,7 @@ def summary(results: Results) -> dict[str, Any]:
     conclusion = concluded(board, after, rival)
     beside = _beside(board, after, rival)
     if board.compares:
-        text, beside = compared(board)
+        text, beside = differences_of(board)
         conclusion = Conclusion(text)
     return {
         "method": board.headline,
