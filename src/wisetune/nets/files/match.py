@@ -24,7 +24,8 @@ _SPARE = 0.01
 _TUNED = ("adapter", "dgcnn_cls", "lora_", "prompt", "tfts_")
 """Words of the field for what a tuning puts into a model, for a message that says so: without it the rest of a file is not what was trained.
 
-A file without these words is refused as well where any tensor of its blocks has no place.
+They are of methods too that are no tuning here, and are asked where none is known: of a file whose backbone nobody has named. A file without
+these words is refused as well where any tensor of its blocks has no place.
 """
 
 
