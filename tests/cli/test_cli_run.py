@@ -386,3 +386,11 @@ def test_options_of_a_training_that_the_story_has_none_of_are_told():
     assert "does nothing" not in wisetune(*job("lp", fit=None), "--dry-run").error
     assert "--head-fit does nothing here: ft trains no head on frozen features" in wisetune(*job("ft"), "--dry-run").error
     assert "does nothing" not in wisetune(*job("lp-ft"), "--dry-run").error
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("story", ["lp", "compare:tunings=bitfit"])
+def test_a_tuning_that_the_story_would_not_use_is_refused(story):
+    refused(wisetune(*job(story, tuning="lora:rank=4")), 2, "--tuning: the story '", "'lora:rank=4' would not be used", "compare --tunings")
+    assert wisetune(*job("ft", tuning="lora:rank=4"), "--dry-run").code == 0
+    assert wisetune(*job(story, tuning="full"), "--dry-run").code == 0

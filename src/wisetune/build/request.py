@@ -97,6 +97,7 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
     from wisetune.measure.svm import Svm
     from wisetune.nets.heads import parse_head
     from wisetune.recipe import Start
+    from wisetune.tune.full import FULL
     from wisetune.tune.tunings import TUNINGS
 
     def of(field: str) -> AbstractContextManager[None]:
@@ -153,6 +154,9 @@ def job_of(request: Request, weights: Pretrained, given: Collection[str] = (), *
     if job.keep is not None:
         with of("keep"):
             _check_keep(job)
+    if job.tuning != FULL:
+        with of("tuning"):
+            _check_tuning(job)
     return job
 
 
@@ -243,6 +247,17 @@ def _check_keep(job: Job) -> None:
         )
     for tree in trees:
         check_keeps(tree)
+
+
+def _check_tuning(job: Job) -> None:
+    """A story that says itself what trains would leave out what was asked for, and nothing of its page would say so."""
+    from wisetune.tune.full import FULL
+
+    if job.story.recipes(job.setting) == job.story.recipes(dataclasses.replace(job.setting, tuning=FULL)):
+        raise UsageError(
+            f"the story '{job.story}' says itself what trains, and '{job.tuning}' would not be used. Leave it out, or take a story that tunes so: "
+            "ft, lp-ft, wise-ft or wise-ft-lp. Several tunings are compared by wisetune compare --tunings."
+        )
 
 
 def _story(text: str) -> Story:
