@@ -21,6 +21,15 @@ def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     assert wisetune("export", "out", "delta.safetensors", "--delta").code == 0
     joined = load_delta("delta.safetensors", resolve("mine.safetensors").load())
     assert bits(joined.state_dict()) == bits(load_model("scans.safetensors").state_dict())
+    told = wisetune("show", "delta.safetensors").out
+    for words in (
+        " values that its start has not: a delta",
+        "start      the weights ",
+        ", mine.safetensors\n",
+        "graft      my_tunings:Adapter",
+    ):
+        assert words in told
+    refused(wisetune("predict", "delta.safetensors", *scans), 65, "delta.safetensors is a delta file", "resolve('mine.safetensors')")
     refused(wisetune("export", "out", "folded.safetensors", "--fold"), 2, "'my_tunings:Adapter' cannot be folded", "Keep its grafts")
     assert wisetune("predict", "scans.safetensors", *scans, "--json").json == asked.json
     for words in (job(from_="scans.safetensors", out="next"), ("probe", "scans.safetensors", "--on", "npz:others.npz")):

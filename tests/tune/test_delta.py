@@ -98,7 +98,7 @@ def test_a_whole_model_and_a_delta_are_told_apart(path, tmp_path, model, start):
         WeightsError, match=r"is no delta file of this wisetune.* It holds a whole model, or a backbone: wisetune.load_model reads it"
     ):
         load_delta(tmp_path / "m", start)
-    with pytest.raises(WeightsError, match=r"its format is 'wisetune-delta-1'.* wisetune.load_delta joins it to the backbone"):
+    with pytest.raises(WeightsError, match=r"d\.safetensors is a delta file: .* wisetune\.load_delta\('.*', wisetune\.resolve\('mine'\)"):
         load_model(path)
     with pytest.raises(WeightsError, match=r"holds what my_tunings:Adapter:rank=3 grafted; it is read by wisetune.load_delta"):
         delta.load_delta(path, start)

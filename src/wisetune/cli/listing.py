@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,12 +130,14 @@ def _model(what: Path) -> dict[str, Any]:
     from wisetune.nets.backbone import build_empty, on_meta
     from wisetune.nets.create import assemble, class_names, parse_any_head, parse_backbone, preset_called
     from wisetune.nets.files.carded import shapes_of
+    from wisetune.nets.files.delta import is_delta, read_delta
     from wisetune.nets.files.save import read_card
     from wisetune.nets.macs import macs
     from wisetune.nets.parts import PartsHead
     from wisetune.weights.mix import unmixed
 
-    card = read_card(what) if what.is_file() else None
+    delta = read_delta(what) if what.is_file() and is_delta(what) else None
+    card = delta.card if delta else read_card(what) if what.is_file() else None
     preset = None if card else preset_called(str(what))
     backbone = build_empty(card.backbone if card else parse_backbone(str(what)))
     told: dict[str, Any] = {
@@ -164,6 +167,8 @@ def _model(what: Path) -> dict[str, Any]:
             told["macs"] = macs(whole)._asdict()
     if card is not None and head is not None:
         told |= {"classes": list(classes), "grafts": list(card.grafts)}
+    if delta is not None:
+        told["start"] = {"digest": delta.start, "name": delta.card.about.get("start")}
     told["not_mixed"] = [{"part": part.name, "at_alpha_0": part.at_zero} for part in unmixed(whole or backbone)]
     if preset is not None:
         told["official_training"] = training(preset)
@@ -182,6 +187,9 @@ def _model_in_words(model: dict[str, Any], shapes: bool) -> Iterator[str]:
         yield f"backbone   {model['backbone']}"
     of_head = f", and {model['head_values']:,} of the head" if "head_values" in model else ""
     yield f"size       {model['values']:,} values{of_head} (--shapes lists them)"
+    if "start" in model:
+        yield f"holds      {sum(map(math.prod, model['shapes'].values())):,} values that its start has not: a delta (wisetune.load_delta joins both)"
+        yield f"start      the weights {model['start']['digest'][:16]}" + (f", {name}" if (name := model["start"]["name"]) else "")
     yield f"takes      clouds of {counted(model['points'], 'point')}"
     yield f"features   {counted(model['features'], 'number')} (readout {model['readout']})"
     if "presets" in model:

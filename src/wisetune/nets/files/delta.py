@@ -15,6 +15,7 @@ from typing import Any
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone
 from wisetune.nets.files.carded import content_digest, said_in, said_wrong, same_bits, values_of, write
+from wisetune.nets.files.save import DELTA as FORMAT
 from wisetune.nets.files.save import FORMAT as WHOLE
 from wisetune.nets.files.save import Card, Graft, card_of, empty_of, said_of
 from wisetune.nets.grafts import told, unexplained
@@ -22,7 +23,6 @@ from wisetune.nets.headed import Headed
 from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
 
-FORMAT = "wisetune-delta-1"
 _DIGITS = 16
 
 
@@ -105,6 +105,11 @@ def load_delta(path: str | Path, start: Backbone | Headed, graft: Graft | None =
         raise WeightsError(f"{path} and the start given do not make the model that was saved. Get the file again from its source.")
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+def is_delta(path: Path) -> bool:
+    """Whether a file of wisetune is a delta, and not a whole model or a backbone."""
+    return said_in(path).get("format") == FORMAT
 
 
 def read_delta(path: Path) -> Delta:

@@ -28,6 +28,8 @@ from wisetune.nets.parts import PartsHead
 from wisetune.nets.segmenter import Segmenter
 
 FORMAT = "wisetune-weights-1"
+DELTA = "wisetune-delta-1"
+"""The format of a file that holds what a tuned model has and its start has not (``delta.py``)."""
 Graft = Callable[[Headed, str], None]
 """Puts what a tuning grafts into a model, by the tuning's spelling."""
 
@@ -133,13 +135,19 @@ def read_card(path: str | Path) -> Card:
     path = Path(path)
     said = said_in(path)
     if said.get("format") != FORMAT:
-        hint = (
-            " It holds what training changed: wisetune.load_delta joins it to the backbone that it began with." if "start" in said else ""
-        )
-        raise WeightsError(
-            f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.{hint}"
-        )
+        if said.get("format") == DELTA:
+            raise WeightsError(
+                f"{path} is a delta file: of a tuned model what its start has not, and no whole model. From Python the two are joined, and written as "
+                f"one: wisetune.save_model('whole.safetensors', wisetune.load_delta('{path}', wisetune.resolve('{_begun(said)}').load()))."
+            )
+        raise WeightsError(f"{path} was not written by this wisetune: its format is '{said.get('format', 'unnamed')}', not '{FORMAT}'.")
     return card_of(path, said)
+
+
+def _begun(said: Mapping[str, Any]) -> str:
+    """Where the start of a delta is found, as far as its file says."""
+    about = said.get("about")
+    return str(about.get("start", "START")) if isinstance(about, Mapping) else "START"
 
 
 def card_of(path: Path, said: Mapping[str, Any]) -> Card:
