@@ -146,6 +146,9 @@ def test_the_beginning_of_a_digest_is_enough_if_only_one_object_has_it():
         (("list", "scans", "--json"), "'scans' is not a run's folder: it has no store"),
         (("show", "nowhere"), "there is no 'nowhere/results.json'. Give the --out folder of a finished run"),
         (("show", "nowhere", "abc", "--json"), "'nowhere' is not a run's folder: it has no store"),
+        (("show", "dapt"), "there is no run 'dapt'. dapt is a tuning: wisetune options dapt says what it is and what it takes."),
+        (("show", "lora:rank=8"), "there is no run 'lora:rank=8'. lora is a tuning: wisetune options lora says"),
+        (("list", "wise-ft"), "wise-ft is a story: wisetune options wise-ft says"),
     ],
 )
 @pytest.mark.usefixtures("finished")

@@ -108,8 +108,20 @@ def _refuse_misspelled(run: Path) -> None:
     from wisetune.errors import DataError
     from wisetune.nets.create import LISTED, meant_backbone
 
+    _refuse_word(run)
     if not run.exists() and run.name == str(run) and not run.suffix and (meant := meant_backbone(run.name)):
         raise DataError(f"there is neither a run nor a backbone '{run}'.{meant} {LISTED}")
+
+
+def _refuse_word(run: Path) -> None:
+    """A word that is no path may be one that other commands know: a tuning, a story, a measure."""
+    from wisetune.cli.options import known_as
+    from wisetune.errors import DataError
+
+    word = str(run)
+    if not run.exists() and (found := known_as(word)):
+        noun, name = found
+        raise DataError(f"there is no run '{word}'. {name} is a {noun}: wisetune options {name} says what it is and what it takes.")
 
 
 def _weights(what: Path, shapes: bool) -> tuple[dict[str, Any], Iterator[str]]:
@@ -261,5 +273,6 @@ def store_of(run: Path) -> Path:
     from wisetune.errors import DataError
 
     if not (run / "store").is_dir():
+        _refuse_word(run)
         raise DataError(f"'{run}' is not a run's folder: it has no store. Give the --out of wisetune run.")
     return run / "store"

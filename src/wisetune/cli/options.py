@@ -67,6 +67,12 @@ def _kinds() -> dict[str, list[str]]:
     return {"training": ["fit", "pretrain"], **{noun: catalog.names() for noun, catalog in _catalogs().items()}, "head": list(_heads())}
 
 
+def known_as(text: str) -> tuple[str, str] | None:
+    """What kind of thing a word or a spec names (``a tuning``), and the name; None where it is none of these, or a backbone."""
+    found = ((noun, catalog.divide(text)[0], catalog) for noun, catalog in _catalogs().items() if noun != "backbone")
+    return next(((noun, name) for noun, name, catalog in found if name in catalog.names()), None)
+
+
 def _heads() -> dict[str, type[Spec]]:
     """Heads of classes, and of parts."""
     from wisetune.nets.create import PARTS_HEADS
