@@ -20,6 +20,10 @@ S = TypeVar("S", bound=Spec)
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
+class NotImported(UsageError):
+    """A file names a class from outside wisetune, whose module nobody has imported."""
+
+
 class Catalog(Generic[S]):
     """The entries of one package: a module ``wise_ft.py`` holds the entry ``wise-ft``, a subclass of ``base``.
 
@@ -95,7 +99,7 @@ class Catalog(Generic[S]):
         name, options = self.divide(text)
         module, colon, _ = name.partition(":")
         if colon and module not in sys.modules:
-            raise UsageError(
+            raise NotImported(
                 f"its {self.noun} is '{name}', from outside wisetune, and a file imports nothing by itself. If you trust it, import {module} "
                 f"first; on the command line: wisetune --import {module} ..."
             )

@@ -14,6 +14,7 @@ from wisetune import load_delta, load_model, resolve
 def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     done = wisetune(*job("my_tunings:Adapting"))
     assert done.code == 0, done.error
+    assert "(wisetune --import my_tunings predict out FILE...)" in done.out
     scans = sorted(map(str, (world / "scans/test").rglob("*.ply")))
     asked = wisetune("predict", "out", *scans, "--json")
     assert asked.code == 0, asked.error
@@ -37,7 +38,12 @@ def test_its_model_predicts_and_is_exported_and_is_no_start(world, monkeypatch):
     # As in another process.
     monkeypatch.delitem(sys.modules, "my_tunings")
     for words in (("predict", "out", *scans), ("export", "out", "again.safetensors")):
-        refused(wisetune(*words), 65, "its tuning is 'my_tunings:Adapter', from outside wisetune", "wisetune --import my_tunings ...")
+        refused(
+            wisetune(*words),
+            65,
+            "cannot be read as yet: its tuning is 'my_tunings:Adapter', from outside wisetune",
+            "wisetune --import my_tunings ...",
+        )
         assert "my_tunings" not in sys.modules
     assert not (world / "again.safetensors").exists()
     again = wisetune("--import", "my_tunings", "predict", "out", *scans, "--json")

@@ -73,6 +73,14 @@ def test_what_there_is_not(name, said):
     )
 
 
+def test_a_tuning_from_outside_has_options_too():
+    said = wisetune("options", "my_tunings:Adapter")
+    assert (said.code, said.error) == (0, "")
+    assert re.search(r"\n  rank +2  ", said.out)
+    refused(wisetune("options", "my_tunings:Nobody"), 2, "nothing with options is called 'my_tunings:Nobody'")
+    refused(wisetune("options", "no_lab.tuning:Mine"), 2, "the module 'no_lab.tuning' cannot be imported")
+
+
 def test_a_tuning_lists_its_published_settings():
     said = wisetune("options", "dapt").out
     assert "as dapt:preset=NAME" in said

@@ -48,6 +48,7 @@ def test_numbers_are_spelled_in_one_way() -> None:
         "1\u00a0h\u00a030\u00a0min",
     ]
     assert words.joined(["a", "b", "c"]) == "a, b and c"
+    assert (words.capital("full: so"), words.capital("my_lab.gains:Gains has")) == ("Full: so", "my_lab.gains:Gains has")
     assert (words.counted(1, "seed"), words.counted(12, "class")) == ("1 seed", "12 classes")
     assert Board(study((0,))).called("wise-ft-lp", 0.30) == "WiSE-FT-LP at α\u00a0=\u00a00.3"
 

@@ -37,6 +37,8 @@ def options(name: str | None = None) -> int:
         return 0
     if name in kinds:
         _print_kind(name, kinds[name])
+    elif (noun := _outside(name)) is not None:
+        _print(noun, name)
     elif (preset := preset_called(name)) is not None:
         raise UsageError(
             f"'{name}' is a preset of {preset.backbone.name}: wisetune show {name} says what it is, and wisetune options "
@@ -65,6 +67,27 @@ def _catalogs() -> dict[str, Catalog[Any]]:
 def _kinds() -> dict[str, list[str]]:
     """Everything that has options, by what it is."""
     return {"training": ["fit", "pretrain"], **{noun: catalog.names() for noun, catalog in _catalogs().items()}, "head": list(_heads())}
+
+
+def _outside(name: str) -> str | None:
+    """What kind of thing ``my_lab.tuning:Mine`` is; None of what is spelled otherwise, or is none.
+
+    Raises:
+        UsageError: there is no such module.
+    """
+    import contextlib
+
+    from wisetune.catalog import import_outside
+    from wisetune.errors import UsageError
+
+    spelled = [(noun, catalog) for noun, catalog in _catalogs().items() if ":" in name and catalog.divide(name) == (name, "")]
+    if spelled:
+        import_outside(name.partition(":")[0], f"'{name}'")
+    for noun, catalog in spelled:
+        with contextlib.suppress(UsageError):
+            catalog.entry(name)
+            return noun
+    return None
 
 
 def known_as(text: str) -> tuple[str, str] | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wisetune.build.runner import Finished, Runner
     from wisetune.cli.session import Session
     from wisetune.data.task import Task
+    from wisetune.nets.headed import Headed
     from wisetune.store.locks import Tell
     from wisetune.store.store import Store
 
@@ -163,7 +164,7 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
     if machine.json:
         print(json.dumps({"out": str(out), **answer}, indent=2))
     else:
-        _print_summary(answer, as_text(Board(results)), out)
+        _print_summary(answer, as_text(Board(results)), out, _outside(finished.model))
     return 0
 
 
@@ -249,9 +250,17 @@ def _save_model(finished: Finished, out: Path, start: str) -> None:
     save_model(out / "model.safetensors", finished.model, facts)
 
 
-def _print_summary(found: dict[str, Any], table: list[str], out: Path) -> None:
+def _outside(model: Headed) -> str:
+    """The words by which a command imports what grafted into a model from outside wisetune, which no file imports by itself."""
+    from wisetune.tune.tunings import TUNINGS
+
+    names = [TUNINGS.divide(graft.tuning)[0] for graft in model.backbone.grafts]
+    return "".join(f"--import {module} " for module in dict.fromkeys(name.partition(":")[0] for name in names if ":" in name))
+
+
+def _print_summary(found: dict[str, Any], table: list[str], out: Path, outside: str) -> None:
     for line in (*found["sentences"], *table, *found["notes"]):
         print(line)
     print(f"Report: {out / 'report.html'}")
-    print(f"Model:  {out / 'model.safetensors'}   (wisetune predict {out} FILE...)")
+    print(f"Model:  {out / 'model.safetensors'}   (wisetune {outside}predict {out} FILE...)")
     print(f"        {found['model']}")

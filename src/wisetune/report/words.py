@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from wisetune import runtime
@@ -132,8 +133,8 @@ def seconds(value: float | None) -> str:
 
 
 def capital(text: str) -> str:
-    """A text as the beginning of a sentence."""
-    return text[:1].upper() + text[1:]
+    """A text as the beginning of a sentence; the address of a class, ``my_lab.gains:Gains``, stays as it is spelled."""
+    return text if re.match(r"[\w.]+:\w", text) else text[:1].upper() + text[1:]
 
 
 def joined(words: Iterable[str], last_by: str = "and") -> str:

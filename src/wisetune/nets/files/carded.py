@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from wisetune import runtime
+from wisetune.catalog import NotImported
 from wisetune.errors import BadFile, UsageError, WeightsError
 from wisetune.files import write_bytes
 from wisetune.nets.files.checkpoint import kind_of
@@ -135,6 +136,8 @@ def said_wrong(path: Path) -> Iterator[None]:
     """Turn what goes wrong while it is read what a file says of itself into one refusal."""
     try:
         yield
+    except NotImported as error:
+        raise WeightsError(f"{path} cannot be read as yet: {error}") from None
     except (UsageError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         what = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
         raise WeightsError(f"{path} does not say what model it holds: {what}") from None

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wisetune.catalog import NotImported
 from wisetune.errors import UsageError, WeightsError
 from wisetune.nets.backbone import Backbone, BackboneSpec, build_empty, on_meta
 from wisetune.nets.categories import Categories
@@ -206,6 +207,8 @@ def _regraft(path: Path, model: Headed, tuning: str, graft: Graft) -> None:
     try:
         with on_meta():
             graft(model, tuning)
+    except NotImported as error:
+        raise WeightsError(f"{path} cannot be read as yet: {error}") from None
     except UsageError as error:
         raise WeightsError(f"{path} does not say what model it holds: {error}") from None
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:  # of an option that the tuning does not bound
