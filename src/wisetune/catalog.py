@@ -51,6 +51,9 @@ class Catalog(Generic[S]):
         if name not in self.names():
             hint = did_you_mean(name, self.names())
             hint += " One of your own is spelled my_package.module:Class." if "." in name else ""
+            before, _, after = name.partition(",")
+            if before in self.names() and "=" in after:
+                hint = f" Options stand behind a colon: {before}:{after}."
             raise UsageError(f"there is no {self.noun} '{name}'.{hint} There are: {', '.join(self.names())}.")
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         for value in vars(module).values():

@@ -65,7 +65,14 @@ def test_the_model_of_a_tuning_is_made_as_it_says_without_training(monkeypatch):
         (["lorra"], "--tunings: there is no tuning 'lorra'. Did you mean 'lora'? There are: adapter, "),
         (["bitfit", "lora:rank=17"], "'lora:rank=17' has rank=17, and blocks.blocks.0.attn.qkv is 16 wide"),
         (["lora:rang=2"], "--tunings: 'lora' has no option 'rang'"),
-        (["bitfit+ssf"], "--tunings: there is no tuning 'bitfit+ssf'"),
+        (["bitfit+ssf"], "--tunings: 'bitfit+ssf' is 2 tunings in one word. They are told apart by spaces: --tunings bitfit ssf."),
+        (
+            ["bitfit,lora:rank=4"],
+            "'bitfit,lora:rank=4' is 2 tunings in one word. They are told apart by spaces: --tunings bitfit lora:rank=4.",
+        ),
+        (["bitfit ssf", "dapt"], "'bitfit ssf' is 2 tunings in one word"),
+        (["bitfit+nothing"], "--tunings: there is no tuning 'bitfit+nothing'"),
+        (["lora,rank=4"], "--tunings: there is no tuning 'lora,rank=4'. Options stand behind a colon: lora:rank=4."),
         ([], "--tunings: there is nothing to compare: give all, or some of adapter, "),
     ],
 )

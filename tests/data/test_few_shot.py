@@ -37,7 +37,10 @@ def test_folds_differ_and_are_drawn_again():
     ("options", "message"),
     [
         ("ways=99", r"asks for 99 classes, and demo:scans has 9\. Ask for at most that"),
-        ("shots=500", r"draws 500 a class, and demo:scans has \d+ different clouds of '.*' in its train part"),
+        (
+            "shots=500",
+            r"draws 500 shots a class, and demo:scans has (\d+) different clouds of .*\. Ask for fewer, with shots=\1, or",
+        ),
         ("shots=2,queries=500", "in its test part"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from wisetune.cli.asked import AskedOfCompare
 from wisetune.cli.kinds import Tunings
 from wisetune.cli.machine import HERE, Working
@@ -27,5 +29,19 @@ def compare(*, tunings: Tunings = ("all",), asked: AskedOfCompare, machine: Work
     from wisetune.stories.compare import Compare
 
     with naming("--tunings"):
+        for text in tunings:
+            _refuse_several(text)
         story = str(Compare(tunings))
     return carry_out(asked.request(story), asked.out, machine)
+
+
+def _refuse_several(text: str) -> None:
+    """Several tunings in one word, joined by what joins options, or in quotes."""
+    from wisetune.errors import UsageError
+    from wisetune.stories.compare import ALL
+    from wisetune.tune.tunings import TUNINGS
+
+    known = {ALL, *TUNINGS.names()}
+    words = [word.strip("[]") for word in re.split(r"[,+\s]+", text.strip())]
+    if TUNINGS.divide(text)[0] not in known and len(words) > 1 and all(TUNINGS.divide(word)[0] in known for word in words):
+        raise UsageError(f"'{text}' is {len(words)} tunings in one word. They are told apart by spaces: --tunings {' '.join(words)}.")

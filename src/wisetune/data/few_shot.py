@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -42,8 +42,8 @@ class FewShot(Task):
         if self.ways > len(whole.classes):
             raise DataError(f"'{self}' asks for {self.ways} classes, and {whole.name} has {len(whole.classes)}. Ask for at most that.")
         chosen = sorted(rank(whole.classes, self.fold, "ways")[: self.ways])
-        train = self._some(whole, whole.train, chosen, self.shots, "train")
-        test = self._some(whole, whole.test, chosen, self.queries, "test")
+        train = self._some(whole, whole.train, chosen, "shots", "train")
+        test = self._some(whole, whole.test, chosen, "queries", "test")
         protocol = dict(whole.protocol) | {
             "few-shot": f"{self.ways} ways, {self.shots} shots, {self.queries} queries a class",
             FOLD: self.fold,
@@ -53,7 +53,8 @@ class FewShot(Task):
         empty = train.take(np.zeros(0, np.int64))
         return Data(str(self), tuple(whole.classes[label] for label in chosen), train, empty, test, protocol)
 
-    def _some(self, whole: Data, split: Split, chosen: list[int], count: int, part: str) -> Split:
+    def _some(self, whole: Data, split: Split, chosen: list[int], option: Literal["shots", "queries"], part: str) -> Split:
+        count = self.shots if option == "shots" else self.queries
         objects = split.groups or split.names
         first: Int64[np.ndarray, " n"] = np.array([objects.index(name) for name in dict.fromkeys(objects)], np.int64)
         first = first[np.isin(split.labels[first], chosen)]
@@ -61,7 +62,8 @@ class FewShot(Task):
         for label in chosen:
             if (there := int((labels == label).sum())) < count:
                 what = f"{there} different clouds of '{whole.classes[label]}' in its {part} part"
-                raise DataError(f"'{self}' draws {count} a class, and {whole.name} has {what}. Ask for fewer, or draw another fold.")
+                do = f"Ask for fewer, with {option}={there}, or draw" if there else "Draw"
+                raise DataError(f"'{self}' draws {count} {option} a class, and {whole.name} has {what}. {do} another fold.")
         taken = draw(labels.tolist(), [split.names[row] for row in first], count, self.fold, f"few-shot {part}")
         few = split.take(first[taken])
         return dataclasses.replace(few, labels=np.array([chosen.index(label) for label in few.labels.tolist()], np.int64))

@@ -109,8 +109,8 @@ class Grafting(Tuning):
         """Raise where a bottleneck would be none."""
         if rank > width:
             raise UsageError(
-                f"'{self}' has rank={rank}, and {place} is {width} wide: a bottleneck as wide as what it stands beside saves nothing. Give a rank "
-                f"of at most {width}."
+                f"'{self}' has rank={rank}, and {place} is {width} wide: a bottleneck wider than what it stands beside is none. Give a rank of at "
+                f"most {width}."
             )
 
     def refuse_parts(self, model: Headed) -> None:
