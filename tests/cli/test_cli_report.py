@@ -47,6 +47,7 @@ def test_several_runs_are_one_table():
         (("nowhere",), "there is no 'nowhere/results.json'. Give the --out folder of a finished run"),
         (("scans",), "there is no 'scans/results.json'"),
         (("out", "out"), "report was given 2 runs; several are drawn as one table: add --markdown PAGE.md"),
+        (("out", "--title", "Mine"), "--title was given, which is of a page of Markdown: add --markdown PAGE.md, or leave it out."),
         (("out", "--markdown", "scans"), "--markdown scans is a folder; name a file in it, for example scans/report.md"),
     ],
 )

@@ -49,12 +49,35 @@ def test_what_is_shown_is_said_in_words_with_counts() -> None:
     assert "One seed: each model was trained once" not in text
 
 
-def test_no_fold_is_judged_by_itself() -> None:
-    # In every fold linear probing is shown to be above full fine-tuning, of which a single run's page warns.
-    runs = [dataclasses.replace(fold(number, {"ft": 10 + number, "lp": 80}, n=100), log={}) for number in range(3)]
+def test_no_fold_is_judged_by_itself_and_all_are_judged_together() -> None:
+    # In two folds of three linear probing is shown to be above full fine-tuning, of which a single run's page warns; over folds it is not.
+    runs = [dataclasses.replace(fold(number, {"ft": ft, "lp": 80}, n=100), log={}) for number, ft in enumerate((10, 12, 80))]
     warned = "Full fine-tuning is below linear probing"
     assert warned in together([runs[0], comparison(n=20)], "Apart")
     assert warned not in together(runs, "Few")
+    runs[2] = dataclasses.replace(fold(2, {"ft": 11, "lp": 80}, n=100), log={})
+    assert (
+        together(runs, "Few").count(f"- {warned} in accuracy: −69.0 (−71.5 to −66.5) points. So full fine-tuning, trained on 700 scans")
+        == 1
+    )
+
+
+def test_the_first_fold_that_stands_apart_is_told_by_its_number() -> None:
+    first, *_, last = three()
+    task = dataclasses.replace(first.study.task, name="few-shot:on=demo:scans")
+    text = together([dataclasses.replace(first, study=dataclasses.replace(first.study, task=task)), last], "Few")
+    assert table(text)["tuning"] == ["few-shot:on=demo:scans,fold=0", "few-shot:on=demo:scans,fold=2"]
+
+
+def test_costs_are_said_to_be_of_another_head_only_where_there_is_one() -> None:
+    alike = comparison(n=400)
+    other = dataclasses.replace(alike.study.task, name="other")
+    fewer = dataclasses.replace(other, classes=other.classes[:5], counts={"train": {"a": 9}, "test": {"a": 9}})
+    for task, said in (
+        (other, "Counted and timed on demo:scans.\n"),
+        (fewer, "Counted and timed on demo:scans; on others the head has another number of classes and a batch may be of another size.\n"),
+    ):
+        assert said in together([alike, dataclasses.replace(alike, study=dataclasses.replace(alike.study, task=task))], "Two")
 
 
 def test_the_order_in_which_folds_are_given_does_not_matter() -> None:

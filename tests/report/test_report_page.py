@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from studies import bare, hostile, placed, plain_page, recommended, record, study, unchosen, undrawn, unswept
+from studies import bare, fold, hostile, placed, plain_page, recommended, record, study, unchosen, undrawn, unswept
 
 from wisetune.errors import StorageError
 from wisetune.files.tmp import tmp_name
@@ -498,3 +498,9 @@ def test_an_ellipse_is_a_thin_line_that_does_not_cover_the_curves() -> None:
         ellipses = [style for style in re.findall(r'style="([^"]*)"', text) if "fill: var" in style and "stroke-opacity: 0.5" in style]
         assert len(ellipses) == 2
         assert all("fill-opacity: 0.03" in style for style in ellipses)
+
+
+def test_a_few_shot_page_is_called_by_what_was_drawn_and_not_by_a_spelling():
+    text = plain_page(fold(3, {"ft": 18, "lp": 14}))
+    assert "<h1>5 ways, 10 shots, 20 queries a class, fold 3: accuracy" in text
+    assert "few-shot:on=demo:scans" in text

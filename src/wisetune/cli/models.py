@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wisetune.cli.kinds import Text, Word, WordOrNone
+from wisetune.cli.kinds import TextOrNone, Word, WordOrNone
 
 if TYPE_CHECKING:
     import torch
@@ -215,7 +215,7 @@ def _start_of(run: Path, results: Results, model: Headed) -> Backbone:
     return start
 
 
-def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Text = "Results") -> int:
+def report(run: Path, /, *others: Path, markdown: Path | None = None, title: TextOrNone = None) -> int:
     """Draw the report of a run again from its results.json, without computing anything; with --markdown, several runs in one table.
 
     Parameters
@@ -227,7 +227,7 @@ def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Tex
     markdown
         Write a page of Markdown here instead.
     title
-        That page's title.
+        That page's title. Default: Results.
     """
     from wisetune.errors import UsageError
     from wisetune.files import write_text
@@ -240,12 +240,15 @@ def report(run: Path, /, *others: Path, markdown: Path | None = None, title: Tex
             raise UsageError(
                 f"report was given {1 + len(others)} runs; several are drawn as one table: add --markdown PAGE.md, or give one run."
             )
+        if title is not None:
+            raise UsageError("--title was given, which is of a page of Markdown: add --markdown PAGE.md, or leave it out.")
         for path in write_report(results_of(run), run):
             print(path)
         return 0
     if markdown.is_dir():
         raise UsageError(f"--markdown {markdown} is a folder; name a file in it, for example {markdown / 'report.md'}.")
-    write_text(markdown, together([results_of(one) for one in (run, *others)], title) if others else markdown_of(results_of(run), title))
+    head, runs = title or "Results", [results_of(one) for one in (run, *others)]
+    write_text(markdown, together(runs, head) if others else markdown_of(runs[0], head))
     print(markdown)
     return 0
 

@@ -37,9 +37,11 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """What was compared on, in few words."""
+        """What was compared on, in few words; of a fold that stands apart the number is told, the first one's too."""
         task = self.board.results.study.task
-        return str(task.protocol.get("few-shot") or task.protocol[FOLDS_OF]) if self.folds else task.name
+        if self.folds:
+            return str(task.protocol.get("few-shot") or task.protocol[FOLDS_OF])
+        return f"{task.name},{FOLD}=0" if task.name == task.protocol.get(FOLDS_OF) else task.name
 
     @functools.cached_property
     def methods(self) -> list[str]:
@@ -67,9 +69,9 @@ class Comparison:
         """A quantity of a method; over folds the mean of theirs."""
         return self._over(quantity, [board.mean(quantity, board.fixed(method)) for board in self.boards], 0.0)
 
-    def gain(self, quantity: str, method: str) -> Estimate | None:
-        """How far a method is above the reference; over folds the mean of the differences, fold by fold."""
-        return self._over(quantity, [board.gain(quantity, board.fixed(method)) for board in self.boards], -1.0)
+    def gain(self, quantity: str, method: str, than: str | None = None) -> Estimate | None:
+        """How far a method is above the reference, or above another; over folds the mean of the differences, fold by fold."""
+        return self._over(quantity, [board.gain(quantity, board.fixed(method), than=than) for board in self.boards], -1.0)
 
     def gains(self, quantity: str) -> dict[str, Estimate]:
         """Of every method that it is known of, by what it is called."""

@@ -12,6 +12,7 @@ from wisetune.report.differences import by_chance, differences
 from wisetune.report.markdown import costs_blocks, difference_cell, grid, mean_cell
 from wisetune.report.runs import apart, commands, facts, shared, trained
 from wisetune.report.tables import costs_table
+from wisetune.report.verdict import unfit
 from wisetune.results import FOLDS_OF
 
 _FOLDS = (
@@ -90,6 +91,8 @@ def _section(one: Comparison, name: str, known: Sequence[str], common: Sequence[
         for fact in said
         if fact not in mine and fact not in common
     ]
+    # What no fold alone can show is judged by all of them.
+    mine += unfit(one.boards, one.gain(b.ACCURACY, "ft", than="lp")) if one.folds and {"ft", "lp"} <= set(one.methods) else []
     if mine:
         yield "\n".join(f"- {fact}" for fact in mine)
 
@@ -119,5 +122,13 @@ def _costs(found: Sequence[Comparison], called: Sequence[str]) -> Iterable[str]:
     if most:
         yield "## What each costs"
         if len(told) > 1:
-            yield f"Counted and timed on {name}; on the others the head has another number of classes, and a batch may be smaller."
+            differ = [
+                said
+                for said, ways in (
+                    ("the head has another number of classes", [len(each.board.results.study.task.classes) for each in found]),
+                    ("a batch may be of another size", [trained(each.board) for each in found]),
+                )
+                if len(set(ways)) > 1
+            ]
+            yield f"Counted and timed on {name}{f'; on others {words.joined(differ)}' if differ else ''}."
         yield from costs_blocks(one.board)

@@ -19,7 +19,13 @@ from wisetune.report.looks import looks_of, thin
 from wisetune.report.protocol import facts_of, sets_of
 from wisetune.report.tables import Table, all_tables, chosen_in_order, clean_counted, shown_sweep
 from wisetune.report.verdict import named, notes, summary, two_splits
-from wisetune.results import OVER_SEEDS, Chosen, Results, Variant
+from wisetune.results import FOLD, OVER_SEEDS, Chosen, DataSet, Results, Variant
+
+
+def _title(task: DataSet) -> str:
+    """What the page is about, by the words of a few-shot task and not its spelling, which has no place to break on a narrow screen."""
+    few = task.protocol.get("few-shot")
+    return f"{few}, fold {task.protocol.get(FOLD, 0)}" if few else task.name or "your task"
 
 
 def page(results: Results) -> str:
@@ -34,7 +40,7 @@ def page(results: Results) -> str:
         "OVER_SEEDS": OVER_SEEDS,
         "raw": _raw,
         "named": named,
-        "title": study.task.name or "your task",
+        "title": _title(study.task),
         "board": board,
         "than": board.called(board.reference),
         "apart": not board.is_reference(board.chosen()),

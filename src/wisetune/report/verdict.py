@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from wisetune.report import board as b
@@ -93,7 +94,7 @@ def notes(board: Board, repeated: bool = False) -> list[str]:
             f"The audit of {words.counted(len(bad), 'merge')} failed ({', '.join(bad)}); the merge audit of the report says where."
         )
     if not repeated:
-        found += _unfit(board)
+        found += unfit([board], _behind(board))
     if len(board.seeds) == 1 and not repeated:
         found.append(
             "One seed: each model was trained once. The intervals say how sure the numbers are given how many items were measured; "
@@ -134,20 +135,26 @@ def _uninformed(board: Board) -> list[str]:
     return []
 
 
-def _unfit(board: Board) -> list[str]:
-    """That full fine-tuning is shown to be less accurate than linear probing: its recipe is at fault, and all mixes of its weights with it."""
-    if not {"ft", "lp"} <= set(board.baselines()):
-        return []
-    behind, study = board.gain(b.ACCURACY, board.fixed("ft"), than="lp"), board.results.study
+def _behind(board: Board) -> Estimate | None:
+    """How far full fine-tuning is above linear probing in accuracy."""
+    return board.gain(b.ACCURACY, board.fixed("ft"), than="lp") if {"ft", "lp"} <= set(board.baselines()) else None
+
+
+def unfit(boards: Sequence[Board], behind: Estimate | None) -> list[str]:
+    """That full fine-tuning is shown to be less accurate than linear probing: its recipe is at fault, and all mixes of its weights with it.
+
+    ``behind`` is how far it is above, in one run or over several that are counted together.
+    """
     if behind is None or behind.shown >= 0:
         return []
+    board, study = boards[0], boards[0].results.study
     ft, lp = board.called("ft"), board.called("lp")
     scans = sum(study.task.counts.get("train", {}).values())
     trained = f"trained on {words.counted(scans, 'scan')}{f' by {study.fit}' if study.fit else ''}" if scans else "as it was trained here"
     below = f"{words.capital(ft)} is below {lp} in accuracy: {words.difference(behind.value, behind.low, behind.high)} points."
     carried = ", and mixes of its weights carry that on" if board.sweeps else ""
     epochs, rate, more = "more epochs (--fit epochs=...)", "a lower rate (--fit lr=...)", "more labelled scans"
-    if short := _cut_short(board.results):
+    if short := _cut_short([one.results for one in boards]):
         return [
             f"{below} So {ft}, {trained}, is no model to judge these data by{carried}: {short}. Try {epochs} first, then {rate} or {more}."
         ]
@@ -157,9 +164,9 @@ def _unfit(board: Board) -> list[str]:
     ]
 
 
-def _cut_short(results: Results) -> str:
-    """What shows that full fine-tuning ended too early, by its logs, seeds averaged; empty where nothing does or none is there."""
-    logs = [lines for seed in results.study.seeds if (lines := results.log.get(f"ft seed {seed}"))]
+def _cut_short(runs: Sequence[Results]) -> str:
+    """What shows that full fine-tuning ended too early, by its logs, seeds and runs averaged; empty where nothing does or none is there."""
+    logs = [lines for results in runs for seed in results.study.seeds if (lines := results.log.get(f"ft seed {seed}"))]
     if not logs:
         return ""
     epochs = min(map(len, logs))
