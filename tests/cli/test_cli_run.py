@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import signal
 from types import SimpleNamespace
@@ -47,7 +48,10 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(first, finishe
     again = wisetune(*job("wise-ft-lp:alphas=0+0.5+1,baselines=false"))
     assert (again.code, again.out) == (0, first.out)
     assert again.error.splitlines()[0] == "6 of 6 models are in the store already; going on."
-    assert "; with earlier calls the work took " in again.error.splitlines()[-1]
+    assert re.search(r"; training and measuring took .* in all calls\.$", again.error.splitlines()[-1])
+    told = wisetune(*job("wise-ft-lp:alphas=0+0.5+1,baselines=false"), "--dry-run").out
+    assert "\nstore     6 of 6 models are there already, and would not be made again\n" in told
+    assert "store  " not in wisetune(*job("wise-ft-lp:alphas=0+0.5+1,baselines=false", out="new"), "--dry-run").out
     assert (study.found, study.trainings) == (0, 4)
     assert Results.read(finished / "out/results.json").study == study, "the time too: nothing was done in this call"
     assert built() == before

@@ -60,7 +60,7 @@ def earlier(runner: Runner) -> list[str]:
     """What an earlier session left, in words; nothing where there is nothing."""
     experiment, left = runner.experiment, runner.left()
     trees = list(dict.fromkeys(experiment.trees().values()))
-    there = sum(digest(tree) in left.done for tree in trees)
+    there = _built(runner)
     lines = [f"{part_of(there, len(trees), 'model', 'is', 'are')} in the store already; going on."] if there else []
     for node in dict.fromkeys(node for tree in trees for node in walk(tree) if isinstance(node, Tune)):
         if epoch := left.begun.get(digest(node), 0):
@@ -69,6 +69,12 @@ def earlier(runner: Runner) -> list[str]:
                 f"Of {experiment.called(node)}, {part_of(epoch, node.fit.epochs, 'epoch', 'was', 'were')} done before; going on with epoch {epoch + 1}."
             )
     return lines
+
+
+def _built(runner: Runner) -> int:
+    """How many models the store has already."""
+    done = runner.left().done
+    return sum(digest(tree) in done for tree in dict.fromkeys(runner.experiment.trees().values()))
 
 
 def plan(runner: Runner) -> dict[str, Any]:
@@ -83,6 +89,7 @@ def plan(runner: Runner) -> dict[str, Any]:
         **{name: study[name] for name in ("story", "start", "architecture", "task", "probes", "seeds", "head", "fit", "head_fit", "keep")},
         "parameters": sum(value.numel() for value in build_empty(_architecture(experiment)).parameters()),
         "models": len(set(trees.values())),
+        "built": _built(runner),
         "trainings": sum(isinstance(node, Tune) for node in nodes),
         "mixes": sum(isinstance(node, Mix) for node in nodes),
         "clouds": clouds,

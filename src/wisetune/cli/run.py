@@ -17,7 +17,7 @@ from wisetune.build.request import Request, idle_options, job_of, weights_of
 from wisetune.cli.asked import Asked, seeds_of
 from wisetune.cli.kinds import Count, CountOrNone, Word, WordOrNone
 from wisetune.cli.machine import DRY, GOES_ON, HERE, NOT_BEGUN, Leaves, Working, command_line, folder_for, if_stopped, set_threads
-from wisetune.errors import UsageError, counted, naming
+from wisetune.errors import UsageError, counted, naming, part_of
 from wisetune.runtime import duration
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _work_on(request: Request, out: Path, machine: Working, leaves: Leaves) -> i
             spent = Spent(results.study.seconds or 0.0, results.study.found)
             replace(session, spent=spent, finished=True).write(out)
             if not machine.quiet:
-                whole = f"; with earlier calls the work took {duration(spent.seconds)}" if session.spent.seconds else ""
+                whole = f"; training and measuring took {duration(spent.seconds)} in all calls" if session.spent.seconds else ""
                 bar.tell(f"Done after {duration(time.monotonic() - began)}{whole}.")
     answer = summary(results)
     if machine.json:
@@ -228,6 +228,8 @@ def _plan(runner: Runner, machine: Working) -> None:
     if plan["keep"]:
         print(f"penalty   {plan['keep']}, of every training of a backbone")
     print(f"train     {todo} for {counted(plan['models'], 'model')} ({counted(len(plan['seeds']), 'seed')})")
+    if plan["built"]:
+        print(f"store     {part_of(plan['built'], plan['models'], 'model', 'is', 'are')} there already, and would not be made again")
     print(
         f"time      about {duration(plan['seconds'])} here ({plan['clouds']:,.0f} clouds to look at, {plan['clouds_per_second']:.0f} a second)"
     )
