@@ -46,6 +46,13 @@ def test_every_preset(name, preset):
     assert (model.backbone.spec.groups, model.backbone.points) == (chosen.backbone.groups, chosen.backbone.points)
 
 
+def test_a_preset_as_a_tuning_s_is_spelled_is_told_its_own_spelling():
+    with pytest.raises(UsageError, match=r"a preset is named in one word, 'point-mae-mini', without options\.$"):
+        parse_backbone("point-mae:preset=mini")
+    with pytest.raises(UsageError, match=r"'point-mae-scanobjectn', without options\. Did you mean 'point-mae-scanobjectnn'\?"):
+        parse_backbone("point-mae:width=96,preset=scanobjectn")
+
+
 def test_one_word_names_a_preset():
     model = create("point-mae-mini", classes=["bolt", "nut"])
     assert model.backbone.spec == PRESETS["mini"].backbone

@@ -8,6 +8,7 @@ create("point-mae", classes=10, width=192, heads=3, depth=6)
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -152,6 +153,11 @@ def parse_backbone(text: str) -> BackboneSpec:
     """
     if (known := preset_called(text)) is not None:
         return known.backbone
+    name, _, options = text.partition(":")
+    if name in BACKBONES.names() and (preset := re.search(r"(?:^|,)preset=([^,]*)", options)):
+        word = f"{name}-{preset[1]}"
+        hint = "" if preset_called(word) else meant_backbone(word)
+        raise UsageError(f"'{name}' has no option 'preset': a preset is named in one word, '{word}', without options.{hint}")
     if ":" in text or text in BACKBONES.names():
         return BACKBONES.parse(text)
     _refuse_unreleased(text)
