@@ -8,7 +8,7 @@ import pytest
 from jaxtyping import Float, Float64, jaxtyped  # noqa: F401 - Float is named in a text
 
 from checker import check, of_array, sparing
-from wisetune import spec
+from wisetune import canonical
 from wisetune.points import corrupt
 
 Alias = Float64[np.ndarray, "n 3"]
@@ -66,7 +66,7 @@ def test_what_has_no_arrays_is_left_as_it_is():
     decorator = sparing(lambda **_: lambda one: seen.append(one) or one)(typechecker=check)
     assert [decorator(one) for one in (Row, Word, size, double)] == [Row, Word, size, double]
     assert seen == [Row, size]
-    assert not hasattr(spec.canonical, "__wrapped__")
+    assert not hasattr(canonical.canonical, "__wrapped__")
     assert hasattr(corrupt._jitter, "__wrapped__")
 
 
