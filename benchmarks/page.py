@@ -29,6 +29,8 @@ from wisetune.nets.model import Model
 from wisetune.nets.segmenter import Segmenter
 
 ROOT = Path(__file__).resolve().parent.parent
+RULES = ROOT / "tests"
+"""Where ``net_samples`` stands, the rule of golden weights, once."""
 PUBLISHED = {
     "act": ("22.1", "4.8"),
     "maskpoint": ("22.1", "-"),
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, required=True)
     parser.add_argument("--speed", type=Path, required=True)
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests" / "nets"))  # the rule of golden weights stands there, once
+    sys.path.insert(0, str(RULES))
     families = list(PUBLISHED)
     if families != BACKBONES.names():
         raise SystemExit(
@@ -153,10 +155,12 @@ def page(families: Sequence[str], golden: Path, speed: Mapping[str, Mapping[str,
     for family in families:
         if "shapenetpart" in (presets := _presets(family)):
             model = _empty(presets["shapenetpart"])
-            parameters = f"{sum(value.numel() for value in model.parameters()) / 1e6:.2f} M"
+            parameters, work = f"{sum(value.numel() for value in model.parameters()) / 1e6:.2f} M", macs(model)
+            sizes = (parameters, f"{work.published / 1e9:.2f} G", f"{work.true / 1e9:.2f} G")
             errors = (_parts_error(family, golden, dtype) for dtype in (torch.float32, torch.float64))
-            rows.append([f"`{family}`", f"`{presets['shapenetpart'].head}`", parameters, *(f"{error:.0e}" for error in errors)])
-    yield from _table(["name", "head", "parameters", "golden error, float32", "float64"], rows)
+            rows.append([f"`{family}`", f"`{presets['shapenetpart'].head}`", *sizes, *(f"{error:.0e}" for error in errors)])
+    head = ["name", "head", "parameters", "MACs, as papers count", "MACs, true", "golden error, float32", "float64"]
+    yield from _table(head, rows)
     yield "\nMaskPoint's was never released.\n"
     yield "## Presets and features\n"
     yield "`wisetune.create(NAME, preset=PRESET)`; the readout is the vector that the head sees, `model.features(points)`.\n"
