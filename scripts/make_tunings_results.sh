@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The pages of docs/results on ways to tune, from nothing: about four hours on one core. Killed, the same command goes on where it was.
+# The pages of docs/results on ways to tune, from nothing: some hours on one core. Killed, the same command goes on where it was.
 # First argument: the folder that holds the archives named below.
 set -euo pipefail
 sets="simscan_obj_only simscan_obj_bg simscan_pb_t50_rs modelnet10 dales_objects"

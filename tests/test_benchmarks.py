@@ -65,9 +65,20 @@ def test_the_rule_of_golden_weights_is_where_the_page_looks_for_it(benchmark):
 def test_only_speed_against_the_public_file_is_on_the_page(benchmark):
     page = benchmark("page")
     loops = {"name": "inference, torch loops", "cpu_ratio": [9.0]}
-    assert page._ratios("act", {"results": [*RESULTS["results"], loops]}) == ["1.50 (1.00..2.00)"] * 2
+    ratios = page._ratios("act", {"results": [*RESULTS["results"], loops]})
+    assert [page._spread(each) for each in ratios] == ["1.50 (1.00..2.00)"] * 2
     with pytest.raises(SystemExit, match=r"act\.json has no 'inference, model only, the public file', only inference, torch loops"):
         page._ratios("act", {"results": [loops]})
+
+
+def test_a_goal_that_was_missed_is_told(benchmark):
+    def last(ratio):
+        row = {**MEASURED, **RESULTS, "results": [{**result, "cpu_ratio": [ratio]} for result in RESULTS["results"]]}
+        return [*benchmark("page")._against(["act", "recon"], {"act": row, "recon": row})][-1].strip()
+
+    assert last(1.7) == "Every median is at its goal or above."
+    assert last(1.6) == "Below its goal: `act` in inference (1.60, goal 1.7)."
+    assert last(1.2).count("goal 1.3") == 2
 
 
 @pytest.mark.parametrize("counted", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -78,9 +89,12 @@ def test_the_page_in_the_docs_is_the_one_that_is_made(benchmark, monkeypatch, co
     monkeypatch.setattr(page, "_parts_error", lambda *_: 1e-9)
     if not counted:
         monkeypatch.setattr(page, "macs", lambda _: Macs(10**9, 10**9))
-    machine = re.search(r"the allocator as it is \((.*)\)\.", kept)
-    speed = {family: {**MEASURED, "machine": machine[1], **RESULTS} for family in FAMILIES}
-    made = "\n".join(page.page(FAMILIES, ROOT, speed)) + "\n"
+    machine = re.search(r"the allocator as it is \((.*)\):", kept)
+    speeds = [{family: {**MEASURED, "batch": batch, "machine": machine[1], **RESULTS} for family in FAMILIES} for batch in (8, 32)]
+    made = "\n".join(page.page(FAMILIES, ROOT, speeds)) + "\n"
+    goals = re.compile(r"\n(Below its goal: .*|Every median is at its goal or above)\.\n")
+    assert len(goals.findall(kept)) == len(goals.findall(made)) == len(speeds)
+    made, kept = goals.sub("", made), goals.sub("", kept)
     work = "" if counted else r"\d+\.\d\d G|"
     measured = re.compile(work + r"\de-\d\d|\d\.\d\d( \(\d\.\d\d\.\.\d\.\d\d\))?(?= \|)")
     assert measured.sub("*", made) == measured.sub("*", kept)
